@@ -1,0 +1,144 @@
+"""Every error that this package raises on purpose, as one tree, each with its exit code.
+
+    ExporterError
+    ├── UsageError              2    options, configuration or input that cannot work
+    │   └── InputError          2    the file of order numbers cannot be read
+    ├── TooManyRejectsError     4    nothing was published
+    ├── TokenRefusedError       5    the API answered 401
+    ├── ApiUnavailableError     6    the API does not answer, or asks for too long a wait
+    ├── StorageError            7    disk full, no permission, a corrupt store
+    ├── LockedError             8    another run holds the work directory or the store
+    ├── InterruptedRunError     130, 143   SIGINT or SIGTERM
+    └── AttemptError            one request for one order failed; never leaves `refresh`
+        ├── TransientError      worth another attempt
+        │   └── BadResponseError    200 with a body that may be whole next time
+        ├── ThrottledError      429: the whole pace waits, no attempt is counted
+        └── PermanentError      never asked again; carries the reject reason
+"""
+
+from __future__ import annotations
+
+
+class ExporterError(Exception):
+    """Base of every error of this package.
+
+    Args:
+        what: One sentence: what happened and where.
+        hint: One sentence: what to do about it. May be empty.
+    """
+
+    exit_code = 1
+
+    def __init__(self, what: str, hint: str = "") -> None:
+        super().__init__(what, hint)
+        self.what = what
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.what} {self.hint}".rstrip()
+
+
+class UsageError(ExporterError):
+    """Raised when options or configuration cannot work; nothing was created."""
+
+    exit_code = 2
+
+
+class InputError(UsageError):
+    """Raised when the file of order numbers cannot be read; nothing was created."""
+
+
+class TooManyRejectsError(ExporterError):
+    """Raised when more orders were rejected than `max_rejects` allows; nothing was published."""
+
+    exit_code = 4
+
+
+class TokenRefusedError(ExporterError):
+    """Raised when the API answers 401."""
+
+    exit_code = 5
+
+
+class ApiUnavailableError(ExporterError):
+    """Raised when the API does not answer, or asks for a longer wait than we accept."""
+
+    exit_code = 6
+
+
+class StorageError(ExporterError):
+    """Raised when the disk, its permissions or the store fail."""
+
+    exit_code = 7
+
+
+class LockedError(ExporterError):
+    """Raised when another run holds the work directory or the store."""
+
+    exit_code = 8
+
+
+class InterruptedRunError(ExporterError):
+    """Raised when a signal stopped the run; what was fetched is kept.
+
+    Args:
+        signal_number: 2 (SIGINT) or 15 (SIGTERM).
+        what: What is kept.
+        hint: How to go on.
+    """
+
+    def __init__(self, signal_number: int, what: str, hint: str = "") -> None:
+        super().__init__(what, hint)
+        self.exit_code = 128 + signal_number
+
+
+class AttemptError(ExporterError):
+    """Base of the failures of one attempt; `refresh` turns them into retries or rejects.
+
+    Args:
+        what: What the API did, without the token and without personal data.
+        http_status: The answer's status, or None when there was no answer.
+    """
+
+    reason = "unavailable"
+
+    def __init__(self, what: str, http_status: int | None = None) -> None:
+        super().__init__(what)
+        self.http_status = http_status
+
+
+class TransientError(AttemptError):
+    """Raised when the same request may succeed later: 408, 5xx, reset, timeout, cut body."""
+
+
+class BadResponseError(TransientError):
+    """Raised for a 200 that is HTML, or cut or broken JSON."""
+
+    reason = "bad_response"
+
+
+class ThrottledError(AttemptError):
+    """Raised for a 429.
+
+    Args:
+        what: What the API did.
+        retry_after_s: Seconds to wait as the API asked, or None where it did not say.
+    """
+
+    def __init__(self, what: str, retry_after_s: float | None) -> None:
+        super().__init__(what, 429)
+        self.retry_after_s = retry_after_s
+
+
+class PermanentError(AttemptError):
+    """Raised when asking again cannot help.
+
+    Args:
+        reason: `not_found`, `forbidden`, `client_error` or `bad_response`.
+        what: What the API did.
+        http_status: The answer's status.
+    """
+
+    def __init__(self, reason: str, what: str, http_status: int | None = None) -> None:
+        super().__init__(what, http_status)
+        self.reason = reason
