@@ -1,0 +1,73 @@
+"""How many requests the demo API lets pass, and which answers it spoils."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections import deque
+from enum import StrEnum
+
+
+class SlidingWindow:
+    """Let at most `count` requests pass in any stretch of `window_s` seconds.
+
+    Args:
+        count: Requests, at least 1.
+        window_s: Seconds.
+    """
+
+    def __init__(self, count: int, window_s: float) -> None:
+        self._window_s = window_s
+        self._passed: deque[float] = deque(maxlen=count)
+        self._count = count
+
+    @classmethod
+    def per_second(cls, rate: float) -> SlidingWindow:
+        """Build the window for a rate: 200 is 200 in a second, 0.5 is one in two seconds."""
+        count = max(1, math.floor(rate))
+        return cls(count, count / rate)
+
+    def wait_s(self, now: float) -> float:
+        """Pass a request, or tell how long it has to wait.
+
+        Args:
+            now: Seconds of a clock that never goes back.
+
+        Returns:
+            0 when the request passed, else the seconds until one would. Refused ones count nothing.
+        """
+        if len(self._passed) == self._count:
+            wait = self._passed[0] + self._window_s - now
+            if wait > 0:
+                return wait
+        self._passed.append(now)
+        return 0.0
+
+
+class Fault(StrEnum):
+    """The ways in which the demo API spoils an answer."""
+
+    SERVER_ERROR = "500"
+    BAD_GATEWAY = "502"
+    RESET = "reset"
+    CUT = "cut"
+    SLOW = "slow"
+    HTML = "html"
+
+
+def draw_fault(rate: float, seed: int, path: str, nth_request: int) -> Fault | None:
+    """Decide whether a request meets a fault, whatever else is asked for meanwhile.
+
+    Args:
+        rate: The share of spoilt answers, 0 to 1.
+        seed: The same seed spoils the same requests.
+        path: What is asked for.
+        nth_request: How often it was asked for, from 1.
+
+    Returns:
+        The fault, or None for a good answer.
+    """
+    if not rate:
+        return None
+    dice = random.Random(f"{seed} {nth_request} {path}")  # noqa: S311 (a demo's bad luck, not a secret)
+    return dice.choice(tuple(Fault)) if dice.random() < rate else None

@@ -1,0 +1,95 @@
+"""The demo API's order list: filters and pages, as Django REST Framework counts them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+from yarl import URL
+
+from exporter.demo.orders import order_payload
+
+_DEFAULT_LIMIT = 10
+_LARGEST_LIMIT = 100
+_ONLY_IN_DETAIL = frozenset({"customer", "shipping_address", "billing_address", "orderitem_set"})
+
+
+class InvalidPageError(ValueError):
+    """Raised for a page that is no number or lies outside the list."""
+
+
+class _Traits(NamedTuple):
+    """What an order can be filtered by."""
+
+    status: str
+    is_send: str
+    cancel_statuses: frozenset[str | None]
+
+    def match(self, query: Mapping[str, str]) -> bool:
+        return (
+            query.get("status", self.status) == self.status
+            and query.get("is_send", self.is_send).lower() == self.is_send
+            and ("cancel_status" not in query or query["cancel_status"] in self.cancel_statuses)
+        )
+
+
+def list_page(numbers: Sequence[str], url: URL) -> dict[str, Any]:
+    """Answer a request for the order list.
+
+    Args:
+        numbers: All order numbers that the API knows, in list order.
+        url: The URL asked for; its query holds `limit`, `page` and the filters.
+
+    Returns:
+        The envelope: `count`, `next`, `previous` and the page's `results`.
+
+    Raises:
+        InvalidPageError: The page is no number or lies outside the list.
+    """
+    matching = _filter(numbers, url.query)
+    limit, page = _limit(url.query.get("limit", "")), _page(url.query.get("page", "1"))
+    last = max(1, -(-len(matching) // limit))
+    if page > last:
+        raise InvalidPageError(page)
+    return {
+        "count": len(matching),
+        "next": str(url.update_query(page=page + 1)) if page < last else None,
+        "previous": str(url.update_query(page=page - 1)) if page > 1 else None,
+        "results": [_summary(number) for number in matching[(page - 1) * limit : page * limit]],
+    }
+
+
+def _filter(numbers: Sequence[str], query: Mapping[str, str]) -> Sequence[str]:
+    if query.keys().isdisjoint({"status", "is_send", "cancel_status"}):
+        return numbers
+    return [number for number in numbers if _traits(number).match(query)]
+
+
+def _limit(text: str) -> int:
+    """A limit that makes no sense is ignored, one too large is cut, both without a word."""
+    return min(int(text), _LARGEST_LIMIT) if _is_positive(text) else _DEFAULT_LIMIT
+
+
+def _page(text: str) -> int:
+    if not _is_positive(text):
+        raise InvalidPageError(text)
+    return int(text)
+
+
+def _is_positive(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) > 0
+
+
+@lru_cache(maxsize=100_000)
+def _traits(number: str) -> _Traits:
+    payload = order_payload(number)
+    return _Traits(
+        status=payload["status"],
+        is_send=str(payload["is_send"]).lower(),
+        cancel_statuses=frozenset(item["cancel_status"] for item in payload["orderitem_set"]),
+    )
+
+
+def _summary(number: str) -> dict[str, Any]:
+    return {key: value for key, value in order_payload(number).items() if key not in _ONLY_IN_DETAIL}
