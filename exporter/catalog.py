@@ -1,0 +1,204 @@
+"""The columns of both tables: path in the API, name, kind, personal or not, meaning, source.
+
+A column's name is its path joined with `_`. Two exceptions: an item's `order` is `order_id`, and the
+columns that the exporter adds itself (`order_number`, `item_index`, `_unmapped`) have no path.
+
+Marked personal is what a customer types or what singles one out. Beyond the plain cases that means
+address titles ("Ayşe's home"), company names (a sole trader's is a person's name) and e-archive links
+(whoever opens one reads an invoice with name, address and tax number). Cities and other ids are not.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Kind(Enum):
+    """What a column holds; the Arrow, DuckDB and PostgreSQL types follow from it."""
+
+    TEXT = "text"
+    INTEGER = "integer"
+    DECIMAL = "decimal"
+    TIMESTAMP = "timestamp"
+    BOOLEAN = "boolean"
+    JSON = "json"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Column:
+    """One column of one table.
+
+    Args:
+        table: `orders` or `order_items`.
+        path: The keys that lead to the value, from the order or from the item; empty for columns that
+            the exporter adds.
+        name: The column's name, unique in its table.
+        kind: What it holds.
+        personal: Whether `--pii drop` and `--pii hash` hide it.
+        meaning: One phrase for readers of the data.
+        source: `documentation`, `example` (only seen in the documentation's example) or `exporter`.
+    """
+
+    table: str
+    path: tuple[str, ...]
+    name: str
+    kind: Kind
+    personal: bool
+    meaning: str
+    source: str
+
+
+_DOC, _EXAMPLE, _EXPORTER = "documentation", "example", "exporter"
+_OPEN, _PERSONAL = False, True
+_Row = tuple[str, Kind, bool, str, str]
+
+_UNMAPPED_MEANING = "What fits no column, as a JSON object {path: value}; null where everything fits"
+
+
+def _address(place: str, whose: str) -> tuple[_Row, ...]:
+    rows: tuple[_Row, ...] = (
+        ("email", Kind.TEXT, _PERSONAL, "e-mail", _DOC),
+        ("phone_number", Kind.TEXT, _PERSONAL, "phone number", _DOC),
+        ("first_name", Kind.TEXT, _PERSONAL, "first name", _DOC),
+        ("last_name", Kind.TEXT, _PERSONAL, "last name", _DOC),
+        ("country.name", Kind.TEXT, _OPEN, "country name", _DOC),
+        ("country.code", Kind.TEXT, _OPEN, "country code", _DOC),
+        ("city.id", Kind.INTEGER, _OPEN, "city id", _DOC),
+        ("city.name", Kind.TEXT, _OPEN, "city name", _DOC),
+        ("line", Kind.TEXT, _PERSONAL, "street and house", _DOC),
+        ("title", Kind.TEXT, _PERSONAL, "title, as the customer calls it", _DOC),
+        ("township.id", Kind.INTEGER, _OPEN, "township id", _DOC),
+        ("township.name", Kind.TEXT, _OPEN, "township name", _DOC),
+        ("district.id", Kind.INTEGER, _OPEN, "district id", _DOC),
+        ("district.name", Kind.TEXT, _OPEN, "district name", _EXAMPLE),
+        ("postcode", Kind.TEXT, _PERSONAL, "postcode", _DOC),
+        ("notes", Kind.TEXT, _PERSONAL, "notes", _DOC),
+        ("company_name", Kind.TEXT, _PERSONAL, "company name", _DOC),
+        ("tax_office", Kind.TEXT, _OPEN, "tax office", _DOC),
+        ("tax_no", Kind.TEXT, _PERSONAL, "tax number", _DOC),
+        ("e_bill_taxpayer", Kind.BOOLEAN, _OPEN, "whether an e-bill taxpayer", _DOC),
+        ("identity_number", Kind.TEXT, _PERSONAL, "identity number", _EXAMPLE),
+        ("extra_field", Kind.JSON, _OPEN, "additional information", _EXAMPLE),
+    )
+    return tuple(
+        (f"{place}.{path}", kind, hide, f"{whose}: {what}", src) for path, kind, hide, what, src in rows
+    )
+
+
+_ORDER_ROWS: tuple[_Row, ...] = (
+    ("id", Kind.INTEGER, _OPEN, "Order id", _EXAMPLE),
+    ("number", Kind.TEXT, _OPEN, "Order number, unique within its sales channel", _DOC),
+    ("status", Kind.TEXT, _OPEN, "Order status code, such as 400 (approved)", _DOC),
+    ("date_placed", Kind.TIMESTAMP, _OPEN, "When the order was placed", _DOC),
+    ("customer.id", Kind.INTEGER, _OPEN, "Customer id", _EXAMPLE),
+    ("customer.email", Kind.TEXT, _PERSONAL, "Customer's e-mail", _DOC),
+    ("customer.first_name", Kind.TEXT, _PERSONAL, "Customer's first name", _DOC),
+    ("customer.last_name", Kind.TEXT, _PERSONAL, "Customer's last name", _DOC),
+    ("customer.phone_number", Kind.TEXT, _PERSONAL, "Customer's phone number", _DOC),
+    *_address("shipping_address", "Shipping address"),
+    *_address("billing_address", "Billing address"),
+    ("currency", Kind.TEXT, _OPEN, "Currency of the order's amounts", _DOC),
+    ("amount", Kind.DECIMAL, _OPEN, "Amount of the order", _DOC),
+    ("shipping_amount", Kind.DECIMAL, _OPEN, "Shipping amount", _DOC),
+    ("shipping_tax_rate", Kind.DECIMAL, _OPEN, "Shipping tax rate, in percent", _DOC),
+    ("extra_field", Kind.JSON, _OPEN, "Additional information about the order", _DOC),
+    ("payment_option", Kind.INTEGER, _OPEN, "Id of the payment option", _DOC),
+    ("payment_option_slug", Kind.TEXT, _OPEN, "Slug of the payment option", _DOC),
+    ("bin_number", Kind.TEXT, _PERSONAL, "First digits of the payment card (BIN)", _DOC),
+    ("installment", Kind.INTEGER, _OPEN, "Id of the installment plan", _DOC),
+    ("installment_count", Kind.INTEGER, _OPEN, "Number of installments", _DOC),
+    ("installment_interest_amount", Kind.DECIMAL, _OPEN, "Late charges", _DOC),
+    ("cargo_company", Kind.INTEGER, _OPEN, "Id of the cargo company", _DOC),
+    ("invoice_number", Kind.TEXT, _OPEN, "Invoice number", _DOC),
+    ("invoice_date", Kind.TIMESTAMP, _OPEN, "When the invoice was issued", _DOC),
+    ("e_archive_url", Kind.TEXT, _PERSONAL, "Link to the e-archive invoice", _DOC),
+    ("refund_amount", Kind.DECIMAL, _OPEN, "Refunded amount", _DOC),
+    ("discount_refund_amount", Kind.DECIMAL, _OPEN, "Refunded discount", _DOC),
+    ("shipping_refund_amount", Kind.DECIMAL, _OPEN, "Refunded shipping amount", _DOC),
+    ("discount_amount", Kind.DECIMAL, _OPEN, "Total discount of the order", _DOC),
+    ("is_send", Kind.BOOLEAN, _OPEN, "Whether the order was sent to the ERP", _DOC),
+    ("net_shipping_amount", Kind.DECIMAL, _OPEN, "Shipping amount and its interest", _DOC),
+    ("shipping_interest_amount", Kind.DECIMAL, _OPEN, "Interest on the shipping amount", _DOC),
+    ("tracking_number", Kind.TEXT, _OPEN, "Cargo tracking number", _DOC),
+    ("carrier_shipping_code", Kind.TEXT, _OPEN, "Shipping code of the carrier", _DOC),
+    ("remote_addr", Kind.TEXT, _PERSONAL, "IP address that placed the order", _DOC),
+    ("has_gift_box", Kind.BOOLEAN, _OPEN, "Whether there is a gift box", _DOC),
+    ("gift_box_note", Kind.TEXT, _PERSONAL, "Gift note", _DOC),
+    ("external_status", Kind.INTEGER, _OPEN, "Id of the external status", _DOC),
+    ("channel.name", Kind.TEXT, _OPEN, "Name of the sales channel", _EXAMPLE),
+    ("channel.conf", Kind.JSON, _OPEN, "Configuration of the sales channel", _EXAMPLE),
+)
+
+_ITEM_ROWS: tuple[_Row, ...] = (
+    ("id", Kind.INTEGER, _OPEN, "Order item id", _DOC),
+    ("order", Kind.INTEGER, _OPEN, "Id of the item's order", _DOC),
+    ("product_sku", Kind.TEXT, _OPEN, "SKU of the product", _DOC),
+    ("status", Kind.TEXT, _OPEN, "Item status code, such as 400 (approved)", _DOC),
+    ("price_currency", Kind.TEXT, _OPEN, "Currency of the item's amounts", _DOC),
+    ("price", Kind.DECIMAL, _OPEN, "Price of the item", _DOC),
+    ("tax_rate", Kind.DECIMAL, _OPEN, "Tax rate of the item, in percent", _DOC),
+    ("extra_field", Kind.JSON, _OPEN, "Additional information about the item", _DOC),
+    ("price_list", Kind.INTEGER, _OPEN, "Id of the price list", _DOC),
+    ("stock_list", Kind.INTEGER, _OPEN, "Id of the stock list", _DOC),
+    (
+        "cancel_status",
+        Kind.TEXT,
+        _OPEN,
+        "waiting, confirmation_waiting, confirmed, approved, rejected, waiting_for_payment, "
+        "manuel_refund_need (so spelled), completed, or null",
+        _DOC,
+    ),
+    ("invoice_number", Kind.TEXT, _OPEN, "Invoice number", _DOC),
+    ("invoice_date", Kind.TIMESTAMP, _OPEN, "When the invoice was issued", _DOC),
+    ("e_archive_url", Kind.TEXT, _PERSONAL, "Link to the e-archive invoice", _DOC),
+    ("installment_interest_amount", Kind.DECIMAL, _OPEN, "Late charges of the installment", _DOC),
+    ("tracking_number", Kind.TEXT, _OPEN, "Shipping tracking number", _DOC),
+    ("carrier_shipping_code", Kind.TEXT, _OPEN, "Shipping code of the carrier", _DOC),
+    ("shipping_company", Kind.TEXT, _OPEN, "Shipping company", _DOC),
+    ("shipment_code", Kind.TEXT, _OPEN, "Shipment code", _DOC),
+    ("external_status", Kind.INTEGER, _OPEN, "Id of the external status", _DOC),
+    ("discount_amount", Kind.DECIMAL, _OPEN, "Total discount of the item", _DOC),
+    ("retail_price", Kind.DECIMAL, _OPEN, "Retail price", _DOC),
+    ("attributes", Kind.JSON, _OPEN, "Attributes of the item", _DOC),
+    ("attributes_kwargs", Kind.JSON, _OPEN, "Details of the product's attributes", _DOC),
+    ("image", Kind.TEXT, _OPEN, "Link to the product's image", _DOC),
+)
+
+_RENAMED = {("order_items", "order"): "order_id"}
+
+
+def _from_api(table: str, rows: tuple[_Row, ...]) -> tuple[Column, ...]:
+    return tuple(
+        Column(
+            table=table,
+            path=tuple(path.split(".")),
+            name=_RENAMED.get((table, path), path.replace(".", "_")),
+            kind=kind,
+            personal=personal,
+            meaning=meaning,
+            source=source,
+        )
+        for path, kind, personal, meaning, source in rows
+    )
+
+
+def _added(table: str, name: str, kind: Kind, meaning: str) -> Column:
+    return Column(
+        table=table, path=(), name=name, kind=kind, personal=False, meaning=meaning, source=_EXPORTER
+    )
+
+
+ORDERS: tuple[Column, ...] = (
+    *_from_api("orders", _ORDER_ROWS),
+    _added("orders", "_unmapped", Kind.JSON, _UNMAPPED_MEANING),
+)
+"""The columns of `orders`, in their order."""
+
+ORDER_ITEMS: tuple[Column, ...] = (
+    _added("order_items", "order_number", Kind.TEXT, "Order number of the item's order"),
+    _added("order_items", "item_index", Kind.INTEGER, "Place of the item in its order, from 0"),
+    *_from_api("order_items", _ITEM_ROWS),
+    _added("order_items", "_unmapped", Kind.JSON, _UNMAPPED_MEANING),
+)
+"""The columns of `order_items`, in their order."""
