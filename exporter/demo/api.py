@@ -131,13 +131,21 @@ class DemoApi:
         expected = f"Token {self.settings.token}"
         if request.path != _LOGIN_PATH and request.headers.get("Authorization") != expected:
             return _detail_answer(401, "Invalid token.", {"WWW-Authenticate": "Token"})
-        wait = self._window.wait_s(time.monotonic()) if self._window else 0
+        wait = self._throttle(time.monotonic())
         if not wait:
             return None
         seconds = math.ceil(wait)
         plural = "" if seconds == 1 else "s"
         text = f"Request was throttled. Expected available in {seconds} second{plural}."
         return _detail_answer(429, text, {"Retry-After": str(seconds)})
+
+    def _throttle(self, now: float) -> float:
+        if self._window is None:
+            return 0.0
+        wait = self._window.wait_s(now)
+        if not wait:
+            self._window.take(now)
+        return wait
 
     async def _answer(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
         fault = self._fault(request)

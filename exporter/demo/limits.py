@@ -28,20 +28,18 @@ class SlidingWindow:
         return cls(count, count / rate)
 
     def wait_s(self, now: float) -> float:
-        """Pass a request, or tell how long it has to wait.
+        """Tell how long a request has to wait, in seconds; 0 lets it pass.
 
         Args:
             now: Seconds of a clock that never goes back.
-
-        Returns:
-            0 when the request passed, else the seconds until one would. Refused ones count nothing.
         """
-        if len(self._passed) == self._count:
-            wait = self._passed[0] + self._window_s - now
-            if wait > 0:
-                return wait
+        if len(self._passed) < self._count:
+            return 0.0
+        return max(0.0, self._passed[0] + self._window_s - now)
+
+    def take(self, now: float) -> None:
+        """Count a request that passed; refused ones count nothing."""
         self._passed.append(now)
-        return 0.0
 
 
 class Fault(StrEnum):

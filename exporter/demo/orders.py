@@ -62,7 +62,8 @@ def _scatter(index: int) -> int:
     """Each step can be undone within 60 bits, so no two indexes meet."""
     mixed = (index * 0x9E3779B97F4A7C15 + 0xBF7B66149236455) % _NUMBER_SPACE
     mixed ^= mixed >> 31
-    return mixed * 0x94D049BB133111EB % _NUMBER_SPACE
+    mixed = mixed * 0x94D049BB133111EB % _NUMBER_SPACE
+    return mixed ^ mixed >> 31
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
