@@ -1,0 +1,88 @@
+"""CSV: delimiter found, RFC 4180 quoting, lines counted as a text editor counts them."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
+from typing import BinaryIO
+
+from exporter.errors import InputError
+from exporter.order_numbers.batch import Batch, InvalidLine, invalid_line, sift
+from exporter.order_numbers.table import body
+from exporter.order_numbers.text import blocks
+
+_DELIMITERS = (",", ";", "\t")
+_BATCH_RECORDS = 10_000
+
+_Record = tuple[int, list[str]]  # the physical line where it begins, its cells
+
+
+def read(stream: BinaryIO, name: str, column: str | None) -> Iterator[Batch]:
+    """Yield the batches of a CSV; the header is not a line of any batch.
+
+    Raises:
+        InputError: When the column is missing, a quote is not closed, or the stream is not UTF-8 text.
+    """
+    lines = _lines(stream, name)
+    blank, opening = _skip_blank(lines)
+    if blank:
+        yield Batch(lines=(), order_numbers=(), blank=blank)
+    if opening:
+        records = _records(chain([opening], lines), _delimiter(opening), blank + 1, name)
+        index, width, records = body(records, name, column)
+        while some := list(islice(records, _BATCH_RECORDS)):
+            yield _batch(some, index, width)
+
+
+def _batch(records: Iterable[_Record], index: int, width: int) -> Batch:
+    lines: list[int] = []
+    texts: list[str] = []
+    invalid: list[InvalidLine] = []
+    for line, cells in records:
+        if len(cells) == width or _fits(cells, index, width):
+            lines.append(line)
+            texts.append(cells[index] if cells else "")
+        else:
+            detail = f"A record has as many cells as the header, {width}; this one has {len(cells)}."
+            invalid.append(invalid_line(line, cells[index].strip() if index < len(cells) else "", detail))
+    return sift(lines, texts, invalid)
+
+
+def _fits(cells: list[str], index: int, width: int) -> bool:
+    # Blank lines have no cell; spreadsheets leave out, or add, empty cells at the end.
+    # Anything else may have shifted the columns, and another column's text must not be asked for.
+    return not cells or (index < len(cells) and not any(map(str.strip, cells[width:])))
+
+
+def _lines(stream: BinaryIO, name: str) -> Iterator[str]:
+    # newline="\n", because only there does a physical line end; quoted cells keep theirs.
+    return chain.from_iterable(io.StringIO(text + "\n", newline="\n") for _, text in blocks(stream, name))
+
+
+def _skip_blank(lines: Iterator[str]) -> tuple[int, str]:
+    blank = 0
+    for line in lines:
+        if line.strip():
+            return blank, line
+        blank += 1
+    return blank, ""
+
+
+def _delimiter(header: str) -> str:
+    return max(_DELIMITERS, key=lambda delimiter: len(next(csv.reader([header], delimiter=delimiter))))
+
+
+def _records(lines: Iterable[str], delimiter: str, line: int, name: str) -> Iterator[_Record]:
+    offset = line
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
+    try:
+        for cells in reader:
+            yield line, cells
+            line = offset + reader.line_num
+    except csv.Error as error:
+        raise InputError(
+            f"{name}:{line}: expected a CSV record (RFC 4180), got one that cannot be read: {error}.",
+            "Close each quote, and double the quotes inside a cell.",
+        ) from error
