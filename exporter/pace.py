@@ -19,7 +19,6 @@ from exporter.steering import Steering
 _CATCH_UP_S = 0.006
 # Arrivals of one minute or hour may come this much closer together than they left.
 _JITTER_S = 0.4
-_LONGEST_PROBE_S = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,7 @@ class Pace:
         self._log = log or logging.getLogger("exporter")
         self._waiting = waiting
         self._steering = Steering(ceiling_per_s=_even_per_s(bound), auto=auto, now=clock())
-        self._open = rate.kind == "unlimited"
+        self._unlimited = self._open = rate.kind == "unlimited"
         self._turn = asyncio.Lock()
         # It holds seconds of the API's time, and one second leaks out in a second. So one bucket
         # serves every pace: a request costs 1/pace.
@@ -80,17 +79,19 @@ class Pace:
         async with self._turn:
             await self._take()
 
-    def throttled(self, retry_after_s: float | None) -> None:
+    def throttled(self, retry_after_s: float | None, latency_s: float | None = None) -> None:
         """Take in a 429: everybody waits, then goes on more slowly.
 
         Args:
             retry_after_s: Seconds to wait as the API asked, or None where it did not say.
+            latency_s: Seconds from the request's start to its answer; tells whether it was in
+                flight when a pause began. None takes the last answer's.
 
         Raises:
             ApiUnavailableError: When the wait is over 15 minutes.
         """
         self._open = False
-        if self._steering.throttled(self._clock(), retry_after_s):
+        if self._steering.throttled(self._clock(), retry_after_s, latency_s):
             self._tell_pause(retry_after_s)
 
     def answered(self, latency_s: float) -> None:
@@ -99,11 +100,11 @@ class Pace:
         Args:
             latency_s: Seconds from the request's start to its answer.
         """
-        steering = self._steering
-        if steering.answered(self._clock(), latency_s):
+        now = self._clock()
+        if self._steering.answered(now, latency_s):
             self._log.info("Answers take %.2f s: slowing to %s.", latency_s, self._pace_in_words())
-        if steering.limit is None and self._rate.kind == "unlimited":
-            self._open = True
+        if self._unlimited and not self._open:
+            self._open = self._steering.forget(now)
 
     def snapshot(self) -> PaceState:
         """Return the pace at this moment."""
@@ -118,28 +119,32 @@ class Pace:
         steering, bucket = self._steering, self._bucket
         cost_s = 0.0
         while True:
-            now = self._clock()
-            if now < steering.paused_until:
-                await asyncio.sleep(steering.paused_until - now)
-                # The first request after a pause asks for all: the others wait for its answer.
-                cost_s = min(steering.latency_s * 1.5, _LONGEST_PROBE_S)
-                continue
-            cost_s = max(cost_s, 1 / steering.pace(now))
+            if await self._paused():
+                cost_s = steering.probe_s
+            cost_s = max(cost_s, 1 / steering.pace(self._clock()))
             # A request may start when no more than the catch-up is booked ahead of it.
             bucket.max_rate = cost_s + _CATCH_UP_S
             await bucket.acquire(cost_s)
             if self._clock() >= steering.paused_until:
                 return
 
+    async def _paused(self) -> bool:
+        """Wait for the end of a pause; return whether there was one."""
+        steering, waited = self._steering, False
+        while (wait_s := steering.paused_until - self._clock()) > 0:
+            waited = True
+            await asyncio.sleep(wait_s)
+        if waited:
+            self._log.info("Going on at %s.", self._pace_in_words())
+        return waited
+
     def _tell_pause(self, retry_after_s: float | None) -> None:
         wait = timedelta(seconds=self._steering.paused_until - self._clock())
-        until = (datetime.now(UTC) + wait).astimezone()
         self._log.warning(
-            "The API answered 429 (%s): waiting until %s%s; then on at %s.",
+            "The API answered 429 (%s): everybody waits until %s%s.",
             "no Retry-After" if retry_after_s is None else f"Retry-After: {retry_after_s:.0f} s",
-            f"{until:%H:%M:%S}",
-            f", {self._waiting()} orders wait" if self._waiting else "",
-            self._pace_in_words(),
+            f"{(datetime.now(UTC) + wait).astimezone():%H:%M:%S}",
+            f"; {self._waiting()} orders wait" if self._waiting else "",
         )
 
     def _pace_in_words(self) -> str:

@@ -12,9 +12,10 @@ Every time is a number of seconds on one monotonic clock, handed in by the calle
 
 from __future__ import annotations
 
+import math
 import statistics
-from collections import deque
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from exporter.errors import ApiUnavailableError
 
@@ -31,41 +32,48 @@ _UNDER = 0.1
 _PATIENCE_S = 30.0
 _LONGEST_PATIENCE_S = 600.0
 _SAME_PLACE = 0.1
+_ENOUGH_REQUESTS = 30
 _SLOWEST_PER_S = 1 / 60
 _FORGOTTEN = 20.0
 
 _FIRST_PAUSE_S = 1.0
 _PAUSE_GROWTH = 3.0
 _LONGEST_PAUSE_S = 300.0
+_LONGEST_PROBE_S = 2.0
 
-_TICK_S = 0.1
+_TICK_S = 0.02
+_NEVER = -(1 << 60)
+_TICKS = int(LONGEST_WAIT_S / _TICK_S * 1.1)
 _LOOK_EVERY_S = 1.0
 _ENOUGH_ANSWERS = 5
 
 
 class Tally:
-    """Counts answers in ticks of a tenth of a second, as far back as the longest window."""
+    """Counts answered requests by the fiftieth of a second in which they started."""
 
     def __init__(self) -> None:
-        self._ticks: deque[list[float]] = deque()
+        self._counts = [0] * _TICKS
+        self._stamps = [_NEVER] * _TICKS
 
-    def add(self, now: float) -> None:
-        """Count one answer."""
-        ticks = self._ticks
-        if ticks and now - ticks[-1][0] < _TICK_S:
-            ticks[-1][1] += 1
-            return
-        ticks.append([now, 1])
-        while now - ticks[0][0] > LONGEST_WAIT_S:
-            ticks.popleft()
+    def add(self, started: float) -> None:
+        """Count one answered request."""
+        tick = int(started / _TICK_S)
+        place = tick % _TICKS
+        if self._stamps[place] != tick:
+            self._stamps[place], self._counts[place] = tick, 0
+        self._counts[place] += 1
 
-    def count(self, now: float, window_s: float) -> float:
-        """Return how many answers came in the `window_s` seconds before `now`."""
-        return sum(count for at, count in self._ticks if now - window_s <= at <= now)
+    def count(self, now: float, window_s: float) -> int:
+        """Return how many answered requests started in the `window_s` seconds before `now`."""
+        return sum(self._counts[tick % _TICKS] for tick in self._busy_ticks(now, window_s))
 
     def oldest(self, now: float, window_s: float) -> float:
-        """Return the time of the first answer in that window, `now` where there was none."""
-        return next((at for at, _ in self._ticks if at >= now - window_s), now)
+        """Return when the first of them started, `now` where there was none."""
+        return next((tick * _TICK_S for tick in self._busy_ticks(now, window_s)), now)
+
+    def _busy_ticks(self, now: float, window_s: float) -> Iterator[int]:
+        first, last = int((now - window_s) / _TICK_S), int(now / _TICK_S)
+        return (tick for tick in range(first, last + 1) if self._stamps[tick % _TICKS] == tick)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +115,12 @@ class Steering:
         self._streak: _Streak | None = None
         self._watch = _LatencyWatch(now)
 
+    @property
+    def probe_s(self) -> float:
+        """Seconds for which the first request after a pause goes alone, since the pause was a guess."""
+        guessed = self._streak is not None and self._streak.guessed
+        return min(1.5 * self.latency_s, _LONGEST_PROBE_S) if guessed else 0.0
+
     def pace(self, now: float) -> float:
         """Return the permitted requests a second; infinite where nothing bounds them."""
         if self.limit is not None:
@@ -116,12 +130,13 @@ class Steering:
         climbing_s = max(0.0, now - self._started - _GENTLE_S)
         return min(self._ceiling_per_s, GENTLE_PER_S * 2 ** min(climbing_s / _DOUBLING_S, 64))
 
-    def throttled(self, now: float, retry_after_s: float | None) -> bool:
+    def throttled(self, now: float, retry_after_s: float | None, latency_s: float | None = None) -> bool:
         """Take in a 429.
 
         Args:
             now: When it came.
             retry_after_s: Seconds to wait as the API asked, or None.
+            latency_s: How long it took, in seconds; None takes the last answer's.
 
         Returns:
             Whether the pause is new or at least a second longer; a 429 to a request that was in
@@ -131,13 +146,13 @@ class Steering:
             ApiUnavailableError: When the waits without an answer come to over 15 minutes.
         """
         before = self.paused_until
-        if now - self.latency_s < before:
-            if now < before:
-                self.paused_until = max(before, now + (retry_after_s or 0.0))
-        else:
+        started = now - (self.latency_s if latency_s is None else latency_s)
+        if started >= before:
             self._pause(now, retry_after_s)
+        elif now < before:
+            self.paused_until = max(before, now + (retry_after_s or 0.0))
         self._give_up_if_too_long()
-        return self.paused_until - before >= 1 or before < now < self.paused_until
+        return self.paused_until - before >= 1
 
     def answered(self, now: float, latency_s: float) -> bool:
         """Take in an answer that is no 429.
@@ -149,53 +164,63 @@ class Steering:
         Returns:
             Whether the pace dropped because answers have grown slow.
         """
-        self._answers.add(now)
+        started = now - latency_s
+        self._answers.add(started)
         self.latency_s = latency_s
-        if self._streak is not None and now - latency_s >= self.paused_until:
-            self._streak = None
+        if self._streak is not None:
+            self._answered_after_refusal(self._streak, started)
+        return self._auto and self._heed_latency(now, latency_s)
+
+    def forget(self, now: float) -> bool:
+        """Drop a limit that was left far below; return whether nothing limits the pace any more."""
         if self.limit is not None and self.limit.pace(now) > _FORGOTTEN * self.limit.per_s:
             self.limit = None
-        return self._auto and self._heed_latency(now, latency_s)
+        return self.limit is None
+
+    def _answered_after_refusal(self, streak: _Streak, started: float) -> None:
+        if started >= self.paused_until:
+            self._streak = None
+        else:
+            # It was in flight when the pause began, so it tells more of what was borne till then.
+            self._learn_quota(streak)
 
     def _pause(self, now: float, retry_after_s: float | None) -> None:
         streak = self._streak or _Streak(since=now, pace=self.pace(now), limit=self.limit)
-        self._streak = streak.refused()
-        self.paused_until = max(now + (retry_after_s or 0.0), self._growing_pause_end(now, retry_after_s))
-        window_s = _window_s(self.paused_until - streak.since)
-        self._learn(streak, window_s, since=self.paused_until, why="the API answered 429")
+        asked_s = retry_after_s or 0.0
+        refusals = streak.refusals + 1
+        self._streak = streak = replace(streak, refusals=refusals, guessed=refusals > 1 or not asked_s)
+        self.paused_until = now + asked_s
+        if streak.guessed:
+            self.paused_until = max(self.paused_until, self._ask_again(streak, now))
+        self._learn_quota(streak)
 
-    def _growing_pause_end(self, now: float, retry_after_s: float | None) -> float:
-        """Return when to ask again: growing, but not beyond the moment when a quota's window moves on."""
-        assert self._streak is not None
-        refusals, since = self._streak.refusals, self._streak.since
-        if refusals == 1:
-            return now + (0.0 if retry_after_s else _FIRST_PAUSE_S)
-        end = now + min(_FIRST_PAUSE_S * _PAUSE_GROWTH ** (refusals - 1), _LONGEST_PAUSE_S)
-        frees = (self._answers.oldest(since, window_s) + window_s + _TICK_S for window_s in _WINDOWS_S[1:])
+    def _ask_again(self, streak: _Streak, now: float) -> float:
+        """Return when to ask again: ever later, but as soon as a window of the quota has moved on."""
+        pause_s = min(_FIRST_PAUSE_S * _PAUSE_GROWTH ** (streak.refusals - 1), _LONGEST_PAUSE_S)
+        windows = _WINDOWS_S[1:]
+        frees = (self._answers.oldest(streak.since, each) + each + _TICK_S for each in windows)
+        end = now + pause_s
         return min((at for at in frees if now + _FIRST_PAUSE_S < at < end), default=end)
 
-    def _learn(self, streak: _Streak, window_s: float, *, since: float, why: str) -> None:
+    def _learn_quota(self, streak: _Streak) -> None:
+        window_s = _window_s(self.paused_until - streak.since)
+        # A slow pace shows itself only over several requests.
+        windows = (window_s, min(LONGEST_WAIT_S, max(window_s, _ENOUGH_REQUESTS / streak.pace)))
+        borne = max(self._answers.count(streak.since, each) / each for each in windows)
+        self._learn(streak, borne, since=self.paused_until, window_s=window_s, why="the API answered 429")
+
+    def _learn(self, streak: _Streak, borne: float, *, since: float, window_s: float, why: str) -> None:
+        per_s = min(streak.pace, borne) if borne else min(streak.pace, 2.0) / 2
         limit = Limit(
-            per_s=max(_SLOWEST_PER_S, self._borne(streak, window_s)),
-            since=since,
-            patience_s=max(_PATIENCE_S, window_s),
-            why=why,
+            per_s=max(_SLOWEST_PER_S, per_s), since=since, patience_s=max(_PATIENCE_S, window_s), why=why
         )
-        known = streak.limit
-        if known is not None and limit.near(known):
-            patience_s = min(_LONGEST_PATIENCE_S, 2 * known.patience_s)
-            limit = Limit(per_s=limit.per_s, since=since, patience_s=patience_s, why=why)
+        if streak.limit is not None and limit.near(streak.limit):
+            patience_s = min(_LONGEST_PATIENCE_S, 2 * streak.limit.patience_s)
+            limit = replace(limit, patience_s=patience_s)
         self.limit = limit
 
-    def _borne(self, streak: _Streak, window_s: float) -> float:
-        """Return the answers a second before the streak; a slow pace is measured over ten requests."""
-        windows = (window_s, max(window_s, 10 / streak.pace))
-        borne = max(self._answers.count(streak.since, 1.05 * each) / each for each in windows)
-        return min(streak.pace, borne) if borne else min(streak.pace, 2.0) / 2
-
     def _give_up_if_too_long(self) -> None:
-        since = self._streak.since if self._streak else self.paused_until
-        wait_s = self.paused_until - since
+        wait_s = self.paused_until - (self._streak.since if self._streak else self.paused_until)
         if wait_s > LONGEST_WAIT_S:
             raise ApiUnavailableError(
                 f"The API answers 429 and asks for a wait of {wait_s / 60:.0f} minutes, over 15.",
@@ -203,10 +228,11 @@ class Steering:
             )
 
     def _heed_latency(self, now: float, latency_s: float) -> bool:
-        if not self._watch.slow(now, latency_s):
+        borne = self._watch.borne_when_slow(now, latency_s)
+        if borne is None:
             return False
-        streak = _Streak(since=now, pace=self.pace(now), limit=self.limit)
-        self._learn(streak, _WINDOWS_S[0], since=now, why="answers have grown slow")
+        known = _Streak(since=now, pace=self.pace(now), limit=self.limit)
+        self._learn(known, borne, since=now, window_s=_WINDOWS_S[0], why="answers have grown slow")
         return True
 
 
@@ -218,9 +244,7 @@ class _Streak:
     pace: float
     limit: Limit | None
     refusals: int = 0
-
-    def refused(self) -> _Streak:
-        return _Streak(since=self.since, pace=self.pace, limit=self.limit, refusals=self.refusals + 1)
+    guessed: bool = False  # the API did not say how long to wait, or not truly
 
 
 class _LatencyWatch:
@@ -228,23 +252,24 @@ class _LatencyWatch:
 
     def __init__(self, now: float) -> None:
         self._latencies: list[float] = []
-        self._look_at = now + _LOOK_EVERY_S
+        self._looked = now
         self._settled_at = now
-        self._best_s = float("inf")
+        self._best_s = math.inf
         self._slowed = False
 
-    def slow(self, now: float, latency_s: float) -> bool:
-        """Take in one answer; tell whether the pace is to drop."""
+    def borne_when_slow(self, now: float, latency_s: float) -> float | None:
+        """Take in one answer; return the answers a second when the pace is to drop, else None."""
         self._latencies.append(latency_s)
-        if now < self._look_at or len(self._latencies) < _ENOUGH_ANSWERS:
-            return False
-        median_s = statistics.median(self._latencies)
+        elapsed_s = now - self._looked
+        if elapsed_s < _LOOK_EVERY_S or len(self._latencies) < _ENOUGH_ANSWERS:
+            return None
+        median_s, borne = statistics.median(self._latencies), len(self._latencies) / elapsed_s
         self._latencies.clear()
-        self._look_at = now + _LOOK_EVERY_S
+        self._looked = now
         self._best_s = min(self._best_s, median_s)
-        return now >= self._settled_at and self._judge(now, median_s)
+        return borne if now >= self._settled_at and self._queues(now, median_s) else None
 
-    def _judge(self, now: float, median_s: float) -> bool:
+    def _queues(self, now: float, median_s: float) -> bool:
         if median_s <= 4 * self._best_s + 0.1:
             self._slowed = False
             return False
