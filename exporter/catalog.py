@@ -145,8 +145,7 @@ _ITEM_ROWS: tuple[_Row, ...] = (
         "cancel_status",
         Kind.TEXT,
         _OPEN,
-        "waiting, confirmation_waiting, confirmed, approved, rejected, waiting_for_payment, "
-        "manuel_refund_need (so spelled), completed, or null",
+        "State of the cancellation, such as waiting, approved, completed; null where there is none",
         _DOC,
     ),
     ("invoice_number", Kind.TEXT, _OPEN, "Invoice number", _DOC),

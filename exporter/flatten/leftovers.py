@@ -1,0 +1,67 @@
+"""What fits no column, gathered by row into the texts of `_unmapped`, and counted by path."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from exporter.flatten.literals import has_utf8_form, write_text
+from exporter.flatten.paths import Path, join
+
+_MOST_PATHS = 1000
+_OTHER_PATHS = "*"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drift:
+    """How often the API left the catalogue, by path; an item's paths begin with `orderitem_set[]`.
+
+    After 1,000 different paths, further ones are counted together as `*`: an API that makes keys of ids
+    must not fill memory.
+
+    Args:
+        unmapped_paths: Keys that nobody declared.
+        uncoerced: Declared paths whose value did not fit.
+    """
+
+    unmapped_paths: Counter[str] = field(default_factory=Counter)
+    uncoerced: Counter[str] = field(default_factory=Counter)
+
+
+class Leftovers:
+    """The leftovers of one table's batch.
+
+    Args:
+        rows: How many rows the batch has.
+        prefix: What leads to this table's paths, in the counts.
+    """
+
+    def __init__(self, rows: int, prefix: str) -> None:
+        self._rows: list[dict[str, str]] = [{} for _ in range(rows)]
+        self._prefix = prefix
+
+    def add(self, path: Path, literals: dict[int, str], counter: Counter[str]) -> None:
+        """Add what stands under a path, by row, and count it."""
+        if not literals:
+            return
+        name = join(path)
+        counted = _printable(".".join(filter(None, (self._prefix, name))))
+        if counted not in counter and len(counter) >= _MOST_PATHS:
+            counted = _OTHER_PATHS
+        counter[counted] += len(literals)
+        for row, literal in literals.items():
+            self._rows[row][name] = literal
+
+    def texts(self) -> pa.Array:
+        """Make the column: a JSON object for each row, null where nothing is left over."""
+        return pa.array([_object(row) if row else None for row in self._rows], pa.string())
+
+
+def _object(row: dict[str, str]) -> str:
+    return "{" + ",".join(f"{write_text(name)}:{row[name]}" for name in sorted(row)) + "}"
+
+
+def _printable(name: str) -> str:
+    return name if has_utf8_form(name) else name.encode(errors="backslashreplace").decode()
