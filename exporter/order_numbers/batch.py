@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import compress
+from operator import attrgetter
 
 MAX_LENGTH = 128
 """Characters of the longest order number, as in the vendor's own connector."""
@@ -90,31 +92,35 @@ def sift(lines: Sequence[int], texts: Sequence[str], invalid: Sequence[InvalidLi
     if _all_valid(texts):
         return Batch(lines=lines, order_numbers=texts, invalid=invalid)
     stripped = [text.strip() for text in texts]
-    full = [(line, text) for line, text in zip(lines, stripped, strict=True) if text]
+    lines, full = list(compress(lines, stripped)), list(filter(None, stripped))
+    blank = len(texts) - len(full)
+    if _all_valid(full):
+        return Batch(lines=lines, order_numbers=full, invalid=invalid, blank=blank)
+    return _parted(lines, full, invalid, blank)
+
+
+def _parted(lines: Sequence[int], texts: Sequence[str], invalid: Sequence[InvalidLine], blank: int) -> Batch:
+    details = [complaint(text) for text in texts]
+    valid = [detail is None for detail in details]
     refused = [
-        invalid_line(line, text, detail) for line, text in full if (detail := complaint(text)) is not None
+        invalid_line(line, text, detail)
+        for line, text, detail in zip(lines, texts, details, strict=True)
+        if detail is not None
     ]
-    refused_lines = {refusal.line for refusal in refused}
-    kept = [pair for pair in full if pair[0] not in refused_lines]
     return Batch(
-        lines=[line for line, _ in kept],
-        order_numbers=[text for _, text in kept],
-        invalid=sorted([*invalid, *refused], key=lambda refusal: refusal.line),
-        blank=len(texts) - len(full),
+        lines=list(compress(lines, valid)),
+        order_numbers=list(compress(texts, valid)),
+        invalid=sorted([*invalid, *refused], key=attrgetter("line")),
+        blank=blank,
     )
 
 
 def _character_complaint(text: str) -> str | None:
-    for place, character in enumerate(text, 1):
-        if character.isspace():
-            return _named("An order number has no white space inside", character, place)
-        if not character.isprintable():
-            return _named("An order number has printable characters only", character, place)
-    return None
-
-
-def _named(rule: str, character: str, place: int) -> str:
-    return f"{rule}, got U+{ord(character):04X} at character {place}."
+    if text.isprintable() and " " not in text:
+        return None
+    place, bad = next((place, c) for place, c in enumerate(text, 1) if c == " " or not c.isprintable())
+    rule = "has no white space inside" if bad.isspace() else "has printable characters only"
+    return f"An order number {rule}, got U+{ord(bad):04X} at character {place}."
 
 
 def _all_valid(texts: Sequence[str]) -> bool:

@@ -30,7 +30,7 @@ def read(stream: BinaryIO, name: str, column: str | None) -> Iterator[Batch]:
     if blank:
         yield Batch(lines=(), order_numbers=(), blank=blank)
     if opening:
-        records = _records(chain([opening], lines), _delimiter(opening), blank + 1, name)
+        records = _records(opening, lines, blank + 1, name)
         index, width, records = body(records, name, column)
         while some := list(islice(records, _BATCH_RECORDS)):
             yield _batch(some, index, width)
@@ -74,15 +74,15 @@ def _delimiter(header: str) -> str:
     return max(_DELIMITERS, key=lambda delimiter: len(next(csv.reader([header], delimiter=delimiter))))
 
 
-def _records(lines: Iterable[str], delimiter: str, line: int, name: str) -> Iterator[_Record]:
+def _records(opening: str, lines: Iterable[str], line: int, name: str) -> Iterator[_Record]:
     offset = line
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     try:
+        reader = csv.reader(chain([opening], lines), delimiter=_delimiter(opening), strict=True)
         for cells in reader:
             yield line, cells
             line = offset + reader.line_num
     except csv.Error as error:
         raise InputError(
             f"{name}:{line}: expected a CSV record (RFC 4180), got one that cannot be read: {error}.",
-            "Close each quote, and double the quotes inside a cell.",
+            "Quote the cells that hold quotes or line breaks, and double the quotes inside.",
         ) from error
