@@ -17,7 +17,7 @@ import shutil
 import signal
 import sqlite3
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -52,10 +52,24 @@ def write_bytes(path: Path, data: bytes, *, mode: int | None = 0o600) -> None:
     Raises:
         OSError: When the disk refuses; the temporary file is gone then.
     """
+    write_lines(path, (data,), mode=mode)
+
+
+def write_lines(path: Path, lines: Iterable[bytes], *, mode: int | None = 0o600) -> None:
+    """Write a whole file of any length, as `write_bytes` does.
+
+    Args:
+        path: The file to create or replace; its folder exists.
+        lines: Its bytes, a piece at a time, each with its own line end.
+        mode: Its permissions, or None for what the umask gives.
+
+    Raises:
+        OSError: When the disk refuses; the temporary file is gone then.
+    """
     beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
     try:
         with open(beside, "xb", opener=lambda name, flags: os.open(name, flags, mode or 0o666)) as file:
-            file.write(data)
+            file.writelines(lines)
             file.flush()
             os.fsync(file.fileno())
         step("fsync")

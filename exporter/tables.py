@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import hashlib
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -152,11 +154,9 @@ class TableWriter:
     def _open(self, path: Path) -> _Sink:
         if self._path.suffix == ".parquet":
             return _ParquetSink(path, self._schema, self._compression)
-        return (
-            _CsvSink(path, self._schema)
-            if self._csv_dialect == "standard"
-            else _ExcelSink(path, self._schema)
-        )
+        if self._csv_dialect == "excel":
+            return _ExcelSink(path, self._schema)
+        return _CsvSink(path, self._schema)
 
 
 class _Sink(Protocol):
@@ -197,13 +197,29 @@ class _Part:
 
 # --- Parquet ---
 
+# Measured 2026-11-24, pyarrow 26, 84 + 28 columns, row groups of 10,000 orders: a dictionary given up
+# at 16 KiB costs 5.2 µs and 229 bytes an order, at pyarrow's 1 MiB 6.0 µs and 275, none at all 5.3 µs
+# and 247 and a third slower to group by: so each column finds out by itself whether one pays.
+# Level 3 of zstd is 13 % slower and not smaller.
+_DICTIONARY_BYTES = 16 * 1024
+_ZSTD_LEVEL = 1
+
 
 class _ParquetSink:
+    """A Parquet file: format 2.6, pages of version 1 and plain encodings, which every reader knows."""
+
     def __init__(self, path: Path, schema: pa.Schema, compression: str) -> None:
-        self._writer = pq.ParquetWriter(str(path), schema, compression=compression)
+        self._writer = pq.ParquetWriter(
+            str(path),
+            schema,
+            version="2.6",
+            compression=compression,
+            compression_level=_ZSTD_LEVEL if compression == "zstd" else None,
+            dictionary_pagesize_limit=_DICTIONARY_BYTES,
+        )
 
     def write(self, table: pa.Table) -> None:
-        # Pages end where chunks end: without this the chunking shows in the bytes.
+        # Pages end where chunks end: without this the chunking would show in the bytes.
         self._writer.write_table(table.combine_chunks(), row_group_size=table.num_rows)
 
     def close(self) -> None:
@@ -214,10 +230,11 @@ class _ParquetSink:
 
 
 class _CsvSink:
+    """An RFC 4180 file: text is always quoted, so null is an empty cell and the empty text is `""`."""
+
     def __init__(self, path: Path, schema: pa.Schema) -> None:
-        self._writer = pa_csv.CSVWriter(
-            str(path), _plain(schema.empty_table()).schema, write_options=pa_csv.WriteOptions(eol="\r\n")
-        )
+        options = pa_csv.WriteOptions(eol="\r\n")
+        self._writer = pa_csv.CSVWriter(str(path), _plain(schema.empty_table()).schema, write_options=options)
 
     def write(self, table: pa.Table) -> None:
         self._writer.write_table(_plain(table))
@@ -226,13 +243,94 @@ class _CsvSink:
         self._writer.close()
 
 
-class _ExcelSink(_CsvSink):
-    pass
+_ROWS_AT_ONCE = 5_000  # text of every column is held twice; each call compiles its patterns anew
+
+
+class _ExcelSink:
+    """A CSV file for a spreadsheet whose locale writes `16,40` and therefore separates cells by `;`."""
+
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
+        options = pa_csv.WriteOptions(delimiter=";", eol="\r\n")
+        self._file = pa.OSFile(str(path), "wb")
+        self._file.write(codecs.BOM_UTF8)
+        schema = _for_spreadsheet(schema.empty_table()).schema
+        self._writer = pa_csv.CSVWriter(self._file, schema, write_options=options)
+
+    def write(self, table: pa.Table) -> None:
+        for start in range(0, table.num_rows, _ROWS_AT_ONCE):
+            piece = table.slice(start, _ROWS_AT_ONCE).combine_chunks()
+            self._writer.write_table(_for_spreadsheet(piece))
+
+    def close(self) -> None:
+        self._writer.close()
+        self._file.close()
 
 
 def _plain(table: pa.Table) -> pa.Table:
     """Give JSON columns as the text that they hold: the CSV writer knows no extension types."""
-    for index, field in enumerate(table.schema):
-        if isinstance(field.type, pa.BaseExtensionType):
-            table = table.set_column(index, field.name, pc.cast(table.column(index), field.type.storage_type))
-    return table
+    return _each_column(table, _column_as_plain)
+
+
+def _for_spreadsheet(table: pa.Table) -> pa.Table:
+    """Give every column in the form that a spreadsheet shows as what it is."""
+    return _each_column(_plain(table), _column_for_spreadsheet)
+
+
+def _each_column(table: pa.Table, convert: Callable[[pa.ChunkedArray], pa.ChunkedArray]) -> pa.Table:
+    return pa.table([convert(column) for column in table.columns], names=table.column_names)
+
+
+def _column_as_plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    kind = column.type
+    return column.cast(kind.storage_type) if isinstance(kind, pa.BaseExtensionType) else column
+
+
+# What LibreOffice and Excel, in Turkish or English, take for a number, a date, a time or a truth value.
+# Spelled-out letters: `\pL` and `\pZ` cost RE2 a millisecond for each column.
+_SPACE = r"\s\x{a0}\x{202f}"
+_SIGNS = _SPACE + r".,:/%₺$€£eE+\-"
+_MONTHS = "(oca|şub|mar|n[iİ]s|may|haz|tem|ağu|eyl|ek[iİ]|kas|ara|jan|feb|apr|jun|jul|aug|sep|oct|nov|dec)"
+_MONTH = rf"{_MONTHS}[a-zçğıİöşü]*"
+_TAKEN_FOR_VALUES = (
+    r"0\d+",  # leading zeros
+    r"\d{12,}",  # shown as 2.67E+12, and rounded from the 16th digit on
+    rf"[{_SPACE}.,+\-₺$€£]+\d[\d{_SIGNS}]*",  # signs and currencies: +905321112233
+    rf"\d+[{_SIGNS}][\d{_SIGNS}]*",  # 7661492e3645, 10-12, 1/2, 30.01, 10:30, 5%
+    r"\d{1,2}(:\d+)*\s?[ap]m?",  # 5 PM
+    rf"\d{{1,2}}[\s./\-]*{_MONTH}[\s./,\-]*\d*",  # 19 Mayıs
+    rf"{_MONTH}[\s./,\-]*\d[\d\s,]*",  # MAR1, Ocak 2024
+    "true|false|doğru|yanl[ıI]ş",
+)
+_TAKEN_FOR_VALUE = rf"^(?i:{'|'.join(_TAKEN_FOR_VALUES)})$"
+_LONG_INTEGER = r"^-?\d{16,}$"  # a spreadsheet's number is a double
+
+# https://owasp.org/www-community/attacks/CSV_Injection, and what may stand invisible before the sign.
+_FORMULA = r"^(?:[\t\r\n]|[\pZ\pC]*[=+\-@＝＋－＠])"
+
+
+def _column_for_spreadsheet(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Give one column as numbers stay numbers, text stays text, and no text is run as a formula.
+
+    Text that would be taken for a value becomes the constant formula `="00123"`, the only form that a
+    spreadsheet shows and computes with unchanged; it holds digits, signs and month names, never a
+    quotation mark. Text that would be run gets an apostrophe before it, which shows.
+    """
+    kind = column.type
+    if pa.types.is_decimal(kind):
+        return pc.replace_substring(column.cast(pa.string()), ".", ",")
+    if pa.types.is_integer(kind):
+        digits = column.cast(pa.string())
+        return _wrapped(digits, _LONG_INTEGER, '="', '"', otherwise=digits)
+    if pa.types.is_string(kind):
+        harmless = _wrapped(column, _FORMULA, "'", "", otherwise=column)
+        return _wrapped(column, _TAKEN_FOR_VALUE, '="', '"', otherwise=harmless)
+    return column
+
+
+def _wrapped(
+    text: pa.ChunkedArray, pattern: str, before: str, after: str, *, otherwise: pa.ChunkedArray
+) -> pa.ChunkedArray:
+    matches = pc.match_substring_regex(text, pattern)
+    if not pc.any(matches).as_py():
+        return otherwise
+    return pc.if_else(matches, pc.binary_join_element_wise(before, text, after, ""), otherwise)

@@ -80,6 +80,15 @@ def test_a_failed_write_leaves_what_stood_there_and_nothing_else(tmp_path: Path)
     assert content(tmp_path) == {"taken/inside": "old"}
 
 
+def test_a_file_written_by_lines_is_as_whole_when_a_line_fails(tmp_path: Path) -> None:
+    """A file of any length is all of its lines, or what stood there if one of them cannot be had."""
+    path = tmp_path / "rejects.jsonl"
+    durable.write_lines(path, (b"%d\n" % number for number in range(3)))
+    with pytest.raises(ZeroDivisionError):
+        durable.write_lines(path, (b"%d" % (1 // number) for number in (1, 0)))
+    assert content(tmp_path) == {"rejects.jsonl": "0\n1\n2\n"}
+
+
 WRITE = """
     import sys
     from pathlib import Path
