@@ -1,4 +1,4 @@
-"""One column's values to one Arrow array; what does not fit is named by its row."""
+"""Cells of one kind to Arrow values; what does not fit is named by its place."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ import pyarrow.compute as pc
 from exporter.catalog import Kind
 from exporter.flatten.literals import MISFIT, literal_of, respell, settle, write_text
 from exporter.flatten.schema import ARROW_TYPES
-from exporter.flatten.shape import Leaf
 
 Misfits = dict[int, str]
 
@@ -34,91 +33,85 @@ _FIRST_US = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microsecond
 _LAST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 
 
-def make_column(leaf: Leaf, values: list[Any], odd_rows: Iterable[int]) -> tuple[pa.Array, Misfits]:
-    """Make a column's array.
+def make_values(kind: Kind, cells: list[Any], raw_at: Iterable[int]) -> tuple[pa.Array, Misfits]:
+    """Make the Arrow values of many cells of one kind.
 
     Args:
-        leaf: The column, and whether all of its values are raw.
-        values: A value for each row, typed or raw.
-        odd_rows: The rows whose values are raw in any case.
+        kind: The kind of all cells.
+        cells: Typed values, or raw JSON. JSON cells are always raw.
+        raw_at: Where raw JSON may stand, for the other kinds.
 
     Returns:
-        The array, and the JSON text of each value that does not fit, by row. The array is null there.
+        The values, and the JSON literal of each cell that does not fit, by its place among the cells. The
+        value is null there.
     """
-    kind = leaf.column.kind
     if kind is Kind.JSON:
-        return _objects(values)
-    settled, misfits = _settle(kind, values, range(len(values)) if leaf.raw else odd_rows)
+        return _containers(cells)
+    settled, misfits = _settle(kind, cells, raw_at)
     if kind not in _GRAMMAR:
         return pa.array(settled, ARROW_TYPES[kind]), misfits
     array, refused = _cast(kind, pa.array(settled, pa.string()))
-    for row in refused:
-        value = values[row]
-        misfits[row] = respell(literal_of(value)) if isinstance(value, msgspec.Raw) else write_text(value)
+    misfits |= {at: _spell(cells[at]) for at in refused}
     return array, misfits
 
 
-def _objects(values: list[msgspec.Raw]) -> tuple[pa.Array, Misfits]:
-    texts = pa.array(list(map(bytes, values)), pa.string())
+def _containers(cells: list[msgspec.Raw]) -> tuple[pa.Array, Misfits]:
+    texts = pa.array(list(map(bytes, cells)), pa.string())
     fits = pc.or_(pc.starts_with(texts, "{"), pc.starts_with(texts, "["))
-    if pc.all(fits, min_count=0).as_py():
-        return texts, {}
     scalar = pc.and_(pc.invert(fits), pc.not_equal(texts, "null"))
-    misfits = {row: respell(texts[row].as_py()) for row in _rows_where(scalar)}
+    misfits = {at: respell(texts[at].as_py()) for at in _where(scalar)}
     return pc.if_else(fits, texts, pa.scalar(None, pa.string())), misfits
 
 
-def _settle(kind: Kind, values: list[Any], rows: Iterable[int]) -> tuple[list[Any], Misfits]:
-    settled, misfits = values.copy(), {}
-    for row in rows:
-        raw = values[row]
+def _settle(kind: Kind, cells: list[Any], raw_at: Iterable[int]) -> tuple[list[Any], Misfits]:
+    settled, misfits = cells.copy(), {}
+    for at in raw_at:
+        raw = cells[at]
         if isinstance(raw, msgspec.Raw):
             literal = literal_of(raw)
             value = settle(kind, literal)
             if value is MISFIT:
-                misfits[row] = respell(literal)
+                misfits[at] = respell(literal)
                 value = None
-            settled[row] = value
+            settled[at] = value
     return settled, misfits
 
 
+def _spell(cell: msgspec.Raw | str) -> str:
+    return respell(literal_of(cell)) if isinstance(cell, msgspec.Raw) else write_text(cell)
+
+
 def _cast(kind: Kind, texts: pa.Array) -> tuple[pa.Array, list[int]]:
-    """Cast texts exactly; give the array and the rows that were refused."""
-    texts, refused = _without(texts, pc.invert(pc.match_substring_regex(texts, _GRAMMAR[kind])))
-    unfit = _find_uncastable(texts, ARROW_TYPES[kind])
-    if unfit:
-        texts, more = _without(texts, pa.array([row in unfit for row in range(len(texts))]))
-        refused += more
-    array = texts.cast(ARROW_TYPES[kind])
+    """Cast texts exactly; give the values and where they were refused."""
+    texts, ungrammatical = _without(texts, pc.invert(pc.match_substring_regex(texts, _GRAMMAR[kind])))
+    values = _cast_or_null(texts, ARROW_TYPES[kind])
     if kind is Kind.TIMESTAMP:
-        ticks = array.cast(pa.int64())
-        outside = pc.or_(pc.less(ticks, _FIRST_US), pc.greater(ticks, _LAST_US))
-        array, more = _without(array, outside)
-        refused += more
-    return array, refused
+        ticks = values.cast(pa.int64())
+        values, _ = _without(values, pc.or_(pc.less(ticks, _FIRST_US), pc.greater(ticks, _LAST_US)))
+    if values.null_count == texts.null_count:
+        return values, ungrammatical
+    return values, ungrammatical + _where(pc.and_(values.is_null(), texts.is_valid()))
 
 
-def _without(array: pa.Array, unfit: pa.BooleanArray) -> tuple[pa.Array, list[int]]:
-    """Null the rows that do not fit."""
-    rows = _rows_where(unfit)
-    if rows:
-        array = pc.if_else(pc.fill_null(unfit, True), pa.scalar(None, array.type), array)
-    return array, rows
-
-
-def _rows_where(mask: pa.BooleanArray) -> list[int]:
-    rows: list[int] = pc.indices_nonzero(mask).to_pylist()
-    return rows
-
-
-def _find_uncastable(texts: pa.Array, target: pa.DataType, first: int = 0) -> set[int]:
-    """Find the rows that Arrow refuses to cast, by halving: one odd value costs a few casts of its batch."""
+def _cast_or_null(texts: pa.Array, target: pa.DataType) -> pa.Array:
+    """Cast, with null for what Arrow refuses, found by halving: one odd value costs its batch a few casts."""
     try:
-        texts.cast(target)
+        return texts.cast(target)
     except pa.ArrowInvalid:
         half = len(texts) // 2
         if not half:
-            return {first}
-        left = _find_uncastable(texts[:half], target, first)
-        return left | _find_uncastable(texts[half:], target, first + half)
-    return set()
+            return pa.nulls(1, target)
+        return pa.concat_arrays([_cast_or_null(texts[:half], target), _cast_or_null(texts[half:], target)])
+
+
+def _without(values: pa.Array, unfit: pa.BooleanArray) -> tuple[pa.Array, list[int]]:
+    """Null what does not fit."""
+    places = _where(unfit)
+    if places:
+        values = pc.if_else(pc.fill_null(unfit, True), pa.scalar(None, values.type), values)
+    return values, places
+
+
+def _where(mask: pa.BooleanArray) -> list[int]:
+    places: list[int] = pc.indices_nonzero(mask).to_pylist()
+    return places

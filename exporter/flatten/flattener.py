@@ -57,7 +57,10 @@ class Flattener:
         orders = self._orders(bodies, odd)
         items = self._items([number for number, _ in payloads], orders.lists(ITEMS_KEY), odd)
         self._learner.learn(odd.values())
-        return orders.finish(ORDERS, ORDERS_SCHEMA), items.finish(ORDER_ITEMS, ORDER_ITEMS_SCHEMA)
+        return (
+            orders.finish(ORDERS, ORDERS_SCHEMA, self._hide),
+            items.finish(ORDER_ITEMS, ORDER_ITEMS_SCHEMA, self._hide),
+        )
 
     def _decode(self, payloads: _Payloads) -> tuple[list[Any], dict[int, OddOrder]]:
         shape = self._learner.shape
@@ -72,8 +75,8 @@ class Flattener:
         return bodies, odd
 
     def _orders(self, bodies: list[Any], odd: dict[int, OddOrder]) -> TableMaker:
-        maker = TableMaker(len(bodies), drift=self.drift, prefix="", hide=self._hide)
-        maker.spread(self._learner.shape.order, bodies, odd)
+        maker = TableMaker(len(bodies), odd, drift=self.drift, prefix="")
+        maker.spread(self._learner.shape.order, bodies)
         maker.add_undeclared({row: order.undeclared for row, order in odd.items()})
         return maker
 
@@ -82,10 +85,10 @@ class Flattener:
         entries = [NULL if entry is None else entry for entry in chain.from_iterable(lists)]
         counts = list(map(len, lists))
         undeclared = _by_item_row(counts, odd)
-        maker = TableMaker(len(entries), drift=self.drift, prefix=f"{ITEMS_KEY}[]", hide=self._hide)
+        maker = TableMaker(len(entries), undeclared, drift=self.drift, prefix=f"{ITEMS_KEY}[]")
         maker.add("order_number", pa.array(_repeated(numbers, counts), pa.string()))
         maker.add("item_index", pa.array(list(chain.from_iterable(map(range, counts))), pa.int64()))
-        maker.spread(self._learner.shape.item, entries, undeclared)
+        maker.spread(self._learner.shape.item, entries)
         maker.add_undeclared(undeclared)
         return maker
 

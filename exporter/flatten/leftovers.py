@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 import pyarrow as pa
@@ -34,12 +34,11 @@ class Leftovers:
     """The leftovers of one table's batch.
 
     Args:
-        rows: How many rows the batch has.
         prefix: What leads to this table's paths, in the counts.
     """
 
-    def __init__(self, rows: int, prefix: str) -> None:
-        self._rows: list[dict[str, str]] = [{} for _ in range(rows)]
+    def __init__(self, prefix: str) -> None:
+        self._rows: defaultdict[int, dict[str, str]] = defaultdict(dict)
         self._prefix = prefix
 
     def add(self, path: Path, literals: dict[int, str], counter: Counter[str]) -> None:
@@ -54,13 +53,17 @@ class Leftovers:
         for row, literal in literals.items():
             self._rows[row][name] = literal
 
-    def texts(self) -> pa.Array:
+    def texts(self, rows: int) -> pa.Array:
         """Make the column: a JSON object for each row, null where nothing is left over."""
-        return pa.array([_object(row) if row else None for row in self._rows], pa.string())
+        if not self._rows:
+            return pa.nulls(rows, pa.string())
+        return pa.array([_object(self._rows.get(row)) for row in range(rows)], pa.string())
 
 
-def _object(row: dict[str, str]) -> str:
-    return "{" + ",".join(f"{write_text(name)}:{row[name]}" for name in sorted(row)) + "}"
+def _object(leftovers: dict[str, str] | None) -> str | None:
+    if not leftovers:
+        return None
+    return "{" + ",".join(f"{write_text(name)}:{leftovers[name]}" for name in sorted(leftovers)) + "}"
 
 
 def _printable(name: str) -> str:

@@ -8,9 +8,8 @@ whole order. Once learned, such a path is kept as raw JSON and refuses nothing a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -55,10 +54,6 @@ class Place:
     places: dict[str, Place]
     unknowns: dict[str, Path]
     list_keys: tuple[str, ...]
-
-    def values(self, key: str, bodies: Iterable[msgspec.Struct]) -> list[Any]:
-        """Give what each of many bodies holds under a key."""
-        return list(map(attrgetter(self.fields[key]), bodies))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

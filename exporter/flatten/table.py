@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 import msgspec
 import pyarrow as pa
 
 from exporter.catalog import Column, Kind
-from exporter.flatten.columns import make_column
+from exporter.flatten.columns import make_values
 from exporter.flatten.hide import Hide
 from exporter.flatten.leftovers import Drift, Leftovers
 from exporter.flatten.literals import literal_of, respell, write_text
 from exporter.flatten.odd import Undeclared
+from exporter.flatten.paths import Path
 from exporter.flatten.schema import JSON_TYPE
-from exporter.flatten.shape import Place
+from exporter.flatten.shape import Leaf, Place
 
 
 class TableMaker:
@@ -23,76 +26,99 @@ class TableMaker:
 
     Args:
         rows: How many rows it has.
+        odd_rows: The rows whose leaves are raw.
         drift: Where leftovers are counted.
         prefix: What leads to this table's paths, in the counts.
-        hide: What becomes of personal columns.
     """
 
-    def __init__(self, rows: int, *, drift: Drift, prefix: str, hide: Hide) -> None:
+    def __init__(self, rows: int, odd_rows: Collection[int], *, drift: Drift, prefix: str) -> None:
+        self._rows = rows
+        self._odd_rows = odd_rows
+        self._drift = drift
+        self._leftovers = Leftovers(prefix)
         self._arrays: dict[str, pa.Array] = {}
         self._lists: dict[str, list[Sequence[Any]]] = {}
-        self._drift = drift
-        self._hide = hide
-        self._leftovers = Leftovers(rows, prefix)
+        self._leaves: dict[Kind, list[Leaf]] = {kind: [] for kind in Kind}
+        # All cells of one kind, column after column: Arrow is called once for each kind, which at 500
+        # rows costs a third of calling it once for each column.
+        self._cells: dict[Kind, list[Any]] = {kind: [] for kind in Kind}
 
     def add(self, name: str, array: pa.Array) -> None:
         """Add a column that the exporter makes itself."""
         self._arrays[name] = array
 
-    def spread(self, place: Place, held: list[Any], odd_rows: Collection[int]) -> None:
+    def add_undeclared(self, undeclared: Mapping[int, Undeclared]) -> None:
+        """Add what odd orders held under keys that nobody declared, by row."""
+        for row, literals in undeclared.items():
+            for path, literal in literals.items():
+                self._leftovers.add(path, {row: literal}, self._drift.unmapped_paths)
+
+    def spread(self, place: Place, held: Sequence[Any]) -> None:
         """Spread what each row holds in a place over the place's columns, and those of the places in it.
 
         Args:
             place: The place.
             held: For each row a body of the place, or None, or what stands there instead of an object.
-            odd_rows: The rows whose leaves are raw.
         """
-        bodies = held
-        strays = {
-            row: _stray(value)
-            for row, value in enumerate(held)
-            if type(value) is not place.struct and value is not None
-        }
-        if strays or None in held:
-            bodies = [body if type(body) is place.struct else place.empty for body in held]
-            self._leftovers.add(place.path, strays, self._drift.uncoerced)
+        columns = self._columns(place, held)
         for key, leaf in place.leaves.items():
-            array, misfits = make_column(leaf, place.values(key, bodies), odd_rows)
-            self._arrays[leaf.column.name] = array
-            self._leftovers.add(leaf.column.path, misfits, self._drift.uncoerced)
+            self._leaves[leaf.column.kind].append(leaf)
+            self._cells[leaf.column.kind] += columns[key]
         for key, path in place.unknowns.items():
-            raws = enumerate(place.values(key, bodies))
-            literals = {row: literal_of(raw) for row, raw in raws if raw is not None}
+            literals = {row: literal_of(raw) for row, raw in enumerate(columns[key]) if raw is not None}
             self._leftovers.add(path, literals, self._drift.unmapped_paths)
         for key in place.list_keys:
-            self._lists[key] = self._spread_list((*place.path, key), place.values(key, bodies))
+            self._spread_lists((*place.path, key), columns[key])
         for key, inner in place.places.items():
-            self.spread(inner, place.values(key, bodies), odd_rows)
+            self.spread(inner, columns[key])
 
-    def _spread_list(self, path: tuple[str, ...], held: list[Any]) -> list[Sequence[Any]]:
+    def _columns(self, place: Place, held: Sequence[Any]) -> dict[str, Sequence[Any]]:
+        if set(map(type, held)) - {place.struct}:
+            strays = {row: _stray(value) for row, value in enumerate(held) if _is_stray(place, value)}
+            self._leftovers.add(place.path, strays, self._drift.uncoerced)
+            held = [value if type(value) is place.struct else place.empty for value in held]
+        columns = zip(*map(msgspec.structs.astuple, held), strict=True) if held else repeat(())
+        return dict(zip(place.fields, columns, strict=False))
+
+    def _spread_lists(self, path: Path, held: Sequence[Any]) -> None:
         strays = {row: _stray(value) for row, value in enumerate(held) if isinstance(value, msgspec.Raw)}
         self._leftovers.add(path, strays, self._drift.uncoerced)
-        return [value if isinstance(value, list) else () for value in held]
-
-    def add_undeclared(self, undeclared: Mapping[int, Undeclared]) -> None:
-        """Add what odd orders held under keys that nobody declared."""
-        for row, literals in undeclared.items():
-            for path, literal in literals.items():
-                self._leftovers.add(path, {row: literal}, self._drift.unmapped_paths)
+        self._lists[path[-1]] = [value if isinstance(value, list) else () for value in held]
 
     def lists(self, key: str) -> list[Sequence[Any]]:
-        """Give the lists that the rows held under a key."""
+        """Give the list that each row held under a key; empty where it held none."""
         return self._lists[key]
 
-    def finish(self, columns: Sequence[Column], schema: pa.Schema) -> pa.Table:
+    def finish(self, columns: Sequence[Column], schema: pa.Schema, hide: Hide) -> pa.Table:
         """Make the table, with personal columns hidden and leftovers in the last column."""
-        self.add("_unmapped", self._leftovers.texts())
-        arrays = [self._finished(column) for column in columns]
-        return pa.Table.from_arrays(arrays, schema=schema)
+        for kind, leaves in self._leaves.items():
+            self._finish_kind(kind, leaves)
+        self.add("_unmapped", self._leftovers.texts(self._rows))
+        arrays = [hide(column, self._arrays[column.name]) for column in columns]
+        return pa.Table.from_arrays(list(map(_stored, columns, arrays)), schema=schema)
 
-    def _finished(self, column: Column) -> pa.Array:
-        array = self._hide(column, self._arrays[column.name])
-        return pa.ExtensionArray.from_storage(JSON_TYPE, array) if column.kind is Kind.JSON else array
+    def _finish_kind(self, kind: Kind, leaves: list[Leaf]) -> None:
+        rows = self._rows
+        values, misfits = make_values(kind, self._cells.pop(kind), self._raw_at(leaves))
+        by_leaf: defaultdict[int, dict[int, str]] = defaultdict(dict)
+        for at, literal in misfits.items():
+            by_leaf[at // rows][at % rows] = literal
+        for number, leaf in enumerate(leaves):
+            self._arrays[leaf.column.name] = values.slice(number * rows, rows)
+            self._leftovers.add(leaf.column.path, by_leaf[number], self._drift.uncoerced)
+
+    def _raw_at(self, leaves: list[Leaf]) -> Iterator[int]:
+        for number, leaf in enumerate(leaves):
+            first = number * self._rows
+            yield from (first + row for row in (range(self._rows) if leaf.raw else self._odd_rows))
+
+
+def _stored(column: Column, array: pa.Array) -> pa.Array:
+    return pa.ExtensionArray.from_storage(JSON_TYPE, array) if column.kind is Kind.JSON else array
+
+
+def _is_stray(place: Place, value: Any) -> bool:
+    return value is not None and type(value) is not place.struct
 
 
 def _stray(value: Any) -> str:
