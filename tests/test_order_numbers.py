@@ -439,6 +439,20 @@ def test_a_lone_surrogate_elsewhere_in_an_object_does_no_harm() -> None:
     assert read('{"note": "\\ud800", "number": "A1"}', "orders.jsonl").numbers == ["A1"]
 
 
+@pytest.mark.parametrize("column", ['a "b"', "a\\b", "\x01", "Şehir no", "a.b"])
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_columns_of_any_name(ending: str, column: str) -> None:
+    """A column may be called anything that its format can write."""
+    rows = io.StringIO()
+    csv.writer(rows).writerows([["x", column], ["1", "A1"], ["1", "A2"]])
+    contents: dict[str, bytes] = {
+        ".csv": rows.getvalue().encode(),
+        ".jsonl": b"\n".join(json.dumps({"x": 1, column: number}).encode() for number in ("A1", "A2")),
+        ".parquet": parquet({"x": pa.array([1, 1]), column: pa.array(["A1", "A2"])}),
+    }
+    assert read(contents[ending], f"orders{ending}", column).numbers == ["A1", "A2"]
+
+
 def test_rejects_of_an_earlier_run_are_input() -> None:
     """`rejects.jsonl` is read again, and what was no order number is none again."""
     rejects = [

@@ -105,7 +105,10 @@ class _Reader:
 
     def _choose(self, names: list[str], line: int) -> None:
         self._column = names[columns.choose(names, self._wanted, f"{self._name}:{line}")]
-        row = msgspec.defstruct("Row", [("value", msgspec.Raw)], rename={"value": self._column})
+        try:
+            row = msgspec.defstruct("Row", [("value", msgspec.Raw)], rename={"value": self._column})
+        except ValueError:  # msgspec takes no name with an escape; `_exact` reads such rows
+            return
         self._decode_row = msgspec.json.Decoder(cast("type[_Row]", row)).decode
 
     def _unreadable(self, line: int, text: str) -> InputError:
