@@ -1,19 +1,20 @@
 """Every error that this package raises on purpose, as one tree, each with its exit code.
 
-    ExporterError
-    ├── UsageError              2    options, configuration or input that cannot work
-    │   └── InputError          2    the file of order numbers cannot be read
-    ├── TooManyRejectsError     4    nothing was published
-    ├── TokenRefusedError       5    the API answered 401
-    ├── ApiUnavailableError     6    the API does not answer, or asks for too long a wait
-    ├── StorageError            7    disk full, no permission, a corrupt store
-    ├── LockedError             8    another run holds the work directory or the store
-    ├── InterruptedRunError     130, 143   SIGINT or SIGTERM
-    └── AttemptError            one request for one order failed; never leaves `refresh`
-        ├── TransientError      worth another attempt
-        │   └── BadResponseError    200 with a body that may be whole next time
-        ├── ThrottledError      429: the whole pace waits, no attempt is counted
-        └── PermanentError      never asked again; carries the reject reason
+ExporterError
+├── UsageError              2    options, configuration or input that cannot work
+│   └── InputError          2    the file of order numbers cannot be read
+├── TooManyRejectsError     4    nothing was published
+├── DriftError              4    fields fit no column, and the run was to fail then
+├── TokenRefusedError       5    the API answered 401
+├── ApiUnavailableError     6    the API does not answer, or asks for too long a wait
+├── StorageError            7    disk full, no permission, a corrupt store
+├── LockedError             8    another run holds the work directory or the store
+├── InterruptedRunError     130, 143   SIGINT or SIGTERM
+└── AttemptError            one request for one order failed; never leaves `refresh`
+    ├── TransientError      worth another attempt
+    │   └── BadResponseError    200 with a body that may be whole next time
+    ├── ThrottledError      429: the whole pace waits, no attempt is counted
+    └── PermanentError      never asked again; carries the reject reason
 """
 
 from __future__ import annotations
@@ -50,6 +51,12 @@ class InputError(UsageError):
 
 class TooManyRejectsError(ExporterError):
     """Raised when more orders were rejected than `max_rejects` allows; nothing was published."""
+
+    exit_code = 4
+
+
+class DriftError(ExporterError):
+    """Raised when fields or values fit no column and `on_drift` is `fail`; nothing was published."""
 
     exit_code = 4
 

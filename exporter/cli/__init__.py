@@ -1,1 +1,81 @@
-"""."""
+"""Words on the command line to options; errors to exit codes.
+
+Commands are imported when they are named, and each imports what it needs when it runs, so that
+`exporter --help` starts as fast as click does.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+
+import click
+
+from exporter import __version__
+from exporter.errors import ExporterError
+
+_COMMANDS = {
+    "run": "Export the orders of a file of order numbers.",
+    "demo": "See a whole export at work, against an API of its own.",
+    "serve": "Run the demo API by itself, to try options against.",
+    "verify": "Check a dataset against its manifest.",
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"exporter.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Start with: exporter demo",
+)
+@click.version_option(__version__, message="%(prog)s %(version)s")
+def exporter() -> None:
+    """Export orders and their items from Akinon's Omnitron API to Parquet and CSV."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the program.
+
+    Args:
+        arguments: The words after the program's name; those of the process by default.
+
+    Returns:
+        The exit code; the contract says what each means.
+    """
+    try:
+        result = exporter.main(args=arguments, prog_name="exporter", standalone_mode=False)
+    except ExporterError as error:
+        _say(error.what, error.hint)
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        return 130
+    except BrokenPipeError:
+        return 141  # the reader of our output is gone, as in `exporter schema | head`
+    return result if isinstance(result, int) else 0
+
+
+def _say(what: str, hint: str) -> None:
+    click.echo(f"Error: {what}", err=True)
+    if hint:
+        click.echo(hint, err=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,39 @@
+"""`exporter demo`: a whole export, seen in ten seconds, with nothing but this package."""
+
+from __future__ import annotations
+
+import click
+
+from exporter.cli.words import log_options
+
+
+@click.command("demo", epilog="Example: exporter demo --orders 500 --out demo")
+@click.option(
+    "--orders", type=click.IntRange(1), default=500, show_default=True, help="Orders in the demo API."
+)
+@click.option("--out", default="demo", show_default=True, help="Folder for the input file and the dataset.")
+@click.option(
+    "--fault-rate",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of faulty answers.",
+)
+@log_options
+def command(orders: int, out: str, fault_rate: float, quiet: bool, log_format: str) -> int:
+    """Start a small API on this machine, export its orders, and show what came out."""
+    from exporter.cli.eyes import print_summary, watching
+    from exporter.cli.show import show_dataset
+    from exporter.cli.signals import run_stoppable
+    from exporter.demo.tour import tour
+
+    with watching(quiet=quiet, log_format=log_format) as on_progress:
+        summary = run_stoppable(
+            lambda stop: tour(
+                orders=orders, folder=out, fault_rate=fault_rate, on_progress=on_progress, stop=stop
+            )
+        )
+    print_summary(summary, as_json=False, quiet=quiet)
+    if not quiet:
+        show_dataset(summary.out)
+    return summary.exit_code

@@ -1,0 +1,57 @@
+"""The demo's export: the demo API on a free port, an input file, and the very code of `exporter run`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from exporter import durable
+from exporter.demo.api import DemoSettings
+from exporter.demo.server import serve
+from exporter.options import Options
+from exporter.progress import ProgressCallback
+from exporter.refresh import Stop
+from exporter.run import export_async
+from exporter.summary import Summary
+from exporter.workdir import discard
+
+RATE = "200/s"
+
+
+async def tour(
+    *, orders: int, folder: str, fault_rate: float, on_progress: ProgressCallback | None, stop: Stop
+) -> Summary:
+    """Export the demo API's orders into `folder`.
+
+    Args:
+        orders: How many orders the API holds.
+        folder: Gets `order_numbers.txt` and, as `dataset`, what came out.
+        fault_rate: Share of its answers that are faulty, 0 to 1.
+        on_progress: See `export_async`.
+        stop: See `export_async`.
+
+    Returns:
+        What was exported.
+    """
+    place = Path(folder)
+    settings = DemoSettings(orders=orders, fault_rate=fault_rate)
+    async with serve(settings) as api:
+        numbers = place / "order_numbers.txt"
+        with durable.storage_errors("writing the demo's input", numbers):
+            _write_numbers(numbers, api.numbers)
+        options = Options(
+            orders=str(numbers),
+            out=str(place / "dataset"),
+            api_url=api.url,
+            token=settings.token,
+            rate=RATE,
+            formats=("parquet", "csv"),
+            overwrite=True,
+        )
+        discard(options.out)  # of a demo that was killed: its API had another port
+        return await export_async(options, on_progress=on_progress, stop=stop)
+
+
+def _write_numbers(path: Path, numbers: Iterable[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    durable.write_lines(path, (f"{number}\n".encode() for number in numbers), mode=None)

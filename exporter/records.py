@@ -1,0 +1,121 @@
+"""The frozen values that travel between rooms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+FETCHED = "fetched"
+
+#: Why an order number ended without rows, in the order in which reports list them.
+REJECT_REASONS = (
+    "invalid_order_number",
+    "not_found",
+    "forbidden",
+    "client_error",
+    "bad_response",
+    "unavailable",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one order number ended: fetched with its payload, or rejected with a reason.
+
+    Attributes:
+        order_number: The number as asked for.
+        state: `fetched` or one of `REJECT_REASONS`.
+        settled_at: Seconds since the epoch, UTC.
+        attempts: Requests made for it, 429s not counted.
+        http_status: The last answer's status, None when there was none.
+        order_status: The order's own status code, where the payload has one.
+        detail: Why it was rejected, in one sentence without personal data.
+        payload: The order's JSON as received; None for a reject.
+    """
+
+    order_number: str
+    state: str
+    settled_at: float
+    attempts: int
+    http_status: int | None = None
+    order_status: str | None = None
+    detail: str | None = None
+    payload: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one successful attempt brought.
+
+    Attributes:
+        payload: The order's JSON as received, decompressed.
+        order_status: The order's own status code, where the payload has one.
+        http_status: Always 200 today.
+    """
+
+    payload: bytes
+    order_status: str | None
+    http_status: int = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Requests that reached the wire: `sent` = first attempts + the three others."""
+
+    sent: int = 0
+    retried: int = 0
+    throttled: int = 0
+    redirected: int = 0
+
+    def __add__(self, other: Traffic) -> Traffic:
+        return Traffic(
+            self.sent + other.sent,
+            self.retried + other.retried,
+            self.throttled + other.throttled,
+            self.redirected + other.redirected,
+        )
+
+    def __sub__(self, other: Traffic) -> Traffic:
+        return Traffic(
+            self.sent - other.sent,
+            self.retried - other.retried,
+            self.throttled - other.throttled,
+            self.redirected - other.redirected,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PlanCounts:
+    """What the input file held: `lines = blank + invalid + duplicates + requested`."""
+
+    lines: int
+    blank: int
+    invalid: int
+    duplicates: int
+    requested: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run as the store remembers it; a resumed run keeps its identity and its start."""
+
+    run_id: str
+    started_at: float
+    resumed: bool
+    traffic: Traffic = field(default_factory=Traffic)
+
+
+@dataclass(frozen=True, slots=True)
+class PartFile:
+    """One finished file of a table.
+
+    Attributes:
+        path: Relative to the dataset, with forward slashes.
+        rows: Rows in it.
+        bytes: Its size.
+        sha256: Its digest, hexadecimal.
+    """
+
+    path: str
+    rows: int
+    bytes: int
+    sha256: str

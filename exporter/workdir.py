@@ -1,0 +1,160 @@
+"""The work directory: its place, its lock, and what a dead run has left in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from exporter import durable
+from exporter.errors import LockedError, UsageError
+
+_STATE_HOME = "XDG_STATE_HOME"
+_LOCK = "lock"
+_MARKER = "publishing"
+
+
+class WorkDirectory:
+    """The files of an unfinished run.
+
+    Args:
+        path: The directory; it exists and its lock is held.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.store = path / "store.db"
+        self.plan = path / "plan.db"
+        self.staged = path / "dataset"
+        self.retired = path / "retired"
+
+    def fresh_staged(self) -> Path:
+        """Return the folder for staged files, emptied of what a dead try has left."""
+        with durable.storage_errors("preparing the work directory", self.path):
+            durable.remove_tree(self.staged)
+            self.staged.mkdir()
+        return self.staged
+
+    def mark(self, run_id: str) -> None:
+        """Note, before the dataset is put in its place, which run's dataset that will be."""
+        with durable.storage_errors("writing to the work directory", self.path):
+            durable.write_bytes(self.path / _MARKER, run_id.encode())
+
+    def marked(self) -> str | None:
+        """Return the run that a dead try was about to publish, or had published."""
+        try:
+            return (self.path / _MARKER).read_text()
+        except FileNotFoundError:
+            return None
+
+    def remove(self) -> None:
+        """Remove everything, the marker last: until then the next run knows that nothing is left to do."""
+        with durable.storage_errors("removing the work directory", self.path):
+            for entry in self.path.iterdir():
+                if entry.name != _MARKER and not entry.name.startswith(_LOCK):
+                    durable.remove_tree(entry)
+            durable.remove_tree(self.path)
+
+
+def place_of(out: str) -> Path:
+    """Return where the work directory of `out` stands: beside it, or in the state folder for a URL."""
+    if "://" not in out:
+        path = Path(out).absolute()
+        return path.with_name(f"{path.name}.partial")
+    state = Path(os.environ.get(_STATE_HOME) or Path.home() / ".local" / "state")
+    return state / "omnitron-exporter" / hashlib.sha256(out.rstrip("/").encode()).hexdigest()[:32]
+
+
+@contextmanager
+def work_directory(out: str) -> Iterator[WorkDirectory]:
+    """Hold the work directory of `out`, made with mode 0700 where it is missing.
+
+    A `UsageError` inside the block leaves nothing behind that was not there before.
+
+    Args:
+        out: Where the dataset will stand.
+
+    Raises:
+        LockedError: Another process holds it.
+        StorageError: It cannot be made.
+    """
+    path = place_of(out)
+    with durable.storage_errors("making the work directory", path):
+        made = _make_folders(path)
+    try:
+        with locked(path / _LOCK, str(path)):
+            yield WorkDirectory(path)
+            made = []
+    except UsageError:
+        if path in made:
+            durable.remove_tree(path)
+            for folder in made[1:]:
+                folder.rmdir()
+        raise
+
+
+def discard(out: str) -> None:
+    """Remove the work directory of `out`, where there is one, so that its run is begun anew.
+
+    Raises:
+        LockedError: Another process holds it.
+        StorageError: It cannot be removed.
+    """
+    path = place_of(out)
+    if path.exists():
+        with locked(path / _LOCK, str(path)):
+            WorkDirectory(path).remove()
+
+
+def _make_folders(path: Path) -> list[Path]:
+    """Make a folder and its missing parents; return those made, the innermost first."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
+    return made
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file `path`, which dies with its process.
+
+    Args:
+        path: The lock file; its folder exists. Beside it stands who holds it, for the message.
+        what: What it locks, for the message.
+
+    Raises:
+        LockedError: Another process holds it.
+        StorageError: The lock file cannot be made.
+    """
+    lock = FileLock(path, mode=0o600)
+    holder = path.with_name(f"{path.name}.json")
+    try:
+        with durable.storage_errors("locking", path):
+            lock.acquire(blocking=False)
+            facts = {"pid": os.getpid(), "started_at": time.time()}
+            durable.write_bytes(holder, json.dumps(facts).encode())
+    except Timeout:
+        raise LockedError(
+            f"{what} is in use by {_describe(holder)}.", "Wait for it to end, or stop it, then try again."
+        ) from None
+    try:
+        yield
+    finally:
+        holder.unlink(missing_ok=True)
+        lock.release()
+
+
+def _describe(holder: Path) -> str:
+    try:
+        facts = json.loads(holder.read_bytes())
+        began = datetime.fromtimestamp(facts["started_at"], UTC).astimezone()
+        return f"process {facts['pid']}, started {began:%Y-%m-%d %H:%M:%S}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"
