@@ -276,8 +276,10 @@ _OS_FAULTS = {
     errno.ENFILE: ("too many files are open", "Raise the limit of open files (ulimit -n)."),
 }
 
-# By primary result code, https://www.sqlite.org/rescode.html
+# https://www.sqlite.org/rescode.html: extended codes that say more than their primary one, then those.
 _SQLITE_FAULTS = {
+    sqlite3.SQLITE_IOERR_SHMSIZE: ("the disk is full", _ROOM),  # no room for the -shm file beside it
+    sqlite3.SQLITE_READONLY_DBMOVED: ("the store was moved or removed", _GONE),
     sqlite3.SQLITE_FULL: ("the disk is full", _ROOM),
     sqlite3.SQLITE_IOERR: ("the disk reports an input/output error", _HARDWARE),
     sqlite3.SQLITE_READONLY: ("the store is read-only", _PERMISSION),
@@ -317,7 +319,7 @@ def storage_errors(doing: str, path: Path) -> Iterator[None]:
 def _fault(error: OSError | sqlite3.Error) -> tuple[str, str] | None:
     """Say what a foreign error means and what to do, or None where storage is not to blame."""
     if isinstance(error, sqlite3.Error):
-        # Extended codes keep the primary one in their low byte.
-        return _SQLITE_FAULTS.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+        code = getattr(error, "sqlite_errorcode", 0)
+        return _SQLITE_FAULTS.get(code) or _SQLITE_FAULTS.get(code & 0xFF)  # the primary code
     unknown = (error.strerror or str(error)).rstrip("."), _AGAIN
     return _OS_FAULTS.get(error.errno or 0, unknown)

@@ -56,6 +56,7 @@ class TableWriter:
     ) -> None:
         self._directory = directory
         self._path = directory / f"{name}.{file_format}"
+        self._new_folder = self._path.with_name(f"{self._path.name}.parts")
         self._schema = schema
         self._rows_per_file = rows_per_file
         self._compression = compression
@@ -109,6 +110,7 @@ class TableWriter:
             self._part.discard()
         with durable.storage_errors("removing the unfinished table", self._path):
             durable.remove_tree(self._path)
+            durable.remove_tree(self._new_folder)
 
     def __enter__(self) -> Self:
         return self
@@ -140,11 +142,10 @@ class TableWriter:
 
     def _become_folder(self) -> None:
         """Turn the one file into the first of a folder of the same name."""
-        folder = self._path.with_name(f"{self._path.name}.parts")
-        first = folder / self._part_name(0)
-        folder.mkdir()
+        first = self._new_folder / self._part_name(0)
+        self._new_folder.mkdir()
         durable.rename(self._path, first)
-        durable.rename(folder, self._path)
+        durable.rename(self._new_folder, self._path)
         path = (self._path / first.name).relative_to(self._directory).as_posix()
         self._finished = [replace(self._finished[0], path=path)]
 
@@ -243,7 +244,7 @@ class _CsvSink:
         self._writer.close()
 
 
-_ROWS_AT_ONCE = 5_000  # text of every column is held twice; each call compiles its patterns anew
+_ROWS_AT_ONCE = 2_500  # text of every column is held twice; each call compiles its patterns anew
 
 
 class _ExcelSink:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -111,6 +112,50 @@ def test_a_kill_after_any_step_of_a_write_leaves_the_old_file_or_the_new_one(tmp
     assert seen == [b"old", b"new", b"new"]  # fsync of the file, rename, fsync of the folder
 
 
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What was synced, by name, and the renames between, in their order."""
+    taken: list[str] = []
+    fsync = os.fsync
+
+    def spy_fsync(descriptor: int) -> None:
+        fsync(descriptor)
+        taken.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+
+    monkeypatch.setattr(os, "fsync", spy_fsync)
+    monkeypatch.setattr(durable, "step", lambda name: taken.append(f"<{name}>") if name != "fsync" else None)
+    return taken
+
+
+on_linux = pytest.mark.skipif(sys.platform != "linux", reason="/proc, renameat2 and tmpfs are Linux's")
+
+
+@on_linux
+def test_a_file_is_synced_before_its_name_and_the_name_after(tmp_path: Path, steps: list[str]) -> None:
+    """A power cut finds the name on whole bytes: data first, then the name, then the folder."""
+    durable.write_bytes(tmp_path / "a.json", b"{}")
+    assert steps[0].startswith(".a.json.")
+    assert steps[1:] == ["<rename>", tmp_path.name]
+
+
+@on_linux
+@pytest.mark.parametrize(("two_renames"), [False, True])
+def test_a_dataset_is_synced_before_it_is_seen_and_the_names_after(
+    tmp_path: Path, steps: list[str], monkeypatch: pytest.MonkeyPatch, two_renames: bool
+) -> None:
+    """A power cut finds at OUT a dataset whose folders are whole, and the change of names is on the disk."""
+    if two_renames:
+        monkeypatch.setattr(durable, "_exchange", lambda _first, _second: False)
+    out, staged = dataset(tmp_path / "out", "old"), dataset(tmp_path / "work" / "staged", "new")
+    durable.put_in_place(staged, out, replace=True, retired=tmp_path / "work" / "retired")
+    change = ["<rename>", tmp_path.name, "work"]
+    assert steps == [
+        "orders.parquet",
+        "staged",
+        *(change * 2 if two_renames else ["<exchange>", *change[1:]]),
+    ]
+
+
 def test_what_is_not_there_is_removed_without_complaint(tmp_path: Path) -> None:
     """A file, a folder, a link and nothing can all be removed; a link's target stays."""
     dataset(tmp_path / "folder", "x")
@@ -210,7 +255,7 @@ def test_a_kill_after_any_step_of_publishing_loses_no_dataset(tmp_path: Path, tw
     assert seen[-1] == NEW
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="renameat2 is a system call of Linux")
+@on_linux
 def test_a_reader_always_finds_a_dataset(tmp_path: Path) -> None:
     """While datasets are exchanged hundreds of times, OUT is never missing and never mixed."""
     out, staged = dataset(tmp_path / "out", "a"), dataset(tmp_path / "staged", "b")
@@ -309,6 +354,16 @@ def test_a_read_only_store_is_named(store: sqlite3.Connection, tmp_path: Path) -
         store.execute("INSERT INTO kept VALUES (NULL)")
 
 
+def test_a_store_that_vanished_is_named(store: sqlite3.Connection, tmp_path: Path) -> None:
+    """A store whose file was removed meanwhile is not said to be read-only."""
+    (tmp_path / "store.db").unlink()
+    with (
+        pytest.raises(StorageError, match="moved or removed"),
+        durable.storage_errors("committing", tmp_path),
+    ):
+        store.execute("INSERT INTO kept VALUES (NULL)")
+
+
 def test_another_programs_file_is_no_store(tmp_path: Path) -> None:
     """A file that SQLite did not write is refused by name."""
     path = tmp_path / "store.db"
@@ -357,7 +412,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(disk)], check=True)
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="mounts a tmpfs")
+@on_linux
 def test_a_full_disk_is_named_and_leaves_what_stood_there(small_disk: Path) -> None:
     """On a disk that really is full, our own writes, pyarrow's and SQLite's say so, and nothing is torn."""
     path = small_disk / "manifest.json"
@@ -366,9 +421,21 @@ def test_a_full_disk_is_named_and_leaves_what_stood_there(small_disk: Path) -> N
         durable.write_bytes(path, bytes(1_000_000))
     with pytest.raises(StorageError, match="disk is full"), durable.storage_errors("writing", small_disk):
         pq.write_table(pa.table({"a": [os.urandom(1_000_000)]}), small_disk / "orders.parquet")
-    connection = sqlite3.connect(small_disk / "store.db")
-    with pytest.raises(StorageError, match="disk is full"), durable.storage_errors("committing", small_disk):
-        connection.execute("CREATE TABLE kept AS SELECT zeroblob(1000000) AS payload")
-    connection.close()
+    for left in (0, 16_384, 100_000):  # no room for the store, for its -shm, for its -wal
+        with pytest.raises(StorageError, match="disk is full"), durable.storage_errors("opening", small_disk):
+            fill_a_store(small_disk, left)
     assert path.read_bytes() == b"old"
-    assert {entry.name for entry in small_disk.iterdir()} <= {"manifest.json", "store.db"}
+    assert not list(small_disk.glob("*.partial")) + list(small_disk.glob("*.parquet"))
+
+
+def fill_a_store(disk: Path, left: int) -> None:
+    for old in disk.glob("store.db*"):
+        old.unlink()
+    (disk / "filler").unlink(missing_ok=True)
+    (disk / "filler").write_bytes(bytes(shutil.disk_usage(disk).free - left))
+    connection = sqlite3.connect(disk / "store.db", isolation_level=None)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("CREATE TABLE kept AS SELECT zeroblob(200000) AS payload")
+    finally:
+        connection.close()
