@@ -337,8 +337,8 @@ def test_csv_lines_are_physical_lines() -> None:
 
 def test_csv_records_with_shifted_cells_are_invalid() -> None:
     """A record with more cells than the header, or none in the column, may be shifted: it is invalid."""
-    outcome = read("note,number\nx,A1,,\nwith, comma,A2\nshort\nz,A3", "orders.csv")
-    assert outcome.numbers == ["A1", "A3"]
+    outcome = read("note,number\nx,A1,,\nwith, comma,A2\nshort\n  \nz,A3", "orders.csv")
+    assert (outcome.pairs, outcome.blank) == ([(2, "A1"), (6, "A3")], 1)
     assert [(i.line, i.text, i.detail) for i in outcome.invalid] == [
         (3, "comma", "A record has as many cells as the header, 2; this one has 3."),
         (4, "", "A record has as many cells as the header, 2; this one has 1."),
@@ -409,6 +409,19 @@ def test_json_numbers_keep_their_digits() -> None:
     """Integers and exponents are kept as they are spelled, and never pass through a float."""
     content = f'{{"number": {LONG}}}\n{{"number": 1e400}}\n{LONG}\n"007"\n {{"number": "\\u015e1"}}\n-5\n0'
     assert read(content, "orders.jsonl").numbers == [LONG, "1e400", LONG, "007", "Ş1", "-5", "0"]
+
+
+@given(st.lists(st.integers() | valid_numbers, min_size=1), st.booleans())
+def test_json_integers_and_texts(values: list[int | str], bare: bool) -> None:
+    """Integers of any size, and texts with any escape, come out as they are written, bare or in objects."""
+    lines = [json.dumps(value if bare else {"other": [1.5, None], "number": value}) for value in values]
+    assert read("\n".join(lines), "orders.jsonl").numbers == [str(value) for value in values]
+
+
+def test_json_integers_beyond_what_python_prints() -> None:
+    """An integer of 5,000 digits is an invalid line like any other that is too long."""
+    (invalid,) = read(f"1\n{'7' * 5000}", "orders.jsonl").invalid
+    assert (invalid.line, invalid.detail) == (2, "An order number has at most 128 characters, got 5,000.")
 
 
 def test_json_values_that_are_no_order_number() -> None:
@@ -576,6 +589,7 @@ def test_what_is_not_the_format_is_refused(name: str, content: bytes) -> None:
     what = refusal(content, name)
     assert what.startswith(f"{name}: expected a")
     assert "\n" not in what
+    assert what.endswith(".")
 
 
 @pytest.mark.parametrize(

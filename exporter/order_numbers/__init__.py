@@ -81,4 +81,7 @@ def _unreadable(shown: str, error: Exception) -> InputError:
             f"{shown}: expected whole gzip data, got {error}.",
             "Copy or compress the file again, or give it the ending of its format.",
         )
-    return InputError(f"{shown}: expected a file that can be read, got {error}.", "Check the file.")
+    return InputError(
+        f"{shown}: expected a file that can be read, got {parquet.reason(error)}.",
+        "Copy the file again, or check its disk.",
+    )

@@ -43,7 +43,7 @@ def _batch(records: Iterable[_Record], index: int, width: int) -> Batch:
     for line, cells in records:
         if len(cells) == width or _fits(cells, index, width):
             lines.append(line)
-            texts.append(cells[index] if cells else "")
+            texts.append(cells[index] if index < len(cells) else "")
         else:
             detail = f"A record has as many cells as the header, {width}; this one has {len(cells)}."
             invalid.append(invalid_line(line, cells[index].strip() if index < len(cells) else "", detail))
@@ -51,9 +51,10 @@ def _batch(records: Iterable[_Record], index: int, width: int) -> Batch:
 
 
 def _fits(cells: list[str], index: int, width: int) -> bool:
-    # Blank lines have no cell; spreadsheets leave out, or add, empty cells at the end.
-    # Anything else may have shifted the columns, and another column's text must not be asked for.
-    return not cells or (index < len(cells) and not any(map(str.strip, cells[width:])))
+    # Spreadsheets leave out, or add, empty cells at the end. Anything else may have shifted the columns,
+    # and another column's text must not be asked for.
+    blank = not any(map(str.strip, cells))
+    return blank or (index < len(cells) and not any(map(str.strip, cells[width:])))
 
 
 def _lines(stream: BinaryIO, name: str) -> Iterator[str]:

@@ -29,7 +29,7 @@ def read(stream: BinaryIO, name: str, column: str | None) -> Iterator[Batch]:
         yield from _batches(stream, name, column)
     except (pa.ArrowException, UnicodeDecodeError) as error:
         raise InputError(
-            f"{name}: expected a Parquet file, got one that cannot be read: {_first_line(error)}",
+            f"{name}: expected a Parquet file, got one that cannot be read: {reason(error)}.",
             "Write the file anew, or give it the ending of its format.",
         ) from error
 
@@ -74,5 +74,6 @@ def _texts(column: pa.Array) -> list[str]:
     return [text or "" for text in column.cast(pa.string()).to_pylist()]
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+def reason(error: Exception) -> str:
+    """Return what Arrow says to users; it adds lines for its own developers."""
+    return str(error).partition("\n")[0].rstrip(".")
