@@ -80,8 +80,11 @@ def write_text(text: str) -> str:
 
 
 def respell(literal: str) -> str:
-    """Spell a JSON string as `write_text` does, leave everything else as it came."""
-    return write_text(read_text(literal)) if literal.startswith('"') else literal
+    """Spell a JSON string as `write_text` does where UTF-8 can; leave everything else as it came."""
+    if not literal.startswith('"'):
+        return literal
+    text = read_text(literal)
+    return write_text(text) if has_utf8_form(text) else literal
 
 
 def is_number(literal: str) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -73,6 +74,7 @@ class Shape:
     decode: Callable[[bytes], Any]
 
 
+@lru_cache(maxsize=2)
 def make_shape(learned: Learned) -> Shape:
     """Make the decoder for the catalogue and what was learned."""
     item = _place(_from_api(ORDER_ITEMS), (), learned.order_items)
