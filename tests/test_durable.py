@@ -393,6 +393,14 @@ def test_a_corrupt_store_is_named(store: sqlite3.Connection, tmp_path: Path) -> 
     again.close()
 
 
+def test_any_kind_of_input_output_error_is_the_disks(tmp_path: Path) -> None:
+    """SQLite's extended codes, such as a failed fsync, are understood by their primary code."""
+    error = sqlite3.OperationalError("disk I/O error")
+    error.sqlite_errorcode = sqlite3.SQLITE_IOERR_FSYNC
+    with pytest.raises(StorageError, match="input/output"), durable.storage_errors("committing", tmp_path):
+        raise error
+
+
 def test_a_mistake_in_our_sql_is_a_bug_not_a_disk(store: sqlite3.Connection, tmp_path: Path) -> None:
     """A missing table is no fault of the disk's."""
     with pytest.raises(sqlite3.OperationalError), durable.storage_errors("reading", tmp_path):
