@@ -113,8 +113,9 @@ class DemoApi:
         if request.path == _STATS_PATH:
             return await handler(request)
         self._record(request)
+        refusal = self._refuse(request)
         await asyncio.sleep(self.settings.latency_s)
-        answer = self._refuse(request) or await self._answer(request, handler)
+        answer = refusal or await self._answer(request, handler)
         self.stats.by_status[request.get(_ENDED, str(answer.status))] += 1
         return answer
 
