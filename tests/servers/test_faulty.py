@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, TypeVar
 
+import aiohttp
 import pytest
 import trustme
 
@@ -19,6 +20,7 @@ from tests.servers import moves
 from tests.servers.faulty import FaultyServer, Plan
 from tests.servers.moves import Behaviour, End
 from tests.servers.process import faulty_process, stats
+from tests.servers.proxy import Proxy
 
 _T = TypeVar("_T")
 
@@ -363,13 +365,19 @@ def test_server_goes_down_and_comes_back() -> None:
     run(ask())
 
 
-def test_tls() -> None:
-    """A client that trusts the throw-away CA is served, at an https URL."""
+def throw_away_tls() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's context, and that of a client that trusts it."""
     authority = trustme.CA()
     server_side = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(server_side)
     client_side = ssl.create_default_context()
     authority.configure_trust(client_side)
+    return server_side, client_side
+
+
+def test_tls() -> None:
+    """A client that trusts the throw-away CA is served, at an https URL."""
+    server_side, client_side = throw_away_tls()
 
     async def ask() -> None:
         async with Bench(tls=server_side) as server:
@@ -387,3 +395,25 @@ def test_process_serves_a_named_script_and_ends_with_its_block() -> None:
         assert url.startswith("http://127.0.0.1:")
         assert stats(url) == {"arrivals": []}
         assert stats(url) == {"arrivals": []}
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_proxy_forwards_http_and_tunnels_https(tls: bool) -> None:
+    """The order comes through, and the proxy knows what it was asked for."""
+    server_side, client_side = throw_away_tls()
+
+    async def ask() -> None:
+        async with (
+            Proxy() as proxy,
+            FaultyServer(tls=server_side if tls else None) as server,
+            aiohttp.ClientSession(proxy=proxy.url) as session,
+        ):
+            url = f"{server.url}/api/i1/orders/a1"
+            for _ in range(2):
+                async with session.get(url, ssl=client_side) as response:
+                    assert (await response.json())["number"] == "a1"
+            assert len(server.arrivals) == 2
+            tunnel = f"CONNECT 127.0.0.1:{server.port} HTTP/1.1"
+            assert proxy.request_lines == ([tunnel] if tls else [f"GET {url} HTTP/1.1"] * 2)
+
+    run(ask())
