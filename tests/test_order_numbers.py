@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from exporter import order_numbers
 from exporter.errors import InputError, UsageError
 from exporter.order_numbers import text as text_format
+from exporter.order_numbers.batch import complaint
 
 LONG = "12345678901234567890"
 NAMESPACE = "http://schemas.openxmlformats.org"
@@ -198,6 +199,11 @@ def test_invalid_numbers_are_reported_and_the_rest_goes_on(ending: str, bad: str
     (invalid,) = outcome.invalid
     assert (invalid.text, invalid.detail) == (bad, detail)
     assert outcome.pairs[0][0] < invalid.line < outcome.pairs[1][0]
+
+
+def test_the_rule_refuses_nothing_at_all() -> None:
+    """The empty text is a blank line in a file, and no order number anywhere else."""
+    assert complaint("") == "An order number has at least 1 character, got none."
 
 
 def test_a_long_invalid_text_is_cut_and_stays_invalid() -> None:
@@ -396,6 +402,13 @@ def test_a_missing_column_is_refused_with_those_there_are(ending: str, wanted: s
 def test_the_column_is_chosen(header: str, wanted: str | None, number: str) -> None:
     """The column asked for wins, then `order_number`, then `number`, in any case."""
     assert read(f"{header}\n1,2,3", "orders.csv", wanted).numbers == [number]
+
+
+def test_an_object_without_columns_is_refused() -> None:
+    """An empty object has no column to choose."""
+    assert refusal("{}", "orders.jsonl").endswith(
+        "expected one column 'number' or 'order_number', got no columns."
+    )
 
 
 def test_a_column_that_is_there_twice_is_refused() -> None:

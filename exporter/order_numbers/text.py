@@ -8,7 +8,7 @@ from typing import BinaryIO
 from exporter.errors import InputError
 from exporter.order_numbers.batch import Batch, sift
 
-BLOCK_BYTES = 1 << 18
+BLOCK_BYTES = 1 << 16
 """Bytes of one read; a batch of text holds about as much."""
 
 MAX_LINE_BYTES = 8 << 20
