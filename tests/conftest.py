@@ -1,0 +1,23 @@
+"""Fixtures that several test files share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.processes import Api, Exporter, demo_api
+
+
+@pytest.fixture(scope="session")
+def api() -> Iterator[Api]:
+    """A demo API of 400 orders without limit or faults, shared: compare `asked()` before and after."""
+    with demo_api() as running:
+        yield running
+
+
+@pytest.fixture
+def exporter(api: Api, tmp_path: Path) -> Exporter:
+    """The exporter in an empty directory with a `numbers.txt` of the first 60 orders."""
+    return api.exporter(tmp_path, api.numbers[:60])
