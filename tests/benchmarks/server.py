@@ -3,7 +3,8 @@
     python tests/benchmarks/server.py --port 0
 
 Its first line is its URL. Numbers that begin with `missing` get 404, every other an order of its own
-number. Measured 2026-11-24 on one of two shared cores, wrk with 64 connections on the other:
+number. Measured 2026-11-24 (2 cores shared with a load of 3 to 5, wrk with 64 connections): 11 µs of CPU
+a request at best, 21 at worst, a fifth of it Python of ours, half of it the kernel's.
 """
 
 from __future__ import annotations

@@ -1,0 +1,39 @@
+"""The benchmark server is fast, and right all the same."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+SERVER = Path(__file__).parents[1] / "benchmarks" / "server.py"
+
+
+def test_each_request_gets_the_order_of_its_number_however_requests_are_cut_or_joined() -> None:
+    """Pipelined, sent byte by byte, with an encoded number, and a missing one."""
+    targets = ("a1", "b2", "c%20%C3%BC%22", "missing1", "d4")
+    requests = b"".join(
+        f"GET /api/i1/orders/{target} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for target in targets
+    )
+    with subprocess.Popen([sys.executable, SERVER], stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        port = urlsplit(server.stdout.readline().strip()).port
+        with (
+            socket.create_connection(("127.0.0.1", port or 0), timeout=10) as client,
+            client.makefile("rb") as answers,
+        ):
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            for position in range(150):
+                client.sendall(requests[position : position + 1])
+            client.sendall(requests[150:])
+            bodies = []
+            for _ in targets:
+                head = iter(answers.readline, b"\r\n")
+                fields = dict(line.decode().strip().split(": ") for line in head if b": " in line)
+                bodies.append(json.loads(answers.read(int(fields["Content-Length"]))))
+        server.terminate()
+    assert [body.get("number") for body in bodies] == ["a1", "b2", 'c ü"', None, "d4"]
+    assert bodies[3] == {"detail": "Not found."}
