@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from exporter.catalog import Kind
-from exporter.flatten.literals import MISFIT, literal_of, respell, settle, write_text
+from exporter.flatten.literals import MISFIT, NULL_LITERAL, SETTLERS, literal_of, respell, write_text
 from exporter.flatten.schema import ARROW_TYPES
 
 Misfits = dict[int, str]
@@ -58,18 +58,18 @@ def make_values(kind: Kind, cells: list[Any], raw_at: Iterable[int]) -> tuple[pa
 def _containers(cells: list[msgspec.Raw]) -> tuple[pa.Array, Misfits]:
     texts = pa.array(list(map(bytes, cells)), pa.string())
     fits = pc.or_(pc.starts_with(texts, "{"), pc.starts_with(texts, "["))
-    scalar = pc.and_(pc.invert(fits), pc.not_equal(texts, "null"))
+    scalar = pc.and_(pc.invert(fits), pc.not_equal(texts, NULL_LITERAL))
     misfits = {at: respell(texts[at].as_py()) for at in _where(scalar)}
     return pc.if_else(fits, texts, pa.scalar(None, pa.string())), misfits
 
 
 def _settle(kind: Kind, cells: list[Any], raw_at: Iterable[int]) -> tuple[list[Any], Misfits]:
     settled, misfits = cells.copy(), {}
+    settle = SETTLERS[kind]
     for at in raw_at:
-        raw = cells[at]
-        if isinstance(raw, msgspec.Raw):
-            literal = literal_of(raw)
-            value = settle(kind, literal)
+        if isinstance(cells[at], msgspec.Raw):
+            literal = literal_of(cells[at])
+            value = None if literal == NULL_LITERAL else settle(literal)
             if value is MISFIT:
                 misfits[at] = respell(literal)
                 value = None

@@ -38,7 +38,7 @@ class Leftovers:
     """
 
     def __init__(self, prefix: str) -> None:
-        self._rows: defaultdict[int, dict[str, str]] = defaultdict(dict)
+        self._literals: dict[str, dict[int, str]] = {}
         self._prefix = prefix
 
     def add(self, path: Path, literals: dict[int, str], counter: Counter[str]) -> None:
@@ -50,20 +50,19 @@ class Leftovers:
         if counted not in counter and len(counter) >= _MOST_PATHS:
             counted = _OTHER_PATHS
         counter[counted] += len(literals)
-        for row, literal in literals.items():
-            self._rows[row][name] = literal
+        self._literals.setdefault(name, {}).update(literals)
 
     def texts(self, rows: int) -> pa.Array:
         """Make the column: a JSON object for each row, null where nothing is left over."""
-        if not self._rows:
+        if not self._literals:
             return pa.nulls(rows, pa.string())
-        return pa.array([_object(self._rows.get(row)) for row in range(rows)], pa.string())
-
-
-def _object(leftovers: dict[str, str] | None) -> str | None:
-    if not leftovers:
-        return None
-    return "{" + ",".join(f"{write_text(name)}:{leftovers[name]}" for name in sorted(leftovers)) + "}"
+        members: defaultdict[int, list[str]] = defaultdict(list)
+        for name in sorted(self._literals):
+            key = write_text(name)
+            for row, literal in self._literals[name].items():
+                members[row].append(f"{key}:{literal}")
+        texts = {row: "{" + ",".join(parts) + "}" for row, parts in members.items()}
+        return pa.array(map(texts.get, range(rows)), pa.string(), size=rows)
 
 
 def _printable(name: str) -> str:

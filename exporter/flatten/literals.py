@@ -20,10 +20,12 @@ class Misfit(Enum):
 
 
 MISFIT: Final = Misfit.MISFIT
-Value = str | int | bool | None
+NULL_LITERAL: Final = "null"
+Value = str | int | bool
 
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 _LEXEME = re.compile(r'"(?:[^"\\]++|\\.)*+"|[{}\[\],:]|[^\s"{}\[\],:]++', re.DOTALL)
+_NUMBER_BEGINS = frozenset("-0123456789")
 _INTEGER = re.compile(r"-?[1-9][0-9]{0,18}|0")
 _encode = msgspec.json.encode
 
@@ -89,7 +91,7 @@ def respell(literal: str) -> str:
 
 def is_number(literal: str) -> bool:
     """Tell whether a literal is a JSON number."""
-    return literal[0] in "-0123456789"
+    return literal[0] in _NUMBER_BEGINS
 
 
 def has_utf8_form(text: str) -> bool:
@@ -98,10 +100,10 @@ def has_utf8_form(text: str) -> bool:
 
 
 def _text(literal: str) -> str | Misfit:
-    if literal.startswith('"'):
-        text = read_text(literal)
-        return text if has_utf8_form(text) else MISFIT
-    return literal if is_number(literal) else MISFIT
+    if literal[0] != '"':
+        return literal if literal[0] in _NUMBER_BEGINS else MISFIT
+    text = read_text(literal)
+    return text if "\\" not in literal or has_utf8_form(text) else MISFIT
 
 
 def _integer(literal: str) -> int | Misfit:
@@ -115,28 +117,21 @@ def _integer(literal: str) -> int | Misfit:
 
 
 def _timestamp(literal: str) -> str | Misfit:
-    return _text(literal) if literal.startswith('"') else MISFIT
+    return _text(literal) if literal[0] == '"' else MISFIT
 
 
 def _boolean(literal: str) -> bool | Misfit:
     return {"true": True, "false": False}.get(literal, MISFIT)
 
 
-_SETTLE: dict[Kind, Callable[[str], Value | Misfit]] = {
+SETTLERS: Final[dict[Kind, Callable[[str], Value | Misfit]]] = {
     Kind.TEXT: _text,
     Kind.INTEGER: _integer,
     Kind.DECIMAL: _text,
     Kind.TIMESTAMP: _timestamp,
     Kind.BOOLEAN: _boolean,
 }
+"""How a JSON literal other than null becomes what a column of a kind is built from, or MISFIT.
 
-
-def settle(kind: Kind, literal: str) -> Value | Misfit:
-    """Turn a JSON value into what a column of a kind is built from, or into MISFIT.
-
-    Decimals and timestamps stay text: Arrow casts whole columns of them, and refuses what is not exact.
-
-    >>> settle(Kind.INTEGER, '"27"'), settle(Kind.DECIMAL, "16.40"), settle(Kind.BOOLEAN, '"yes"')
-    (27, '16.40', <Misfit.MISFIT: 'misfit'>)
-    """
-    return None if literal == "null" else _SETTLE[kind](literal)
+Decimals and timestamps stay text: Arrow casts all of them at once, and refuses what is not exact.
+"""

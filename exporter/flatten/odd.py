@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from exporter.catalog import Kind
-from exporter.flatten.literals import elements, is_number, members
+from exporter.flatten.literals import NULL_LITERAL, elements, is_number, members
 from exporter.flatten.paths import Path
 from exporter.flatten.shape import ITEMS_KEY, Place, Shape, can_learn
 
@@ -51,13 +51,13 @@ class OddOrder:
 def take_apart(payload: bytes, shape: Shape) -> OddOrder:
     """Take one order apart, whatever its JSON holds."""
     keys = members(payload.decode())
-    items = keys.pop(ITEMS_KEY, "null")
+    items = keys.pop(ITEMS_KEY, NULL_LITERAL)
     undeclared: Undeclared = {}
     reasons: set[Path] = set()
     fields = _fields(shape.order, keys, undeclared, reasons)
     item_undeclared: list[Undeclared] = []
     item_reasons: set[Path] = set()
-    entries: Any = [] if items == "null" else msgspec.Raw(items)
+    entries: Any = [] if items == NULL_LITERAL else msgspec.Raw(items)
     if items.startswith("["):
         entries = []
         for literal in elements(items):
@@ -76,7 +76,7 @@ def take_apart(payload: bytes, shape: Shape) -> OddOrder:
 def _held(place: Place, literal: str, undeclared: Undeclared, reasons: set[Path]) -> Any:
     if literal.startswith("{"):
         return place.struct(**_fields(place, members(literal), undeclared, reasons))
-    return None if literal == "null" else msgspec.Raw(literal)
+    return None if literal == NULL_LITERAL else msgspec.Raw(literal)
 
 
 def _fields(place: Place, keys: dict[str, str], undeclared: Undeclared, reasons: set[Path]) -> dict[str, Any]:
@@ -97,7 +97,7 @@ def _fields(place: Place, keys: dict[str, str], undeclared: Undeclared, reasons:
 
 def _is_native(kind: Kind, literal: str) -> bool:
     """Tell whether the typed decoder takes a literal for a column of a kind."""
-    if literal == "null":
+    if literal == NULL_LITERAL:
         return True
     if kind is Kind.INTEGER and is_number(literal):
         return len(literal) <= _INT64_DIGITS and literal.lstrip("-").isdigit()

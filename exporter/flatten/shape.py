@@ -16,11 +16,11 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from exporter.catalog import ORDER_ITEMS, ORDERS, Column, Kind
-from exporter.flatten.literals import INT64_MAX, INT64_MIN
+from exporter.flatten.literals import INT64_MAX, INT64_MIN, NULL_LITERAL
 from exporter.flatten.paths import Path
 
 ITEMS_KEY: Final = "orderitem_set"
-NULL: Final = msgspec.Raw(b"null")
+NULL: Final = msgspec.Raw(NULL_LITERAL)
 
 _Int64 = Annotated[int, msgspec.Meta(ge=INT64_MIN, le=INT64_MAX)]
 # An id where an object belongs. Not 0: `-0` would lose its sign.

@@ -110,7 +110,10 @@ class TableMaker:
     def _raw_at(self, leaves: list[Leaf]) -> Iterator[int]:
         for number, leaf in enumerate(leaves):
             first = number * self._rows
-            yield from (first + row for row in (range(self._rows) if leaf.raw else self._odd_rows))
+            if leaf.raw:
+                yield from range(first, first + self._rows)
+            else:
+                yield from (first + row for row in self._odd_rows)
 
 
 def _stored(column: Column, array: pa.Array) -> pa.Array:
