@@ -9,9 +9,11 @@ changes the answer and nothing else.
 from __future__ import annotations
 
 import json
+import math
 import sqlite3
 import uuid
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +34,8 @@ CREATE TABLE orders(
   attempts INTEGER NOT NULL,
   http_status INTEGER,
   order_status TEXT,
-  detail TEXT
+  detail TEXT,
+  crc INTEGER NOT NULL
 );
 CREATE TABLE payloads(id INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE runs(
@@ -40,6 +43,7 @@ CREATE TABLE runs(
   run_id TEXT NOT NULL UNIQUE,
   out TEXT NOT NULL,
   started_at REAL NOT NULL,
+  crc INTEGER NOT NULL,
   finished_at REAL,
   sent INTEGER NOT NULL DEFAULT 0,
   retried INTEGER NOT NULL DEFAULT 0,
@@ -54,14 +58,15 @@ PRAGMA user_version = {STORE_VERSION};
 # One statement writes a whole batch from JSON text: sqlite3 gives the GIL back once for each statement,
 # and a thread that takes it again for each row starves the event loop.
 _SETTLE_ORDERS = """
-INSERT INTO orders(number, state, settled_at, attempts, http_status, order_status, detail)
+INSERT INTO orders(number, state, settled_at, attempts, http_status, order_status, detail, crc)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
        json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
-       json_extract(value, '$[6]')
+       json_extract(value, '$[6]'), json_extract(value, '$[7]')
 FROM json_each(?1) WHERE true
 ON CONFLICT(number) DO UPDATE SET
   state = excluded.state, settled_at = excluded.settled_at, attempts = excluded.attempts,
-  http_status = excluded.http_status, order_status = excluded.order_status, detail = excluded.detail
+  http_status = excluded.http_status, order_status = excluded.order_status, detail = excluded.detail,
+  crc = excluded.crc
 """
 _SETTLE_PAYLOADS = """
 INSERT OR REPLACE INTO payloads
@@ -156,6 +161,7 @@ class Store:
         with durable.storage_errors("opening the store", path):
             self._connection = _connect(path, readonly=readonly)
             try:
+                self._file = _identity(path)
                 self._check(api_url, readonly=readonly)
                 self._load_dictionary()
             except BaseException:
@@ -201,8 +207,10 @@ class Store:
 
     def _create(self, api_url: str | None) -> None:
         # One transaction: a kill in between leaves an empty file, which the next run fills again.
-        self._connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}; COMMIT;")
+        self._connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}")
         self._set_meta("api_url", api_url)
+        self._connection.execute("COMMIT")
+        durable.step("commit")
 
     def _set_meta(self, key: str, value: object) -> None:
         self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
@@ -236,21 +244,29 @@ class Store:
         run_id = uuid.uuid4().hex
         with durable.storage_errors("writing to the store", self.path):
             self._connection.execute(
-                "INSERT INTO runs(run_id, out, started_at) VALUES (?, ?, ?)", (run_id, out, now)
+                "INSERT INTO runs(run_id, out, started_at, crc) VALUES (?, ?, ?, ?)",
+                (run_id, out, now, _crc(run_id, out, now)),
             )
             durable.step("commit")
         return RunRecord(run_id, now, resumed=False)
 
     def unfinished_run(self, out: str) -> RunRecord | None:
-        """Return the newest run into `out`, unless it is finished."""
-        row = self._connection.execute(
-            "SELECT run_id, started_at, finished_at, sent, retried, throttled, redirected FROM runs"
-            " WHERE out = ? ORDER BY id DESC LIMIT 1",
-            (out,),
-        ).fetchone()
+        """Return the newest run into `out`, unless it is finished.
+
+        Raises:
+            StorageError: Its record is damaged.
+        """
+        with durable.storage_errors("reading the store", self.path):
+            row = self._connection.execute(
+                "SELECT run_id, started_at, finished_at, crc, sent, retried, throttled, redirected FROM runs"
+                " WHERE out = ? ORDER BY id DESC LIMIT 1",
+                (out,),
+            ).fetchone()
         if row is None or row[2] is not None:
             return None
-        return RunRecord(row[0], row[1], resumed=True, traffic=Traffic(*row[3:]))
+        if row[3] != _crc(row[0], out, row[1]):
+            raise self._damaged("the record of the unfinished run")
+        return RunRecord(row[0], row[1], resumed=True, traffic=Traffic(*row[4:]))
 
     def finish_run(self, run_id: str, now: float) -> None:
         """Remember that the dataset of this run stands in its place."""
@@ -273,6 +289,7 @@ class Store:
         """
         payloads = [outcome.payload for outcome in outcomes if outcome.payload is not None]
         with durable.storage_errors("writing to the store", self.path):
+            self._check_place()
             if payloads and self._compressor is None:
                 # Before the transaction: no frame may outlive the dictionary that it needs.
                 self._make_dictionary(payloads)
@@ -286,11 +303,20 @@ class Store:
                 raise
             durable.step("commit")
 
+    def _check_place(self) -> None:
+        """Raise where the file was moved or removed: SQLite would go on writing to what nobody finds again."""
+        if _identity(self.path) != self._file:
+            raise StorageError(
+                f"{self.path}: the store was moved or removed in mid-run.",
+                "Put it back, then run the same command again: it goes on where it stopped.",
+            )
+
     def _write(self, run_id: str, outcomes: Sequence[Outcome], traffic: Traffic) -> None:
-        self._connection.execute(_SETTLE_ORDERS, (json.dumps([_facts(o) for o in outcomes]),))
-        fetched = [(o.order_number, o.payload) for o in outcomes if o.payload is not None]
-        if fetched:
-            self._connection.execute(_SETTLE_PAYLOADS, self._compressed(fetched))
+        frames = self._compressed([o for o in outcomes if o.payload is not None])
+        facts = [_facts(o, frames.get(o.order_number, b"")) for o in outcomes]
+        self._connection.execute(_SETTLE_ORDERS, (json.dumps(facts),))
+        if frames:
+            self._connection.execute(_SETTLE_PAYLOADS, _joined(frames))
         rejected = [o.order_number for o in outcomes if o.payload is None]
         if rejected:
             self._connection.execute(_DROP_PAYLOADS, (json.dumps(rejected),))
@@ -300,18 +326,13 @@ class Store:
             (traffic.sent, traffic.retried, traffic.throttled, traffic.redirected, run_id),
         )
 
-    def _compressed(self, fetched: Sequence[tuple[str, bytes]]) -> tuple[str, bytes]:
-        """Return (JSON of [number, offset, length] triples, the frames one after the other)."""
+    def _compressed(self, fetched: Sequence[Outcome]) -> dict[str, bytes]:
+        """Return the compressed payload of each order number."""
+        if not fetched:
+            return {}
         assert self._compressor is not None
-        frames = self._compressor.multi_compress_to_buffer([payload for _, payload in fetched])
-        offset = 0
-        places, blob = [], bytearray()
-        for index, (number, _) in enumerate(fetched):
-            frame = frames[index].tobytes()
-            places.append((number, offset, len(frame)))
-            offset += len(frame)
-            blob += frame
-        return json.dumps(places), bytes(blob)
+        frames = self._compressor.multi_compress_to_buffer([o.payload or b"" for o in fetched])
+        return {o.order_number: frames[index].tobytes() for index, o in enumerate(fetched)}
 
     def _make_dictionary(self, payloads: Sequence[bytes]) -> None:
         self._set_meta("dictionary", b"".join(payloads)[:_DICTIONARY_BYTES])
@@ -361,30 +382,47 @@ class Store:
         done, values = freshness.done_sql()
         query = f"""
             SELECT p.line, p.number, CASE WHEN coalesce({done}, 0) THEN o.state END,
-                   o.attempts, o.http_status, o.detail, b.body
+                   o.settled_at, o.attempts, o.http_status, o.order_status, o.detail, o.crc, b.body
             FROM plan.plan AS p LEFT JOIN orders AS o ON o.number = p.number
             LEFT JOIN payloads AS b ON b.id = o.id
             WHERE p.line > :after ORDER BY p.line LIMIT :limit"""  # noqa: S608 - our own words
         with durable.storage_errors("reading the store", self.path):
             rows = self._connection.execute(query, values | {"after": after_line, "limit": limit}).fetchall()
-        return [
-            PlannedOrder(
-                line, number, state, attempts or 0, http_status, detail, self._payload(number, state, body)
-            )
-            for line, number, state, attempts, http_status, detail, body in rows
-        ]
+        return [self._planned_order(*row) for row in rows]
 
-    def _payload(self, number: str, state: str | None, body: bytes | None) -> bytes | None:
-        if state != FETCHED:
-            return None
+    def _planned_order(
+        self,
+        line: int,
+        number: str,
+        state: str | None,
+        settled_at: float,
+        attempts: int,
+        http_status: int | None,
+        order_status: str | None,
+        detail: str | None,
+        crc: int,
+        body: bytes | None,
+    ) -> PlannedOrder:
+        if state is None:
+            return PlannedOrder(line, number, None, 0, None, None, None)
+        facts = (number, state, settled_at, attempts, http_status, order_status, detail)
+        if _crc(*facts, frame=body or b"") != crc:
+            raise self._damaged(f"what it holds of order {number}")
+        payload = self._payload(number, body or b"") if state == FETCHED else None
+        return PlannedOrder(line, number, state, attempts, http_status, detail, payload)
+
+    def _payload(self, number: str, frame: bytes) -> bytes:
         try:
             assert self._decompressor is not None
-            return self._decompressor.decompress(body or b"")
+            return self._decompressor.decompress(frame)
         except zstandard.ZstdError as error:
-            raise StorageError(
-                f"{self.path}: the payload of order {number} is damaged.",
-                "Remove this store to fetch everything anew, and check the disk.",
-            ) from error
+            raise self._damaged(f"the payload of order {number}") from error
+
+    def _damaged(self, what: str) -> StorageError:
+        return StorageError(
+            f"{self.path}: the store is corrupt: {what} is damaged.",
+            "Put back a copy of it, or remove it: the next run then asks for its orders anew. Check the disk.",
+        )
 
     def rejects(self, freshness: Freshness) -> Iterator[tuple[int, str, str, int | None, int, str]]:
         """Yield (line, text, reason, HTTP status, attempts, detail) of invalid lines and rejects, in line order."""
@@ -407,16 +445,38 @@ class Store:
         return None if row is None else str(row[0])
 
 
-def _facts(outcome: Outcome) -> tuple[object, ...]:
-    return (
+def _facts(outcome: Outcome, frame: bytes) -> tuple[object, ...]:
+    facts = (
         outcome.order_number,
         outcome.state,
-        outcome.settled_at,
+        # Milliseconds, upwards: SQLite reads the number back as it is here, and never before a try's start.
+        math.ceil(outcome.settled_at * 1000) / 1000,
         outcome.attempts,
         outcome.http_status,
         outcome.order_status,
         outcome.detail,
     )
+    return (*facts, _crc(*facts, frame=frame))
+
+
+def _crc(*facts: object, frame: bytes = b"") -> int:
+    """Return a checksum of facts and payload together: SQLite itself keeps none of what a page holds."""
+    return zlib.crc32(frame, zlib.crc32(repr(facts).encode("utf-8", "surrogatepass")))
+
+
+def _joined(frames: Mapping[str, bytes]) -> tuple[str, bytes]:
+    """Return (JSON of [number, offset, length] triples, the frames one after the other)."""
+    places, offset = [], 0
+    for number, frame in frames.items():
+        places.append((number, offset, len(frame)))
+        offset += len(frame)
+    return json.dumps(places), b"".join(frames.values())
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    """Return what tells this file from another of the same name."""
+    found = path.stat()
+    return found.st_dev, found.st_ino
 
 
 def _connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
