@@ -16,7 +16,7 @@ from exporter.steering import Steering
 
 # A timer of the event loop rings late. What is lost by it, up to this, is made up for at once: more
 # would break the promise `rate * 1.02 + 1` a second, that is 0.02 s to share with the network's jitter.
-_CATCH_UP_S = 0.006
+_CATCH_UP_S = 0.010
 # Arrivals of one minute or hour may come this much closer together than they left.
 _JITTER_S = 0.4
 

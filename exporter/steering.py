@@ -33,6 +33,10 @@ _PATIENCE_S = 30.0
 _LONGEST_PATIENCE_S = 600.0
 _SAME_PLACE = 0.1
 _ENOUGH_REQUESTS = 30
+_HASTY_ANSWERS = 10
+_HASTY_S = 1.0
+_DOUBTED = 3
+_NEAR = 0.99
 _SLOWEST_PER_S = 1 / 60
 _FORGOTTEN = 20.0
 
@@ -84,6 +88,7 @@ class Limit:
     since: float
     patience_s: float
     why: str
+    strays: int = 0
 
     def pace(self, now: float) -> float:
         """Return the permitted pace: a tenth under the limit at first, at it after the patience."""
@@ -112,6 +117,8 @@ class Steering:
         self._auto = auto
         self._started = now
         self._answers = Tally()
+        self._answered_since_pause = 0
+        self._hasty_streaks = 0
         self._streak: _Streak | None = None
         self._watch = _LatencyWatch(now)
 
@@ -166,6 +173,7 @@ class Steering:
         """
         started = now - latency_s
         self._answers.add(started)
+        self._answered_since_pause += 1
         self.latency_s = latency_s
         if self._streak is not None:
             self._answered_after_refusal(self._streak, started)
@@ -180,19 +188,28 @@ class Steering:
     def _answered_after_refusal(self, streak: _Streak, started: float) -> None:
         if started >= self.paused_until:
             self._streak = None
-        else:
+        elif streak.counts:
             # It was in flight when the pause began, so it tells more of what was borne till then.
             self._learn_quota(streak)
 
     def _pause(self, now: float, retry_after_s: float | None) -> None:
-        streak = self._streak or _Streak(since=now, pace=self.pace(now), limit=self.limit)
         asked_s = retry_after_s or 0.0
-        refusals = streak.refusals + 1
-        self._streak = streak = replace(streak, refusals=refusals, guessed=refusals > 1 or not asked_s)
+        streak = (self._streak or self._new_streak(now)).refused(now, asked_s)
+        self._streak = streak
+        self._answered_since_pause = 0
         self.paused_until = now + asked_s
         if streak.guessed:
             self.paused_until = max(self.paused_until, self._ask_again(streak, now))
-        self._learn_quota(streak)
+        self._watch.restart(self.paused_until)
+        if streak.counts or streak.near_limit:
+            self._learn_quota(streak)
+        elif streak.limit is not None and streak.refusals == 1:
+            self.limit = replace(streak.limit, strays=streak.limit.strays + 1)
+
+    def _new_streak(self, now: float) -> _Streak:
+        hasty = self._answered_since_pause < _HASTY_ANSWERS or now - self.paused_until < _HASTY_S
+        self._hasty_streaks = self._hasty_streaks + 1 if hasty else 0
+        return _Streak(since=now, pace=self.pace(now), limit=self.limit, hasty=self._hasty_streaks)
 
     def _ask_again(self, streak: _Streak, now: float) -> float:
         """Return when to ask again: ever later, but as soon as a window of the quota has moved on."""
@@ -203,14 +220,19 @@ class Steering:
         return min((at for at in frees if now + _FIRST_PAUSE_S < at < end), default=end)
 
     def _learn_quota(self, streak: _Streak) -> None:
-        window_s = _window_s(self.paused_until - streak.since)
+        window_s = _window_s(streak.blocked_s)
+        per_s = self._borne_per_s(streak, window_s) if streak.counts else streak.pace
+        self._learn(streak, per_s, since=self.paused_until, window_s=window_s, why="the API answered 429")
+
+    def _borne_per_s(self, streak: _Streak, window_s: float) -> float:
         # A slow pace shows itself only over several requests.
         windows = (window_s, min(LONGEST_WAIT_S, max(window_s, _ENOUGH_REQUESTS / streak.pace)))
         borne = max(self._answers.count(streak.since, each) / each for each in windows)
-        self._learn(streak, borne, since=self.paused_until, window_s=window_s, why="the API answered 429")
+        # Pauses in haste leave little to count: then at most half is given up at once.
+        at_least = streak.pace / 2 if streak.hasty > 1 and streak.refusals <= 2 else 0.0
+        return max(at_least, min(streak.pace, borne)) if borne else min(streak.pace, 2.0) / 2
 
-    def _learn(self, streak: _Streak, borne: float, *, since: float, window_s: float, why: str) -> None:
-        per_s = min(streak.pace, borne) if borne else min(streak.pace, 2.0) / 2
+    def _learn(self, streak: _Streak, per_s: float, *, since: float, window_s: float, why: str) -> None:
         limit = Limit(
             per_s=max(_SLOWEST_PER_S, per_s), since=since, patience_s=max(_PATIENCE_S, window_s), why=why
         )
@@ -232,19 +254,46 @@ class Steering:
         if borne is None:
             return False
         known = _Streak(since=now, pace=self.pace(now), limit=self.limit)
-        self._learn(known, borne, since=now, window_s=_WINDOWS_S[0], why="answers have grown slow")
+        self._learn(
+            known, min(known.pace, borne), since=now, window_s=_WINDOWS_S[0], why="answers have grown slow"
+        )
         return True
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Streak:
-    """Refusals without an answer in between; pace and limit are those before the first."""
+    """Refusals without an answer in between; pace and limit are those before the first.
+
+    Were the limit lowered for every refusal, an API that refuses one request in a hundred by whim
+    would bring the pace down to nothing. So a known limit stands until it is refused near it or in
+    haste; refusals well under it are strays, and after a few of them nearness proves nothing.
+    """
 
     since: float
     pace: float
     limit: Limit | None
+    hasty: int = 0  # streaks in a row, with this one, that began after hardly any answer
     refusals: int = 0
+    blocked_s: float = 0.0  # as far as known: up to the last refusal and what it asked for
     guessed: bool = False  # the API did not say how long to wait, or not truly
+
+    @property
+    def counts(self) -> bool:
+        """Whether what was borne till then is the limit: at first, twice in haste, or three in a row."""
+        return self.limit is None or self.hasty > 1 or self.refusals > 2
+
+    @property
+    def near_limit(self) -> bool:
+        """Whether a known limit was met where it was expected."""
+        if self.limit is None or self.hasty or self.limit.strays >= _DOUBTED:
+            return False
+        return self.pace >= _NEAR * self.limit.per_s
+
+    def refused(self, now: float, asked_s: float) -> _Streak:
+        """Count one more refusal."""
+        refusals = self.refusals + 1
+        blocked_s = max(self.blocked_s, now + asked_s - self.since)
+        return replace(self, refusals=refusals, blocked_s=blocked_s, guessed=refusals > 1 or not asked_s)
 
 
 class _LatencyWatch:
@@ -268,6 +317,11 @@ class _LatencyWatch:
         self._looked = now
         self._best_s = min(self._best_s, median_s)
         return borne if now >= self._settled_at and self._queues(now, median_s) else None
+
+    def restart(self, now: float) -> None:
+        """Begin anew after a pause, which says nothing about latency."""
+        self._latencies.clear()
+        self._looked = now
 
     def _queues(self, now: float, median_s: float) -> bool:
         if median_s <= 4 * self._best_s + 0.1:
