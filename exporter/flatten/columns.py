@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,12 +16,10 @@ from exporter.flatten.schema import ARROW_TYPES
 
 Misfits = dict[int, str]
 
-# What JSON's own grammar lets a number be, narrowed to what decimal128(20, 4) can hold and to 38
-# characters: Arrow's cast also takes "+5", ".5" and "007", and cuts longer texts silently (arrow#49817).
-_DECIMAL = (
-    r"^-?(?:0|[1-9][0-9]{0,15})"
-    r"(?:(?:\.[0-9]{1,4}0{0,16})?|(?:\.[0-9]{1,15})?[eE][+-]?[0-9]{1,2})$"
-)
+# JSON's own grammar of numbers, narrowed to four places after the point (exponents are left to the cast):
+# Arrow's cast also takes "+5", ".5" and "007", and cuts texts of more than 38 digits silently (arrow#49817).
+_DECIMAL = r"^-?(?:0|[1-9][0-9]*)(?:(?:\.[0-9]{1,4}0*)?|(?:\.[0-9]+)?[eE][+-]?[0-9]{1,2})$"
+_LONGEST = 38
 _TIMESTAMP = (
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?"
     r"(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)$"
@@ -33,7 +31,7 @@ _FIRST_US = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microsecond
 _LAST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 
 
-def make_values(kind: Kind, cells: list[Any], raw_at: Iterable[int]) -> tuple[pa.Array, Misfits]:
+def make_values(kind: Kind, cells: list[Any], raw_at: Sequence[int]) -> tuple[pa.Array, Misfits]:
     """Make the Arrow values of many cells of one kind.
 
     Args:
@@ -47,7 +45,7 @@ def make_values(kind: Kind, cells: list[Any], raw_at: Iterable[int]) -> tuple[pa
     """
     if kind is Kind.JSON:
         return _containers(cells)
-    settled, misfits = _settle(kind, cells, raw_at)
+    settled, misfits = _settle(kind, cells, raw_at) if raw_at else (cells, {})
     if kind not in _GRAMMAR:
         return pa.array(settled, ARROW_TYPES[kind]), misfits
     array, refused = _cast(kind, pa.array(settled, pa.string()))
@@ -63,7 +61,7 @@ def _containers(cells: list[msgspec.Raw]) -> tuple[pa.Array, Misfits]:
     return pc.if_else(fits, texts, pa.scalar(None, pa.string())), misfits
 
 
-def _settle(kind: Kind, cells: list[Any], raw_at: Iterable[int]) -> tuple[list[Any], Misfits]:
+def _settle(kind: Kind, cells: list[Any], raw_at: Sequence[int]) -> tuple[list[Any], Misfits]:
     settled, misfits = cells.copy(), {}
     settle = SETTLERS[kind]
     for at in raw_at:
@@ -83,7 +81,10 @@ def _spell(cell: msgspec.Raw | str) -> str:
 
 def _cast(kind: Kind, texts: pa.Array) -> tuple[pa.Array, list[int]]:
     """Cast texts exactly; give the values and where they were refused."""
-    texts, ungrammatical = _without(texts, pc.invert(pc.match_substring_regex(texts, _GRAMMAR[kind])))
+    fits = pc.match_substring_regex(texts, _GRAMMAR[kind])
+    if kind is Kind.DECIMAL:
+        fits = pc.and_(fits, pc.less_equal(pc.binary_length(texts), _LONGEST))
+    texts, ungrammatical = _without(texts, pc.invert(fits))
     values = _cast_or_null(texts, ARROW_TYPES[kind])
     if kind is Kind.TIMESTAMP:
         ticks = values.cast(pa.int64())

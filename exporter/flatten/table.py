@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any
 
@@ -38,10 +39,7 @@ class TableMaker:
         self._leftovers = Leftovers(prefix)
         self._arrays: dict[str, pa.Array] = {}
         self._lists: dict[str, list[Sequence[Any]]] = {}
-        self._leaves: dict[Kind, list[Leaf]] = {kind: [] for kind in Kind}
-        # All cells of one kind, column after column: Arrow is called once for each kind, which at 500
-        # rows costs a third of calling it once for each column.
-        self._cells: dict[Kind, list[Any]] = {kind: [] for kind in Kind}
+        self._blocks = {kind: _Block() for kind in Kind}
 
     def add(self, name: str, array: pa.Array) -> None:
         """Add a column that the exporter makes itself."""
@@ -62,8 +60,9 @@ class TableMaker:
         """
         columns = self._columns(place, held)
         for key, leaf in place.leaves.items():
-            self._leaves[leaf.column.kind].append(leaf)
-            self._cells[leaf.column.kind] += columns[key]
+            block = self._blocks[leaf.column.kind]
+            block.leaves.append(leaf)
+            block.cells.extend(columns[key])
         for key, path in place.unknowns.items():
             literals = {row: literal_of(raw) for row, raw in enumerate(columns[key]) if raw is not None}
             self._leftovers.add(path, literals, self._drift.unmapped_paths)
@@ -91,29 +90,40 @@ class TableMaker:
 
     def finish(self, columns: Sequence[Column], schema: pa.Schema, hide: Hide) -> pa.Table:
         """Make the table, with personal columns hidden and leftovers in the last column."""
-        for kind, leaves in self._leaves.items():
-            self._finish_kind(kind, leaves)
+        for kind, block in self._blocks.items():
+            self._finish_block(kind, block)
         self.add("_unmapped", self._leftovers.texts(self._rows))
         arrays = [hide(column, self._arrays[column.name]) for column in columns]
         return pa.Table.from_arrays(list(map(_stored, columns, arrays)), schema=schema)
 
-    def _finish_kind(self, kind: Kind, leaves: list[Leaf]) -> None:
+    def _finish_block(self, kind: Kind, block: _Block) -> None:
         rows = self._rows
-        values, misfits = make_values(kind, self._cells.pop(kind), self._raw_at(leaves))
+        values, misfits = make_values(kind, block.cells, block.raw_at(rows, self._odd_rows))
         by_leaf: defaultdict[int, dict[int, str]] = defaultdict(dict)
         for at, literal in misfits.items():
             by_leaf[at // rows][at % rows] = literal
-        for number, leaf in enumerate(leaves):
+        for number, leaf in enumerate(block.leaves):
             self._arrays[leaf.column.name] = values.slice(number * rows, rows)
             self._leftovers.add(leaf.column.path, by_leaf[number], self._drift.uncoerced)
 
-    def _raw_at(self, leaves: list[Leaf]) -> Iterator[int]:
-        for number, leaf in enumerate(leaves):
-            first = number * self._rows
-            if leaf.raw:
-                yield from range(first, first + self._rows)
-            else:
-                yield from (first + row for row in self._odd_rows)
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Block:
+    """All cells of one kind, column after column.
+
+    Arrow is called once for each kind: at 500 rows, once for each column costs a third more.
+    """
+
+    leaves: list[Leaf] = field(default_factory=list)
+    cells: list[Any] = field(default_factory=list)
+
+    def raw_at(self, rows: int, odd_rows: Collection[int]) -> list[int]:
+        """Tell where raw JSON may stand among the cells."""
+        return [
+            number * rows + row
+            for number, leaf in enumerate(self.leaves)
+            for row in (range(rows) if leaf.raw else odd_rows)
+        ]
 
 
 def _stored(column: Column, array: pa.Array) -> pa.Array:
