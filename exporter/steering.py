@@ -38,6 +38,7 @@ _HASTY_S = 1.0
 _DOUBTED = 3
 _NEAR = 0.99
 _SLOWEST_PER_S = 1 / 60
+_UNKNOWN_PER_S = 20.0  # refused before any answer: not much is known
 _FORGOTTEN = 20.0
 
 _FIRST_PAUSE_S = 1.0
@@ -110,7 +111,7 @@ class Steering:
     """
 
     def __init__(self, *, ceiling_per_s: float, auto: bool, now: float) -> None:
-        self.paused_until = now
+        self.paused_until = -math.inf
         self.limit: Limit | None = None
         self.latency_s = 0.0
         self._ceiling_per_s = ceiling_per_s
@@ -230,7 +231,7 @@ class Steering:
         borne = max(self._answers.count(streak.since, each) / each for each in windows)
         # Pauses in haste leave little to count: then at most half is given up at once.
         at_least = streak.pace / 2 if streak.hasty > 1 and streak.refusals <= 2 else 0.0
-        return max(at_least, min(streak.pace, borne)) if borne else min(streak.pace, 2.0) / 2
+        return max(at_least, min(streak.pace, borne)) if borne else min(streak.pace / 4, _UNKNOWN_PER_S)
 
     def _learn(self, streak: _Streak, per_s: float, *, since: float, window_s: float, why: str) -> None:
         limit = Limit(
