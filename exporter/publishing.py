@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import msgspec
@@ -92,16 +93,17 @@ async def start_publishing(job: PublishJob) -> AsyncIterator[Publishing]:
     Args:
         job: What to publish.
     """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",  # a file named exporter.py in the user's folder must not take our place
-        "-m",
-        "exporter.publisher",
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        env=_environment(),
-        limit=_LONGEST_MESSAGE,
-    )
+    with _signals_held():
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-P",  # a file named exporter.py in the user's folder must not take our place
+            "-m",
+            "exporter.publisher",
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env=_environment(),
+            limit=_LONGEST_MESSAGE,
+        )
     assert process.stdin is not None
     try:
         process.stdin.write(msgspec.json.encode(job) + b"\n")
@@ -114,6 +116,23 @@ async def start_publishing(job: PublishJob) -> AsyncIterator[Publishing]:
         except TimeoutError:
             process.kill()
             await process.wait()
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Hold SIGINT and SIGTERM back, for us until the end of the block, for a process started in it for ever.
+
+    A terminal and systemd signal the whole group, in whatever moment: also while the new process does not
+    yet ignore them by itself.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _environment() -> dict[str, str]:

@@ -17,15 +17,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from exporter.client import Client
-from exporter.errors import AttemptError, InterruptedRunError, ThrottledError
+from exporter.errors import AttemptError, ThrottledError
 from exporter.groups import task_group
 from exporter.options import MIB, Options
-from exporter.outage import OutageWatch
+from exporter.outage import PATIENCE_S, OutageWatch
 from exporter.pace import Pace
 from exporter.rate import concurrency_hint
 from exporter.records import FETCHED, Answer, Outcome, RunRecord, Traffic
 from exporter.retry import backoff_s, worth_another
 from exporter.statistics import Statistics
+from exporter.stop import Stop
 from exporter.store import Freshness, Store
 
 log = logging.getLogger("exporter")
@@ -38,28 +39,6 @@ _COMMIT_EVERY_S = 0.25
 _MOST_WAITING = 4 * _BATCH
 _GRACE_S = 8.0
 _HINT_AFTER = 50
-
-
-class Stop:
-    """A request to end soon: set once, by a signal or by the caller."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-        self.signal_number: int | None = None
-
-    def ask(self, signal_number: int) -> None:
-        """Ask for the end; `signal_number` says why."""
-        self.signal_number = signal_number
-        self._event.set()
-
-    @property
-    def asked(self) -> bool:
-        """Whether the end was asked for."""
-        return self._event.is_set()
-
-    async def wait(self) -> None:
-        """Return when the end is asked for."""
-        await self._event.wait()
 
 
 class Tally:
@@ -101,6 +80,11 @@ class Pending:
                 if not self._ready:
                     await self._take_chunk()
         return None if self.closed else self._ready.popleft()
+
+    @property
+    def furthest(self) -> str | None:
+        """The last of the numbers that have been read ahead."""
+        return self._ready[-1] if self._ready else None
 
     async def _take_chunk(self) -> None:
         chunk = await (self._ahead or self._read())
@@ -175,7 +159,9 @@ class Recorder:
             return
         self._written += traffic
         loop = asyncio.get_running_loop()
-        await loop.run_in_executor(self._thread, self._store.settle, self._run_id, batch, traffic)
+        settled = loop.run_in_executor(self._thread, self._store.settle, self._run_id, batch, traffic)
+        # Shielded: a cancelled call that still waits for the thread would never be made, and its batch lost.
+        await asyncio.shield(settled)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,8 +206,7 @@ async def refresh(job: Refresh) -> None:
     with ThreadPoolExecutor(1, thread_name_prefix="store") as thread:
         await _Crew(job, thread).work()
     if job.stop.asked:
-        raise InterruptedRunError(
-            job.stop.signal_number or 2,
+        raise job.stop.error(
             f"Stopped by a signal after {job.tally.total} orders of this try; they are kept.",
             "The same command goes on from there.",
         )
@@ -234,7 +219,10 @@ class _Crew:
         self._job = job
         self._pending = Pending(job.store, job.freshness, thread)
         self._recorder = Recorder(job.store, job.run, lambda: job.client.traffic, thread)
-        self._outage = OutageWatch(job.client, job.store, thread)
+        self._outage = OutageWatch(
+            job.client, self._a_good_number, timeout_s=job.options.timeout_s, patience_s=job.patience_s
+        )
+        self._thread = thread
         self._workers: list[asyncio.Task[None]] = []
         self._hinted = False
 
@@ -252,13 +240,15 @@ class _Crew:
                 await recorder
         finally:
             await self._recorder.flush(last=True)
-        self._outage.judge_the_end(self._job.tally.settled)
+        await self._outage.judge_the_end(self._job.tally.settled)
 
     async def _worker(self) -> None:
         while (number := await self._pending.next()) is not None:
-            outcome = await self._settle(number)
-            if outcome is None:
-                return
+            # In a frame of its own: a local name here would keep each worker's last payload alive.
+            await self._record(await self._settle(number))
+
+    async def _record(self, outcome: Outcome | None) -> None:
+        if outcome is not None:
             self._job.tally.settled[outcome.state] += 1
             await self._recorder.add(outcome)
 
@@ -269,8 +259,8 @@ class _Crew:
             began = time.monotonic()
             try:
                 answer = await self._job.client.fetch(number, attempt)
-            except ThrottledError as error:
-                self._throttled(error)
+            except ThrottledError:
+                self._outage.answered()  # and ask again: the pace makes everybody wait
             except AttemptError as error:
                 await self._outage.failed(number, error, began)
                 if not worth_another(error, attempt, self._job.options.max_attempts):
@@ -280,6 +270,12 @@ class _Crew:
             else:
                 return self._fetched(number, answer, attempt)
         return None
+
+    async def _a_good_number(self) -> str | None:
+        """Return an order that the API has answered before, or else one that is far from the present ones."""
+        loop = asyncio.get_running_loop()
+        known = await loop.run_in_executor(self._thread, self._job.store.a_fetched_number)
+        return known or self._pending.furthest
 
     def _fetched(self, number: str, answer: Answer, attempt: int) -> Outcome:
         self._outage.answered()
@@ -300,14 +296,6 @@ class _Crew:
     def _now(self) -> float:
         # Never before the try's start, or a clock that was set back would leave the order pending for ever.
         return max(time.time(), self._job.freshness.try_started_at)
-
-    def _throttled(self, error: ThrottledError) -> None:
-        before = self._job.pace.snapshot().paused_until
-        self._job.pace.throttled(error.retry_after_s)
-        self._outage.answered()
-        until = self._job.pace.snapshot().paused_until
-        if until is not None and until != before:
-            self._job.statistics.paused(until - time.monotonic(), "429")
 
     async def _back_off(self, attempt: int) -> None:
         self._job.tally.backing_off += 1

@@ -13,7 +13,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,10 +22,10 @@ from exporter import __version__, durable, manifest, units
 from exporter.client import open_client
 from exporter.columns import choose_columns
 from exporter.destination import Destination, destination_of
-from exporter.errors import DriftError, InterruptedRunError, TooManyRejectsError, UsageError
+from exporter.errors import DriftError, StorageError, TooManyRejectsError, UsageError
 from exporter.groups import task_group
 from exporter.identity import token_of
-from exporter.input import open_input, plan_input
+from exporter.input import InputPlan, open_input
 from exporter.manifest import Manifest
 from exporter.options import Options
 from exporter.pace import Pace
@@ -34,11 +34,12 @@ from exporter.publish_job import PublishJob, PublishResult
 from exporter.publishing import Publishing, start_publishing
 from exporter.rate import Rate
 from exporter.records import PlanCounts, RunRecord, Traffic
-from exporter.refresh import Refresh, Stop, Tally, refresh
+from exporter.refresh import Refresh, Tally, refresh
 from exporter.statistics import Statistics
+from exporter.stop import Stop, beside_the_loop
 from exporter.store import Freshness, Store
 from exporter.summary import Summary, summary_of
-from exporter.workdir import WorkDirectory, locked, work_directory
+from exporter.workdir import WorkDirectory, locked_store, work_directory
 
 log = logging.getLogger("exporter")
 
@@ -83,22 +84,22 @@ async def export_async(
     now = time.time()
     out = resolve_out(options.out, datetime.fromtimestamp(now, UTC).astimezone())
     destination = destination_of(out)
+    stop = stop or Stop()
     with open_input(options.orders) as source, work_directory(out) as work:
         destination.repair(work.retired)
         standing = destination.standing()
         if standing is not None and work.marked() == standing.run_id:
             return _finish_published(options, work, standing, out)
-        if standing is not None and not options.overwrite:
-            raise UsageError(
-                f"--out {out}: a finished dataset of {standing.finished_at} is there.",
-                "Give another --out, or --overwrite to replace it.",
-            )
+        _refuse_to_replace(standing, options, out)
         with _open_store(options, work) as store:
-            counts, input_record = plan_input(source, options.orders, options.column, work.plan)
+            plan = InputPlan(source, options.orders, options.column, work.plan)
+            counts, input_record = await beside_the_loop(
+                plan.make, stop, doing="reading the input", interrupt=plan.interrupt
+            )
             store.attach_plan(work.plan)
             record = store.begin_run(out, now, units.seconds(options.resume_within, option="--resume-within"))
             run = _Run(options, out, destination, work, store, counts, input_record, record, now)
-            return await run.go(on_progress, stop or Stop())
+            return await run.go(on_progress, stop)
 
 
 def resolve_out(out: str, now: datetime) -> str:
@@ -114,23 +115,24 @@ def resolve_out(out: str, now: datetime) -> str:
     return out.replace("{date}", f"{now:%Y-%m-%d}").replace("{time}", f"{now:%H%M%S}")
 
 
+def _refuse_to_replace(standing: Manifest | None, options: Options, out: str) -> None:
+    if standing is not None and not options.overwrite:
+        raise UsageError(
+            f"--out {out}: a finished dataset of {standing.finished_at} is there.",
+            "Give another --out, or --overwrite to replace it.",
+        )
+
+
 @contextmanager
 def _open_store(options: Options, work: WorkDirectory) -> Iterator[Store]:
     """Open the kept store under its own lock, or the work directory's."""
     if options.store is None:
-        store = Store(work.store, options.api_url)
-        try:
+        with closing(Store(work.store, options.api_url)) as store:
             yield store
-        finally:
-            store.close()
         return
     path = Path(options.store).absolute()
-    with locked(path.with_name(f"{path.name}.lock"), f"The store {path}"):
-        store = Store(path, options.api_url)
-        try:
-            yield store
-        finally:
-            store.close()
+    with locked_store(path), closing(Store(path, options.api_url)) as store:
+        yield store
 
 
 def _finish_published(options: Options, work: WorkDirectory, standing: Manifest, out: str) -> Summary:
@@ -159,12 +161,17 @@ class _Run:
     async def go(self, on_progress: ProgressCallback | None, stop: Stop) -> Summary:
         """Refresh, publish, and remove the work directory."""
         freshness = self._freshness()
-        with durable.storage_errors("reading the store", self.store.path):
-            states = self.store.states(freshness)
+        states = await beside_the_loop(
+            lambda: self.store.states(freshness),
+            stop,
+            doing="reading the store",
+            interrupt=self.store.interrupt,
+        )
         self._tell_plan(states)
         fetching = _Fetching(self, freshness, states, stop)
         result = await fetching.run(on_progress)
         self._judge(result)
+        self._look_again()
         finished = self._manifest(result, fetching)
         with durable.storage_errors("writing the manifest", self.work.staged):
             path = self.work.staged / manifest.MANIFEST_FILE
@@ -218,6 +225,16 @@ class _Run:
                 f"{len(drifted)} paths fit no column ({', '.join(list(drifted)[:5])}); nothing was published.",
                 "The same command with --on-drift warn publishes without asking again.",
             )
+
+    def _look_again(self) -> None:
+        """Refuse to replace what came to the destination in mid-run: it may be anybody's."""
+        try:
+            _refuse_to_replace(self.destination.standing(), self.options, self.out)
+        except UsageError as error:
+            raise StorageError(
+                f"{error.what} It came there in mid-run.",
+                "Move it away; the same command then publishes without asking again.",
+            ) from None
 
     def _manifest(self, result: PublishResult, fetching: _Fetching) -> Manifest:
         rows = {"orders": result.exported, "order_items": result.order_items}
@@ -324,8 +341,7 @@ class _Fetching:
         finally:
             stopped.cancel()
         if not published.done():
-            raise InterruptedRunError(
-                self._stop.signal_number or 2,
+            raise self._stop.error(
                 "Stopped by a signal while publishing; every order is kept.",
                 "The same command publishes without asking again.",
             )

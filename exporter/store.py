@@ -172,6 +172,10 @@ class Store:
         """Close the file; a clean close leaves no write-ahead log behind."""
         self._connection.close()
 
+    def interrupt(self) -> None:
+        """Make a query that another thread waits for end with an error."""
+        self._connection.interrupt()
+
     def _check(self, api_url: str | None, *, readonly: bool) -> None:
         if not readonly and self._is_empty():
             self._create(api_url)

@@ -7,7 +7,7 @@ import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from exporter.errors import LockedError, UsageError
 _STATE_HOME = "XDG_STATE_HOME"
 _LOCK = "lock"
 _MARKER = "publishing"
+_NAMED_WITHIN_S = 1.0
 
 
 class WorkDirectory:
@@ -32,13 +33,15 @@ class WorkDirectory:
         self.path = path
         self.store = path / "store.db"
         self.plan = path / "plan.db"
-        self.staged = path / "dataset"
+        # A new name for each try: what a dying process of an earlier one still writes is not in it.
+        self.staged = path / f"dataset-{os.urandom(4).hex()}"
         self.retired = path / "retired"
 
     def fresh_staged(self) -> Path:
         """Return the folder for staged files, emptied of what a dead try has left."""
         with durable.storage_errors("preparing the work directory", self.path):
-            durable.remove_tree(self.staged)
+            for old in self.path.glob("dataset*"):
+                durable.remove_tree(old)
             self.staged.mkdir()
         return self.staged
 
@@ -49,10 +52,11 @@ class WorkDirectory:
 
     def marked(self) -> str | None:
         """Return the run that a dead try was about to publish, or had published."""
-        try:
-            return (self.path / _MARKER).read_text()
-        except FileNotFoundError:
-            return None
+        with durable.storage_errors("reading the work directory", self.path):
+            try:
+                return (self.path / _MARKER).read_text()
+            except FileNotFoundError:
+                return None
 
     def remove(self) -> None:
         """Remove everything, the marker last: until then the next run knows that nothing is left to do."""
@@ -60,7 +64,10 @@ class WorkDirectory:
             for entry in self.path.iterdir():
                 if entry.name != _MARKER and not entry.name.startswith(_LOCK):
                     durable.remove_tree(entry)
-            durable.remove_tree(self.path)
+            for name in (f"{_LOCK}.json", _LOCK, _MARKER):
+                (self.path / name).unlink(missing_ok=True)
+            self.path.rmdir()
+            durable.step("remove")
 
 
 def place_of(out: str) -> Path:
@@ -93,11 +100,16 @@ def work_directory(out: str) -> Iterator[WorkDirectory]:
             yield WorkDirectory(path)
             made = []
     except UsageError:
-        if path in made:
+        if path in made or _holds_locks_only(path):
             durable.remove_tree(path)
             for folder in made[1:]:
                 folder.rmdir()
         raise
+
+
+def _holds_locks_only(path: Path) -> bool:
+    """Tell what is left of a process that died while it removed a finished run's work directory."""
+    return all(entry.name.startswith(_LOCK) for entry in path.iterdir())
 
 
 def discard(out: str) -> None:
@@ -138,6 +150,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
     try:
         with durable.storage_errors("locking", path):
             lock.acquire(blocking=False)
+            holder.unlink(missing_ok=True)  # a dead process's: better nobody is named than a wrong one
             facts = {"pid": os.getpid(), "started_at": time.time()}
             durable.write_bytes(holder, json.dumps(facts).encode())
     except Timeout:
@@ -147,11 +160,38 @@ def locked(path: Path, what: str) -> Iterator[None]:
     try:
         yield
     finally:
-        holder.unlink(missing_ok=True)
+        with suppress(OSError):  # on a file system that fails now; the lock is what counts
+            holder.unlink(missing_ok=True)
         lock.release()
 
 
+@contextmanager
+def locked_store(path: Path) -> Iterator[None]:
+    """Hold the lock of a kept store; a `UsageError` inside leaves no store that was not there before.
+
+    Args:
+        path: The store.
+
+    Raises:
+        LockedError: Another process holds it.
+        StorageError: The lock file cannot be made.
+    """
+    lock = path.with_name(f"{path.name}.{_LOCK}")
+    new = not path.exists()
+    try:
+        with locked(lock, f"The store {path}"):
+            yield
+    except UsageError:
+        if new:
+            path.unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
+        raise
+
+
 def _describe(holder: Path) -> str:
+    deadline = time.monotonic() + _NAMED_WITHIN_S
+    while not holder.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)  # it has taken the lock in this very moment and will say who it is
     try:
         facts = json.loads(holder.read_bytes())
         began = datetime.fromtimestamp(facts["started_at"], UTC).astimezone()

@@ -10,8 +10,8 @@ from exporter.demo.api import DemoSettings
 from exporter.demo.server import serve
 from exporter.options import Options
 from exporter.progress import ProgressCallback
-from exporter.refresh import Stop
 from exporter.run import export_async
+from exporter.stop import Stop
 from exporter.summary import Summary
 from exporter.workdir import discard
 
