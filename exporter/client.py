@@ -1,8 +1,8 @@
 """One attempt: one paced GET, one payload or one of our errors.
 
-Every request that reaches the wire takes a slot of the pace and is counted, also the one that aiohttp
-sends again by itself when a kept-alive connection was dropped: a client middleware sees each of them.
-aiohttp's own exceptions are translated at one door, `_failure`.
+Every request for an order or a page takes a slot of the pace, and is counted once it reached the wire.
+aiohttp sends a GET again by itself when its connection is closed without an answer; `_once` forbids it,
+so that such a request is paced, counted and limited as the attempt that it is.
 """
 
 from __future__ import annotations
@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
 from urllib.parse import quote
 
 import aiohttp
@@ -24,7 +23,6 @@ from yarl import URL
 
 from exporter import __version__
 from exporter.errors import (
-    ApiUnavailableError,
     BadResponseError,
     PermanentError,
     ThrottledError,
@@ -32,6 +30,7 @@ from exporter.errors import (
     TransientError,
     UsageError,
 )
+from exporter.foreign import FOREIGN, NEVER_SENT, translated
 from exporter.identity import Identity
 from exporter.options import MAX_PAYLOAD_BYTES, MIB, Options
 from exporter.pace import Pace
@@ -40,29 +39,40 @@ from exporter.rate import parse_retry_after
 from exporter.records import Answer, Traffic
 from exporter.statistics import Statistics
 
-T = TypeVar("T")
-
 ORDERS_PATH = "/api/i1/orders/"
 _REDIRECTS = (301, 302, 303, 307, 308)
 _REASON_BY_STATUS = {403: "forbidden", 404: "not_found"}
 # Bodies beyond this are read one at a time: 32 of 32 MiB at once would be a gigabyte of memory.
 _LARGE_BYTES = MIB
-_DRAINED_BYTES = 64 * 1024
+# A refusal's body is read to its end, so that its connection can be used again, but no further.
+_REFUSAL_BYTES = 64 * 1024
+_REFUSAL_S = 1.0
 # One header line of a proxy's cookie or policy may be longer than aiohttp's 8 KiB (aiohttp #2304).
 _LONGEST_HEADER = 32 * 1024
 # gunicorn closes idle connections after 2 s, many proxies after 5; aiohttp's own 15 s would meet them
-# in the moment of closing, which costs a resend.
+# in the moment of closing, which costs an attempt.
 _KEEPALIVE_S = 4.0
+# Connecting is given up a little before the attempt is: what never connected was never sent.
+_CONNECT_SHARE = 0.95
 
 
 class _Wire:
-    """What one attempt has put on the wire so far, and its deadline."""
+    """What one attempt has done on the wire so far, and its deadline."""
 
-    __slots__ = ("deadline", "sent")
+    __slots__ = ("deadline", "sent", "status")
 
-    def __init__(self) -> None:
-        self.sent = 0
-        self.deadline: asyncio.Timeout | None = None
+    def __init__(self, deadline: asyncio.Timeout) -> None:
+        self.deadline = deadline
+        self.sent = False
+        self.status: int | None = None
+
+    def stop_the_clock(self) -> None:
+        """Let no deadline end the attempt until `allow`."""
+        self.deadline.reschedule(None)
+
+    def allow(self, seconds: float) -> None:
+        """Give the attempt that many seconds from now on."""
+        self.deadline.reschedule(asyncio.get_running_loop().time() + seconds)
 
 
 _wire: ContextVar[_Wire] = ContextVar("wire")
@@ -78,7 +88,7 @@ class Client:
     Args:
         session: An aiohttp session that speaks for us alone.
         options: What the export is asked to do.
-        pace: Gives a slot for each request.
+        pace: Gives a slot for each request, and is told of each answer.
         identity: The token, and how to get a new one.
         statistics: Told of each answer.
     """
@@ -116,172 +126,215 @@ class Client:
 
     @property
     def traffic(self) -> Traffic:
-        """Requests that reached the wire since this client was made."""
+        """Requests for orders and pages that reached the wire since this client was made."""
         return Traffic(self._sent, self._retried, self._throttled, self._redirected)
 
-    async def fetch(self, order_number: str, attempt: int) -> Answer:
+    async def fetch(self, order_number: str, attempt: int, *, timeout_s: float | None = None) -> Answer:
         """Ask once for an order.
 
         Args:
             order_number: The number as the input has it.
             attempt: Which attempt for this order, from 1; for counting only.
+            timeout_s: Seconds for the whole answer; those of the options where None.
 
         Returns:
             The payload, checked to be this order's.
 
         Raises:
-            AttemptError: One of its children, which says whether asking again may help.
+            AttemptError: One of its children, which says whether asking again may help. The pace has
+                been told of a 429 already: the next request waits by itself.
             TokenRefusedError: The API answered 401.
             ApiUnavailableError: The API's certificate is refused, or it asks for too long a wait.
         """
-
-        async def read(response: ClientResponse) -> Answer:
-            payload = await self._body(response)
-            return Answer(payload, check(payload, order_number))
-
         path = self._orders_url + quote(order_number, safe="")
-        try:
-            return await self._ask(path + self._slash, attempt, read)
-        except _SlashLearnedError:
-            return await self._ask(path + self._slash, attempt, read)
+        return await self._ask(path, order_number, attempt, timeout_s or self._timeout_s)
 
-    async def page(self, url: str, attempt: int) -> bytes:
-        """Ask once for a page of the order list and return its body; errors as for `fetch`."""
-        return await self._ask(url, attempt, self._body)
+    async def page(self, query: str, attempt: int) -> bytes:
+        """Ask once for a page of the order list and return its body; errors as for `fetch`.
 
-    async def _ask(self, url: str, attempt: int, read: Callable[[ClientResponse], Awaitable[T]]) -> T:
-        """Ask once; with a login, once more after a 401 that a new token can mend."""
-        token = await self._identity.header(self._session)
-        try:
-            return await self._ask_with(token, url, attempt, read)
-        except TokenRefusedError:
-            renewed = await self._identity.renewed(self._session, refused=token)
-            return await self._ask_with(renewed, url, attempt + 1, read)
+        Args:
+            query: The URL's query, encoded; may be empty.
+            attempt: Which attempt for this page, from 1; for counting only.
+        """
+        url = f"{self._orders_url}?{query}" if query else self._orders_url
+        return (await self._ask(url, None, attempt, self._timeout_s)).payload
 
-    async def _ask_with(
-        self, token: str, url: str, attempt: int, read: Callable[[ClientResponse], Awaitable[T]]
-    ) -> T:
-        wire = _Wire()
-        _wire.set(wire)
-        await self._pace.slot()
-        if self._draining:
-            raise asyncio.CancelledError
+    async def _ask(self, path: str, order_number: str | None, attempt: int, timeout_s: float) -> Answer:
+        """Ask once; again where the API moved the path, or with a login where it wants a new token."""
+        identity = self._identity
+        renewed = False
+        while True:
+            if identity.header is None:
+                await identity.log_in(self._session)
+            await self._pace.slot()
+            if self._draining:
+                raise asyncio.CancelledError
+            # Path and token are read after the wait for the slot: others may have learnt new ones.
+            header = identity.header or ""
+            url = path if order_number is None else path + self._slash
+            try:
+                return await self._attempt(url, header, order_number, attempt, timeout_s)
+            except _SlashLearnedError:
+                continue
+            except TokenRefusedError:
+                if renewed:
+                    raise
+                await identity.renew(self._session, refused=header)
+                renewed = True
+                attempt += 1
+
+    async def _attempt(
+        self, url: str, header: str, order_number: str | None, attempt: int, timeout_s: float
+    ) -> Answer:
+        """Make one request under a deadline, and tell whoever counts how it ended."""
         began = time.monotonic()
         self._in_flight += 1
         failure: BaseException | None = None
+        wire = _Wire(asyncio.timeout(timeout_s))
+        _wire.set(wire)
         try:
-            async with asyncio.timeout(self._timeout_s) as wire.deadline:
-                async with self._session.get(
-                    URL(url, encoded=True), headers={"Authorization": token}, allow_redirects=False
-                ) as response:
-                    self._judge(response)
-                    result = await read(response)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            failure = _failure(error, self._timeout_s)
+            async with wire.deadline:
+                answer = await self._exchange(url, header, order_number, wire)
+        except FOREIGN as error:
+            failure = translated(error, timeout_s)
             raise failure from None
         except BaseException as error:
             failure = error
             raise
         finally:
             self._in_flight -= 1
-            self._count(wire, attempt, failure, time.monotonic() - began)
-        self._identity.accepted(token)
-        return result
+            if wire.sent:
+                self._count(wire.status, failure, attempt, time.monotonic() - began)
+        self._identity.accepted(header)
+        return answer
 
-    def _count(self, wire: _Wire, attempt: int, failure: BaseException | None, latency_s: float) -> None:
-        if not wire.sent:
-            return
-        self._sent += wire.sent
-        self._retried += wire.sent - 1
+    async def _exchange(self, url: str, header: str, order_number: str | None, wire: _Wire) -> Answer:
+        async with self._session.get(
+            URL(url, encoded=True), headers={"Authorization": header}, allow_redirects=False
+        ) as response:
+            wire.status = response.status
+            if response.status != 200:
+                # The verdict stands: what its body does now must not turn it into a time-out.
+                wire.stop_the_clock()
+                verdict = self._verdict(response)
+                await _read_out(response)
+                raise verdict
+            payload = await self._body(response, wire)
+            return Answer(payload, None if order_number is None else check(payload, order_number))
+
+    def _count(
+        self, status: int | None, failure: BaseException | None, attempt: int, latency_s: float
+    ) -> None:
+        self._sent += 1
         if isinstance(failure, ThrottledError):
             self._throttled += 1
         elif isinstance(failure, _SlashLearnedError):
             self._redirected += 1
         elif attempt > 1:
             self._retried += 1
-        self._tell(failure, latency_s)
-
-    def _tell(self, failure: BaseException | None, latency_s: float) -> None:
-        status = getattr(failure, "http_status", None) if failure else 200
+        if isinstance(failure, asyncio.CancelledError):
+            return
         self._statistics.ended(status, failure, latency_s)
         if isinstance(failure, ThrottledError):
-            return
-        if status is not None:
+            self._slow_down(failure.retry_after_s, latency_s)
+        elif status is not None:
             self._pace.answered(latency_s)
 
-    def _judge(self, response: ClientResponse) -> None:
-        """Raise what this answer's status means, unless it is 200."""
+    def _slow_down(self, retry_after_s: float | None, latency_s: float) -> None:
+        before = self._pace.snapshot().paused_until
+        self._pace.throttled(retry_after_s, latency_s)
+        until = self._pace.snapshot().paused_until
+        if until is not None and until != before:
+            self._statistics.paused(until - time.monotonic(), "429")
+
+    def _verdict(self, response: ClientResponse) -> Exception:
+        """Return what an answer's status means, where that is not 200."""
         status = response.status
-        if status == 200:
-            return
         if status == 401:
-            raise TokenRefusedError(
-                f"{self._orders_url}: the API refused the token (401).",
-                "Check the token, then run the same command again: it goes on where it stopped.",
-            )
+            return self._identity.refusal("401")
         if status == 429:
             wait_s = parse_retry_after(response.headers.get("Retry-After"), _time_of(response))
-            raise ThrottledError("the API answered 429", wait_s)
+            return ThrottledError("the API answered 429", wait_s)
         if status in _REDIRECTS:
-            self._judge_redirect(response)
+            return self._redirect(response)
         if status == 408 or status >= 500:
-            raise TransientError(f"the API answered {status}", status)
+            return TransientError(f"the API answered {status}", status)
         if status >= 400:
             reason = _REASON_BY_STATUS.get(status, "client_error")
-            raise PermanentError(reason, f"the API answered {status}", status)
-        raise BadResponseError(f"the API answered {status} where 200 was expected", status)
+            return PermanentError(reason, f"the API answered {status}", status)
+        return BadResponseError(f"the API answered {status} where 200 was expected", status)
 
-    def _judge_redirect(self, response: ClientResponse) -> None:
-        """Learn the slash form of our own paths; refuse to follow anything else."""
-        asked = response.url
-        target = asked.join(URL(response.headers.get("Location", ""), encoded=True))
-        if str(target) == f"{asked}/" and not asked.path.endswith("/"):
+    def _redirect(self, response: ClientResponse) -> Exception:
+        """Learn the slash form of our own paths; nothing else is ever followed."""
+        if _only_adds_a_slash(response.url, response.headers.get("Location", "")):
             self._slash = "/"
-            raise _SlashLearnedError
-        raise PermanentError(
+            return _SlashLearnedError()
+        return PermanentError(
             "client_error",
             f"the API answered {response.status} and pointed elsewhere, which is never followed",
             response.status,
         )
 
-    async def _body(self, response: ClientResponse) -> bytes:
+    async def _body(self, response: ClientResponse, wire: _Wire) -> bytes:
         """Return the whole decoded body, or raise as soon as it is over 32 MiB."""
+        content = response.content
+        first = await content.readany()
+        if content.at_eof():
+            return first
+        body = bytearray(first)
+        while len(body) <= _LARGE_BYTES:
+            chunk = await content.readany()
+            if not chunk:
+                return bytes(body)
+            body += chunk
+        return await self._large(response, body, wire)
+
+    async def _large(self, response: ClientResponse, body: bytearray, wire: _Wire) -> bytes:
         if (response.content_length or 0) > MAX_PAYLOAD_BYTES:
             raise _too_large()
-        body = bytearray()
-        async for chunk in response.content.iter_any():
-            body += chunk
-            if len(body) > _LARGE_BYTES:
-                return await self._large(response, body)
-        return bytes(body)
-
-    async def _large(self, response: ClientResponse, body: bytearray) -> bytes:
+        wire.stop_the_clock()
         async with self._one_large_body:
-            _allow(_wire.get(), self._timeout_s)
+            wire.allow(self._timeout_s)
             async for chunk in response.content.iter_any():
                 body += chunk
                 if len(body) > MAX_PAYLOAD_BYTES:
                     raise _too_large()
             return bytes(body)
 
-    async def on_wire(self, request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        """Count each request that aiohttp sends, and pace those that it sends again by itself."""
-        wire = _wire.get()
-        if wire.sent:
-            await self._pace.slot()
-            _allow(wire, self._timeout_s)
-        wire.sent += 1
-        try:
-            return await handler(request)
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-            wire.sent -= 1  # never connected, so never sent
-            raise
+
+async def _once(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
+    """Let an attempt send one request; a client middleware, called for each that aiohttp wants to send."""
+    wire = _wire.get()
+    if wire.sent:
+        raise aiohttp.ServerDisconnectedError
+    wire.sent = True
+    try:
+        return await handler(request)
+    except NEVER_SENT:
+        wire.sent = False
+        raise
 
 
-def _allow(wire: _Wire, timeout_s: float) -> None:
-    """Give the attempt its full time again after a wait that was ours."""
-    if wire.deadline is not None:
-        wire.deadline.reschedule(asyncio.get_running_loop().time() + timeout_s)
+async def _read_out(response: ClientResponse) -> None:
+    """Read what is left of a refusal's body, so that its connection can be used again."""
+    left = _REFUSAL_BYTES
+    try:
+        async with asyncio.timeout(_REFUSAL_S):
+            while left > 0 and not response.content.at_eof():
+                left -= len(await response.content.readany())
+    except FOREIGN:
+        pass  # the connection is closed instead
+
+
+def _only_adds_a_slash(asked: URL, location: str) -> bool:
+    """Tell whether a redirect stays where it is but for a `/`, however it is percent-encoded."""
+    if asked.raw_path.endswith("/") or not location:
+        return False
+    here = URL(str(asked))
+    try:
+        return here.join(URL(location)) == URL(f"{here}/")
+    except ValueError:
+        return False
 
 
 def _time_of(response: ClientResponse) -> datetime:
@@ -294,26 +347,6 @@ def _time_of(response: ClientResponse) -> datetime:
 
 def _too_large() -> PermanentError:
     return PermanentError("bad_response", f"the answer is over {MAX_PAYLOAD_BYTES // MIB} MiB", 200)
-
-
-def _failure(error: Exception, timeout_s: float) -> Exception:
-    """Translate what aiohttp, asyncio or the system raised; the text never quotes headers or bodies."""
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return ApiUnavailableError(
-            f"{error.host}: the certificate is not trusted: {error.certificate_error}.",
-            "Give the authority that signed it with --ca-file.",
-        )
-    if isinstance(error, TimeoutError):
-        return TransientError(f"no whole answer within {timeout_s:g} s")
-    if isinstance(error, aiohttp.ClientResponseError):
-        return BadResponseError("the answer is not valid HTTP", 200)
-    if isinstance(error, aiohttp.ClientPayloadError):
-        return TransientError("the answer's body was cut or cannot be decoded")
-    if isinstance(error, aiohttp.ClientConnectorError):
-        return TransientError(f"no connection to {error.host}:{error.port}")
-    if isinstance(error, aiohttp.ServerDisconnectedError):
-        return TransientError("the connection was closed before an answer came")
-    return TransientError(f"the connection failed ({type(error).__name__})")
 
 
 @asynccontextmanager
@@ -335,11 +368,7 @@ async def open_client(options: Options, pace: Pace, statistics: Statistics) -> A
         ttl_dns_cache=300,
         ssl=_trust(options.ca_file),
     )
-    client: Client
-
-    async def on_wire(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-        return await client.on_wire(request, handler)
-
+    connect_s = _CONNECT_SHARE * options.timeout_s
     async with aiohttp.ClientSession(
         connector=connector,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -348,14 +377,13 @@ async def open_client(options: Options, pace: Pace, statistics: Statistics) -> A
             "Content-Type": "application/json",
             "User-Agent": f"omnitron-exporter/{__version__}",
         },
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=options.timeout_s),
-        middlewares=(on_wire,),
+        timeout=aiohttp.ClientTimeout(total=None, connect=connect_s, ceil_threshold=connect_s),
+        middlewares=(_once,),
         proxy=options.proxy,
         max_line_size=_LONGEST_HEADER,
         max_field_size=_LONGEST_HEADER,
     ) as session:
-        client = Client(session, options, pace, identity, statistics)
-        yield client
+        yield Client(session, options, pace, identity, statistics)
 
 
 def _trust(ca_file: str | None) -> ssl.SSLContext | bool:

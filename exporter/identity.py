@@ -11,14 +11,15 @@ from pathlib import Path
 import aiohttp
 import msgspec
 
-from exporter.errors import ThrottledError, TokenRefusedError, TransientError, UsageError
+from exporter.errors import ExporterError, ThrottledError, TokenRefusedError, TransientError, UsageError
+from exporter.foreign import FOREIGN, translated
 from exporter.options import Options
 from exporter.pace import Pace
 from exporter.rate import parse_retry_after
 
 LOGIN_PATH = "/api/i1/auth/login/"
-_LOGIN_TIMEOUT_S = 30.0
 _READABLE_BY_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_LARGEST_ANSWER = 64 * 1024
 
 
 class _LoginAnswer(msgspec.Struct):
@@ -32,88 +33,118 @@ class Identity:
         options: Holds the token, the token file, or the user name and password.
         pace: Gives a login its slot.
 
+    Attributes:
+        header: The value of the Authorization header; None until the first login.
+
     Raises:
         UsageError: The token file cannot be read, is empty, or others can read it.
     """
 
     def __init__(self, options: Options, pace: Pace) -> None:
         self._pace = pace
-        self._login_url = options.api_url + LOGIN_PATH
+        self._api_url = options.api_url
+        self._timeout_s = options.timeout_s
         self._username, self._password = options.username, options.password
-        self._header = _header(token_of(options))
+        token = token_of(options)
+        self.header = None if token is None else _header(token)
         self._proven = False
-        self._login = asyncio.Lock()
-
-    async def header(self, session: aiohttp.ClientSession) -> str:
-        """Return the value of the Authorization header, after a login where one is needed."""
-        if self._header is None:
-            await self._log_in(session, refused=None)
-        assert self._header is not None
-        return self._header
+        self._one_login = asyncio.Lock()
 
     def accepted(self, header: str) -> None:
         """Note that the API took this token, so that a later 401 means that it has expired."""
-        if not self._proven and header == self._header:
+        if not self._proven and header == self.header:
             self._proven = True
 
-    async def renewed(self, session: aiohttp.ClientSession, *, refused: str) -> str:
-        """Return another token than the refused one.
+    async def log_in(self, session: aiohttp.ClientSession) -> None:
+        """Get the first token.
 
         Raises:
-            TokenRefusedError: There is no login, or its fresh token was refused too.
+            TokenRefusedError: The API refuses the user name or the password.
+            AttemptError: The login had no answer, or one that may be another next time.
+            ApiUnavailableError: The API's certificate is refused, or it asks for too long a wait.
         """
-        await self._log_in(session, refused=refused)
-        assert self._header is not None
-        return self._header
+        await self._change(session, refused=None)
 
-    async def _log_in(self, session: aiohttp.ClientSession, *, refused: str | None) -> None:
-        async with self._login:
-            if self._header != refused:
-                return  # another worker has logged in meanwhile
-            if refused is not None and not self._proven:
-                raise self._refused("401")
-            self._header = _header(await self._token(session))
-            self._proven = False
+    async def renew(self, session: aiohttp.ClientSession, *, refused: str) -> None:
+        """Get another token than the refused one; errors as for `log_in`.
 
-    async def _token(self, session: aiohttp.ClientSession) -> str:
-        if self._username is None:
-            raise self._refused("401")
-        await self._pace.slot()
-        try:
-            return await self._posted(session)
-        except (aiohttp.ClientError, TimeoutError, OSError):
-            raise TransientError("the login was not answered") from None
+        Raises:
+            TokenRefusedError: There is no login, or the refused token never worked.
+        """
+        await self._change(session, refused=refused)
 
-    async def _posted(self, session: aiohttp.ClientSession) -> str:
-        async with session.post(
-            self._login_url,
-            json={"username": self._username, "password": self._password},
-            allow_redirects=False,
-            middlewares=(),
-            timeout=aiohttp.ClientTimeout(total=_LOGIN_TIMEOUT_S),
-        ) as response:
-            if response.status == 429:
-                wait_s = parse_retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
-                raise ThrottledError("the login was answered 429", wait_s)
-            if response.status >= 500:
-                raise TransientError(f"the login was answered {response.status}", response.status)
-            if response.status != 200:
-                raise self._refused(str(response.status))
-            try:
-                return msgspec.json.decode(await response.read(), type=_LoginAnswer).key
-            except msgspec.MsgspecError:
-                raise self._refused("200 without a key") from None
+    def refusal(self, answer: str) -> TokenRefusedError:
+        """Return the error that says that the API took neither token nor login.
 
-    def _refused(self, answer: str) -> TokenRefusedError:
-        what = "the login" if self._username else "the token"
+        Args:
+            answer: What it answered instead, such as `401`.
+        """
+        what = "the token" if self._username is None else "the login"
         return TokenRefusedError(
-            f"{self._login_url.removesuffix(LOGIN_PATH)}: the API refused {what} ({answer}).",
+            f"{self._api_url}: the API refused {what} ({answer}).",
             "Check it, then run the same command again: it goes on where it stopped.",
         )
 
+    async def _change(self, session: aiohttp.ClientSession, *, refused: str | None) -> None:
+        async with self._one_login:
+            if self.header != refused:
+                return  # another worker has logged in meanwhile
+            if self._username is None or (refused is not None and not self._proven):
+                raise self.refusal("401")
+            await self._pace.slot()
+            self.header = _header(await self._token(session))
+            self._proven = False
 
-def _header(token: str | None) -> str | None:
-    return None if token is None else f"Token {token}"
+    async def _token(self, session: aiohttp.ClientSession) -> str:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                async with session.post(
+                    self._api_url + LOGIN_PATH,
+                    json={"username": self._username, "password": self._password},
+                    allow_redirects=False,
+                    middlewares=(),
+                ) as response:
+                    if response.status != 200:
+                        raise self._verdict(response)
+                    return self._key(await _start_of_body(response))
+        except FOREIGN as error:
+            raise translated(error, self._timeout_s) from None
+
+    def _verdict(self, response: aiohttp.ClientResponse) -> ExporterError:
+        status = response.status
+        if status == 429:
+            wait_s = parse_retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
+            self._pace.throttled(wait_s)
+            return ThrottledError("the login was answered 429", wait_s)
+        if status == 408 or status >= 500:
+            return TransientError(f"the login was answered {status}", status)
+        return self.refusal(str(status))
+
+    def _key(self, body: bytes) -> str:
+        try:
+            key = msgspec.json.decode(body, type=_LoginAnswer).key
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise self.refusal("200 without a key") from None
+        if not is_token(key):
+            raise self.refusal("200 with a key that is no token")
+        return key
+
+
+async def _start_of_body(response: aiohttp.ClientResponse) -> bytes:
+    """Return the body as far as an answer to a login may reach; `read` has no bound of its own."""
+    body = b""
+    while len(body) <= _LARGEST_ANSWER and (chunk := await response.content.readany()):
+        body += chunk
+    return body
+
+
+def _header(token: str) -> str:
+    return f"Token {token}"
+
+
+def is_token(text: str) -> bool:
+    """Return whether a text can be the token of a header: visible ASCII characters alone."""
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
 
 
 def token_of(options: Options) -> str | None:
@@ -126,14 +157,15 @@ def token_of(options: Options) -> str | None:
         return options.token
     path = Path(options.token_file)
     try:
-        mode = path.stat().st_mode
-        text = path.read_text("ascii").strip()
+        with path.open(encoding="ascii") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            text = file.read().strip()
     except (OSError, UnicodeError):
         raise UsageError(
             f"--token-file {path}: it cannot be read as text.", "Give a file that holds the token."
         ) from None
     if os.name == "posix" and mode & _READABLE_BY_OTHERS:
         raise UsageError(f"--token-file {path}: others can read it.", f"Run: chmod 600 {path}")
-    if not text or not text.isprintable() or " " in text:
+    if not is_token(text):
         raise UsageError(f"--token-file {path}: expected one token.", "Write the token alone into it.")
     return text

@@ -6,12 +6,10 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable
 
 from exporter.client import Client
 from exporter.errors import ApiUnavailableError, AttemptError, PermanentError, ThrottledError
-from exporter.store import Store
 
 log = logging.getLogger("exporter")
 
@@ -19,37 +17,41 @@ log = logging.getLogger("exporter")
 ORDERS_IN_A_ROW = 20
 #: ... once that has lasted so long: a restart of the API behind its proxy is waited for.
 PATIENCE_S = 20.0
-_PROBE_S = 10.0
+_QUESTION_S = 10.0
 
 
 class OutageWatch:
     """Watches for a row of failures that no good answer interrupts.
 
-    Before it calls an outage it asks once more for an order that the API has answered well before, so
-    that a stretch of broken orders in the input never stops a run.
+    Before it calls an outage it asks for one order that is likely good, so that a stretch of broken
+    orders in the input never stops a run.
 
     Args:
         client: For that one question.
-        store: Knows such an order; used on `thread` only.
-        thread: The store's own thread.
+        a_good_number: Returns an order number that is likely good, or None.
+        timeout_s: Seconds that an attempt is given.
+        patience_s: Seconds that a row of failures must have lasted.
         now: Seconds on a steady clock.
     """
 
     def __init__(
         self,
         client: Client,
-        store: Store,
-        thread: ThreadPoolExecutor,
+        a_good_number: Callable[[], Awaitable[str | None]],
+        *,
+        timeout_s: float,
+        patience_s: float = PATIENCE_S,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self._client = client
-        self._store = store
-        self._thread = thread
+        self._a_good_number = a_good_number
+        self._timeout_s = timeout_s
+        self._patience_s = patience_s
         self._now = now
         self._orders: set[str] = set()
         self._since = 0.0
         self._last = "no answer"
-        self._asking = asyncio.Lock()
+        self._one_question = asyncio.Lock()
 
     def answered(self) -> None:
         """Note an answer that only a living API gives."""
@@ -62,7 +64,7 @@ class OutageWatch:
         Args:
             order_number: The order that it asked for.
             error: How it failed.
-            began: When it began, on the steady clock: a time-out has lasted already.
+            began: When it began, on the steady clock, or earlier when it waited for its slot.
 
         Raises:
             ApiUnavailableError: It completes an outage.
@@ -71,30 +73,34 @@ class OutageWatch:
             self.answered()
             return
         if not self._orders:
-            self._since = began
+            # A time-out has lasted already; a wait for the slot says nothing of the API.
+            self._since = max(began, self._now() - self._timeout_s)
         self._orders.add(order_number)
         self._last = error.what
-        if self._is_outage():
-            await self._ask_a_good_one()
+        if self._is_suspected():
+            await self._judge(self._is_suspected)
 
-    def judge_the_end(self, settled: Counter[str]) -> None:
+    async def judge_the_end(self, settled: Counter[str]) -> None:
         """Raise where nobody answered any of the few orders that this try asked for.
 
+        Args:
+            settled: How many orders of this try ended in each state.
+
         Raises:
-            ApiUnavailableError: Every order ended as `unavailable`, and the last ones had no good answer.
+            ApiUnavailableError: Every one ended as `unavailable`, and the API does not answer now either.
         """
-        if self._orders and settled["unavailable"] == settled.total():
-            raise self._outage()
+        if settled["unavailable"] == settled.total():
+            await self._judge(lambda: bool(self._orders))
 
-    def _is_outage(self) -> bool:
-        return len(self._orders) >= ORDERS_IN_A_ROW and self._now() - self._since >= PATIENCE_S
+    def _is_suspected(self) -> bool:
+        return len(self._orders) >= ORDERS_IN_A_ROW and self._now() - self._since >= self._patience_s
 
-    async def _ask_a_good_one(self) -> None:
-        async with self._asking:
-            if not self._is_outage():
+    async def _judge(self, still: Callable[[], bool]) -> None:
+        """Ask for a good order, one worker for all; the others wait meanwhile, and send nothing."""
+        async with self._one_question:
+            if not still():
                 return
-            loop = asyncio.get_running_loop()
-            number = await loop.run_in_executor(self._thread, self._store.a_fetched_number)
+            number = await self._a_good_number()
             if number is None or not await self._answers(number):
                 raise self._outage()
             log.warning("%d orders in a row failed (%s), yet the API answers.", len(self._orders), self._last)
@@ -102,11 +108,10 @@ class OutageWatch:
 
     async def _answers(self, number: str) -> bool:
         try:
-            async with asyncio.timeout(_PROBE_S):
-                await self._client.fetch(number, attempt=2)
+            await self._client.fetch(number, attempt=2, timeout_s=min(_QUESTION_S, self._timeout_s))
         except (PermanentError, ThrottledError):
             return True
-        except (AttemptError, TimeoutError):
+        except AttemptError:
             return False
         return True
 

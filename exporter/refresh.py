@@ -175,9 +175,10 @@ class Refresh:
         run: The run that this is a try of.
         client: The API.
         pace: The client's pace.
-        statistics: Told of pauses.
+        statistics: The client's; knows the mean latency.
         tally: Kept up to date, for the display.
         stop: The end may be asked for.
+        patience_s: Seconds of nothing but failures until the API counts as gone.
     """
 
     options: Options
@@ -189,6 +190,7 @@ class Refresh:
     statistics: Statistics
     tally: Tally
     stop: Stop
+    patience_s: float = PATIENCE_S
 
 
 async def refresh(job: Refresh) -> None:
@@ -240,10 +242,12 @@ class _Crew:
                 await recorder
         finally:
             await self._recorder.flush(last=True)
-        await self._outage.judge_the_end(self._job.tally.settled)
+        if not self._job.stop.asked:
+            await self._outage.judge_the_end(self._job.tally.settled)
 
     async def _worker(self) -> None:
-        while (number := await self._pending.next()) is not None:
+        stop = self._job.stop
+        while not stop.asked and (number := await self._pending.next()) is not None:
             # In a frame of its own: a local name here would keep each worker's last payload alive.
             await self._record(await self._settle(number))
 
