@@ -5,7 +5,8 @@ a file for writing, but SQLite in `store` and pyarrow's native writers in `table
 
 Every action that a power cut or `kill -9` may fall behind is announced to `step`. That is a product of
 the promise "killed at any moment, nothing is lost": the fault tests set `EXPORTER_TEST_KILL_AT=N`, and
-the process dies after its N-th step, for every N there is. Unset, `step` does nothing.
+the process dies after its N-th step, for every N there is; `run:N` and `publisher:N` mean one of a run's
+two processes. Unset, `step` does nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from pathlib import Path
 
 from exporter.errors import StorageError
 
-_KILL_AT = int(os.environ.get("EXPORTER_TEST_KILL_AT") or 0)
+_ROLE = "publisher" if "exporter.publisher" in sys.orig_argv else "run"
 _steps = itertools.count(1)
 
 
@@ -33,8 +34,9 @@ def step(name: str) -> None:
     Args:
         name: What was done, such as `fsync`, `rename` or `commit`; told on stderr before dying.
     """
-    if _KILL_AT and next(_steps) == _KILL_AT:
-        os.write(2, f"killed after step {_KILL_AT}: {name}\n".encode())
+    role, _, number = os.environ.get("EXPORTER_TEST_KILL_AT", "").rpartition(":")
+    if number and role in ("", _ROLE) and next(_steps) == int(number):
+        os.write(2, f"killed after step {number}: {name}\n".encode())
         os.kill(os.getpid(), signal.SIGKILL)
 
 

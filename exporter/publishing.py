@@ -19,6 +19,8 @@ from exporter.publish_job import PublishJob, PublishProgress, PublishResult
 
 log = logging.getLogger("exporter")
 
+#: What is left of the ten seconds in which a signal ends a run, after the answers in flight had eight.
+_PATIENCE_S = 1.0
 _LONGEST_MESSAGE = 64 * 1024 * 1024
 OVER = b"over\n"
 
@@ -111,7 +113,7 @@ async def start_publishing(job: PublishJob) -> AsyncIterator[Publishing]:
     finally:
         process.stdin.close()
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(_PATIENCE_S):
                 await process.wait()
         except TimeoutError:
             process.kill()

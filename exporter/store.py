@@ -340,6 +340,7 @@ class Store:
 
     def _make_dictionary(self, payloads: Sequence[bytes]) -> None:
         self._set_meta("dictionary", b"".join(payloads)[:_DICTIONARY_BYTES])
+        durable.step("commit")
         self._load_dictionary()
 
     def _load_dictionary(self) -> None:
