@@ -50,9 +50,19 @@ class InputError(UsageError):
 
 
 class TooManyRejectsError(ExporterError):
-    """Raised when more orders were rejected than `max_rejects` allows; nothing was published."""
+    """Raised when more orders were rejected than `max_rejects` allows; nothing was published.
+
+    Args:
+        what: How many, and how many are allowed.
+        hint: What to do about it.
+        rejects: How many: as `max_rejects` they would be allowed.
+    """
 
     exit_code = 4
+
+    def __init__(self, what: str, hint: str = "", rejects: int = 0) -> None:
+        super().__init__(what, hint)
+        self.rejects = rejects
 
 
 class DriftError(ExporterError):

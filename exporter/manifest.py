@@ -11,6 +11,7 @@ from exporter.errors import InputError
 from exporter.records import PartFile, PlanCounts, Traffic
 
 MANIFEST_FILE = "manifest.json"
+REJECTS_FILE = "rejects.jsonl"
 REPORT_FILE = "report.html"
 MANIFEST_VERSION = 1
 
@@ -85,6 +86,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def rejects(self) -> int:
         """Lines that have no row: rejected order numbers and invalid lines."""
         return sum(self.rejects_by_reason.values())
+
+    @property
+    def names(self) -> frozenset[str]:
+        """Every file that the dataset may hold, relative to it, with forward slashes."""
+        parts = {part.path for table in self.tables.values() for part in table.files}
+        return frozenset(parts | {MANIFEST_FILE, REJECTS_FILE, REPORT_FILE})
 
 
 def input_of(path: str, sha256: str, counts: PlanCounts) -> Input:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal
-from urllib.parse import urlsplit
+from typing import Literal, get_args
+from urllib.parse import SplitResult, urlsplit
 
 from exporter import units
 from exporter.errors import UsageError
@@ -16,6 +16,8 @@ Pii = Literal["keep", "drop", "hash"]
 CsvDialect = Literal["standard", "excel"]
 OnDrift = Literal["warn", "fail"]
 
+#: What stands in `out` for the run's start, in the machine's own time zone: `2026-11-23`, `183000`.
+PLACES = ("{date}", "{time}")
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _SHORTEST_PII_KEY = 32
 MIB = 1024 * 1024
@@ -61,6 +63,8 @@ class Options:
         drop: Names or globs of columns not to write.
         csv_dialect: `standard`, or `excel` for spreadsheets.
         on_drift: What fields and values that fit no column do: `warn`, or `fail` the run.
+        keep: Finished datasets to keep, this one included, of those whose names fit `out`; older ones are
+            removed after success. `out` then holds `{date}` or `{time}`.
         report: Write `report.html` into the dataset.
         dask: Address of a Dask scheduler, or `local`.
 
@@ -99,16 +103,19 @@ class Options:
     drop: tuple[str, ...] = ()
     csv_dialect: CsvDialect = "standard"
     on_drift: OnDrift = "warn"
+    keep: int | None = None
     report: bool = False
     dask: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "api_url", checked_api_url(self.api_url, allow_http=self.allow_http))
         object.__setattr__(self, "formats", tuple(dict.fromkeys(self.formats)))
+        _check_words(self)
         _check_texts(self)
         _check_numbers(self)
         _check_credentials(self)
         _check_pii(self)
+        _check_keep(self)
 
 
 def checked_api_url(url: str, *, allow_http: bool) -> str:
@@ -148,7 +155,7 @@ def is_loopback(host: str) -> bool:
     return host in _LOOPBACK or host.startswith("127.")
 
 
-def _split(url: str):  # type: ignore[no-untyped-def]
+def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         _ = parts.port
@@ -162,24 +169,45 @@ def _without_user(url: str) -> str:
     return rest if separator and scheme else url
 
 
+def _check_words(options: Options) -> None:
+    if not options.formats:
+        raise UsageError("--format: expected parquet or csv, got nothing.", "Give --format parquet.")
+    chosen = [("--format", word, FileFormat) for word in options.formats] + [
+        ("--compression", options.compression, Compression),
+        ("--pii", options.pii, Pii),
+        ("--csv-dialect", options.csv_dialect, CsvDialect),
+        ("--on-drift", options.on_drift, OnDrift),
+    ]
+    for option, word, known in chosen:
+        if word not in get_args(known):
+            words = ", ".join(get_args(known))
+            raise UsageError(f"{option}: expected one of {words}, got {word!r}.", "Give one of them.")
+
+
 def _check_texts(options: Options) -> None:
-    rate = Rate.parse(options.rate)
-    Rate.parse(options.max_rate)
-    del rate
+    _check_rate("--rate", options.rate)
+    _check_rate("--max-rate", options.max_rate)
     units.seconds(options.max_age, option="--max-age")
     units.seconds(options.resume_within, option="--resume-within")
     units.ages_by_status(options.refresh_status)
     units.allowed_rejects(options.max_rejects, 0)
-    if not options.formats:
-        raise UsageError("--format: expected parquet or csv, got nothing.", "Give --format parquet.")
     if not options.out:
         raise UsageError("--out: expected a directory or s3://…, got nothing.", "Give --out OUT.")
+
+
+def _check_rate(option: str, text: str) -> None:
+    try:
+        Rate.parse(text)
+    except UsageError as error:
+        raise UsageError(f"{option}: {error.what}", error.hint) from None
 
 
 def _check_numbers(options: Options) -> None:
     smallest = {"--concurrency": options.concurrency, "--max-attempts": options.max_attempts}
     if options.rows_per_file is not None:
         smallest["--rows-per-file"] = options.rows_per_file
+    if options.keep is not None:
+        smallest["--keep"] = options.keep
     for option, value in smallest.items():
         if value < 1:
             raise UsageError(f"{option}: expected 1 or more, got {value}.", f"Give {option} 1 or more.")
@@ -219,4 +247,17 @@ def _check_pii(options: Options) -> None:
         raise UsageError(
             f"--pii hash: expected a key of at least {_SHORTEST_PII_KEY} bytes.",
             "Set EXPORTER_PII_KEY to one.",
+        )
+
+
+def _check_keep(options: Options) -> None:
+    if options.keep is None:
+        return
+    if "://" in options.out:
+        raise UsageError(
+            f"--keep: {options.out} is no directory; only those are removed.", "Leave --keep out."
+        )
+    if not any(place in options.out for place in PLACES):
+        raise UsageError(
+            f"--keep: {options.out} names one dataset, so none is older.", "Put {date} into --out."
         )

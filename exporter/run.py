@@ -26,6 +26,7 @@ from exporter.errors import DriftError, StorageError, TooManyRejectsError, Usage
 from exporter.groups import task_group
 from exporter.identity import token_of
 from exporter.input import InputPlan, open_input
+from exporter.keep import remove_older
 from exporter.manifest import Manifest
 from exporter.options import Options
 from exporter.pace import Pace
@@ -181,7 +182,8 @@ class _Run:
         self.store.finish_run(self.record.run_id, time.time())
         self.store.close()
         self.work.remove()
-        return summary_of(finished, self.out)
+        removed = remove_older(self.options.out, self.out, self.options.keep) if self.options.keep else ()
+        return summary_of(finished, self.out, resumed=self.record.resumed, removed=removed)
 
     def _freshness(self) -> Freshness:
         return Freshness(
@@ -218,6 +220,7 @@ class _Run:
                 f" ({allowed}); nothing was published.",
                 f"They are listed in {self.work.staged / 'rejects.jsonl'}. The same command with a higher"
                 " --max-rejects publishes without asking again.",
+                rejects,
             )
         drifted = {**result.unmapped_paths, **result.uncoerced}
         if self.options.on_drift == "fail" and drifted:

@@ -1,4 +1,4 @@
-"""The small texts that options are written in: ages, shares and lists of statuses, to numbers."""
+"""The small texts that people write and read: ages, shares, lists of statuses, durations and sizes."""
 
 from __future__ import annotations
 
@@ -77,3 +77,37 @@ def ages_by_status(rules: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
             )
         ages |= dict.fromkeys(codes, seconds(age, option="--refresh-status"))
     return tuple(ages.items())
+
+
+def duration_text(duration_s: float | None) -> str:
+    """Return a duration as people say it.
+
+    Args:
+        duration_s: Seconds; None for what is not known.
+
+    >>> duration_text(3725), duration_text(59), duration_text(200_000), duration_text(None)
+    ('1 h 02 min', '59 s', '2 d 08 h', 'unknown')
+    """
+    if duration_s is None:
+        return "unknown"
+    if duration_s < 99.5:
+        return f"{duration_s:.0f} s"
+    minutes = round(duration_s / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24:02d} h"
+
+
+def size_text(size: int) -> str:
+    """Return a number of bytes as people say it, in powers of 1024.
+
+    >>> size_text(999), size_text(131_527), size_text(5 << 30)
+    ('999 B', '128.4 KiB', '5.0 GiB')
+    """
+    number, unit = float(size), "B"
+    for larger in ("KiB", "MiB", "GiB", "TiB"):
+        if number < 1023.95:
+            break
+        number, unit = number / 1024, larger
+    return f"{size} B" if unit == "B" else f"{number:.1f} {unit}"

@@ -12,35 +12,39 @@ from importlib import import_module
 import click
 
 from exporter import __version__
-from exporter.errors import ExporterError
+from exporter.cli.session import Session
 
-_COMMANDS = {
+COMMANDS = {
     "run": "Export the orders of a file of order numbers.",
     "demo": "See a whole export at work, against an API of its own.",
-    "serve": "Run the demo API by itself, to try options against.",
+    "status": "Show what a dataset, a work directory or a store holds.",
     "verify": "Check a dataset against its manifest.",
+    "schema": "Print every column of both tables.",
+    "config": "Show the settings in effect, and where each came from.",
+    "serve": "Run the demo API by itself, to try options against.",
+    "completion": "Print the script that completes commands in your shell.",
 }
 
 
 class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(_COMMANDS)
+        return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in _COMMANDS:
+        if cmd_name not in COMMANDS:
             return None
         command: click.Command = import_module(f"exporter.cli.{cmd_name}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(_COMMANDS.items()))
+            formatter.write_dl(list(COMMANDS.items()))
 
 
 @click.group(
     cls=_LazyGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    epilog="Start with: exporter demo",
+    epilog="Example: exporter demo",
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")
 def exporter() -> None:
@@ -56,25 +60,19 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit code; the contract says what each means.
     """
+    session = Session()
     try:
-        result = exporter.main(args=arguments, prog_name="exporter", standalone_mode=False)
-    except ExporterError as error:
-        _say(error.what, error.hint)
-        return error.exit_code
-    except click.ClickException as error:
+        result = exporter.main(args=arguments, prog_name="exporter", standalone_mode=False, obj=session)
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return 2
-    except (click.Abort, KeyboardInterrupt):
-        return 130
     except BrokenPipeError:
         return 141  # the reader of our output is gone, as in `exporter schema | head`
+    except (Exception, KeyboardInterrupt) as error:
+        from exporter.cli.failures import failure_of, tell
+
+        return tell(failure_of(error, session), session.log_format)
     return result if isinstance(result, int) else 0
-
-
-def _say(what: str, hint: str) -> None:
-    click.echo(f"Error: {what}", err=True)
-    if hint:
-        click.echo(hint, err=True)
 
 
 if __name__ == "__main__":

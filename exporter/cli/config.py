@@ -1,60 +1,74 @@
-"""The configuration file: TOML with the names of the options, weakest of the three sources."""
+"""`exporter config`: the settings in effect, and where each came from."""
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-from pathlib import Path
+import json
+import os
+import re
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
-from exporter.errors import UsageError
+from exporter.cli.nearest import nearest
+from exporter.cli.options import Command, source_of
+from exporter.cli.run import run_options
+from exporter.cli.settings import settings_of
+from exporter.cli.words import SECRETS
 
-DEFAULT_FILE = Path("exporter.toml")
-_NOT_SETTINGS = {"config", "help", "orders"}
+_HIDDEN = "(hidden)"
+_USER_IN_URL = re.compile(r"(?<=://)[^/@]*(?=@)")
+_WIDEST = 34
 
 
-def load_config(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
-    """Make the file's values the defaults of the command being parsed; a click callback.
+@click.command("config", cls=Command, epilog="Example: exporter config --rate 5/s")
+@run_options(required=False)
+def command(as_json: bool, **_: Any) -> int:
+    """Show what `exporter run` would work with, and where each setting came from.
 
-    Raises:
-        UsageError: The file is missing, is no TOML, or holds an unknown name.
+    A flag beats the environment, which beats the configuration file. In the environment, white space
+    separates the values of an option that may be given again; in the file they are a list. Credentials
+    come from the environment alone and are not shown.
     """
-    chosen = path or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
-    ctx.meta["exporter.config"] = chosen
-    if chosen is None:
-        return
-    known = {parameter.name for parameter in ctx.command.params if parameter.name} - _NOT_SETTINGS
-    values = {}
-    for key, value in _read(chosen).items():
-        name = key.replace("-", "_")
-        if name not in known | _every_setting():
-            raise _unknown(chosen, key, known)
-        if name in known:
-            values[name] = value
-    ctx.default_map = {**(ctx.default_map or {}), **values}
+    ctx = click.get_current_context()
+    settings = {**_settings(ctx), **_secrets()}
+    if as_json:
+        click.echo(json.dumps({k: {"value": v, "source": s} for k, (v, s) in settings.items()}))
+        return 0
+    for key, (value, source) in settings.items():
+        click.echo(f"{key:<22}{_shown(value):<{_WIDEST}}  {source}".rstrip())
+    for line in _unknown_variables(ctx):
+        click.echo(line, err=True)
+    return 0
 
 
-def _read(path: Path) -> dict[str, Any]:
-    import tomllib
-
-    try:
-        return tomllib.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be read: {error.strerror}.", "Give a readable --config file."
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: expected TOML: {error}.", 'Write for example: rate = "10/s"') from None
+def _settings(ctx: click.Context) -> dict[str, tuple[Any, str]]:
+    return {
+        key: (_without_user(ctx.params[option.name or ""]), source_of(ctx, option))
+        for key, option in settings_of(ctx.command).items()
+    }
 
 
-def _every_setting() -> set[str]:
-    """Return the names that some command knows: one file serves all of them."""
-    from exporter.cli.run import command
-
-    return {parameter.name for parameter in command.params if parameter.name} - _NOT_SETTINGS
+def _secrets() -> dict[str, tuple[str | None, str]]:
+    return {name: (_HIDDEN, name) if os.environ.get(name) else (None, "not set") for name in SECRETS.values()}
 
 
-def _unknown(path: Path, key: str, known: set[str]) -> UsageError:
-    near = get_close_matches(key.replace("-", "_"), sorted(known | _every_setting()), n=1, cutoff=0.0)
-    return UsageError(f"{path}: unknown setting {key!r}.", f"The nearest is {near[0].replace('_', '-')}.")
+def _without_user(value: Any) -> Any:
+    """Hide the user and the password that a proxy's URL may carry."""
+    return _USER_IN_URL.sub(_HIDDEN, value) if isinstance(value, str) else value
+
+
+def _shown(value: Any) -> str:
+    if value is None or value in ("", ()):
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _unknown_variables(ctx: click.Context) -> Iterator[str]:
+    known = {str(option.envvar) for option in settings_of(ctx.command).values()}
+    known |= {"EXPORTER_CONFIG", *SECRETS.values()}
+    for name in sorted(os.environ):
+        if name.startswith("EXPORTER_") and name not in known:
+            yield f"{name} is set, and no option has that name; the nearest is {nearest(name, known)}."

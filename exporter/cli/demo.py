@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import click
 
+from exporter.cli.options import Command
 from exporter.cli.words import log_options
 
 
-@click.command("demo", epilog="Example: exporter demo --orders 500 --out demo")
+@click.command("demo", cls=Command, epilog="Example: exporter demo --orders 500 --out demo")
 @click.option(
     "--orders", type=click.IntRange(1), default=500, show_default=True, help="Orders in the demo API."
 )
@@ -22,8 +23,9 @@ from exporter.cli.words import log_options
 @log_options
 def command(orders: int, out: str, fault_rate: float, quiet: bool, log_format: str) -> int:
     """Start a small API on this machine, export its orders, and show what came out."""
-    from exporter.cli.eyes import print_summary, watching
-    from exporter.cli.show import show_dataset
+    from exporter.cli.ending import print_summary
+    from exporter.cli.eyes import watching
+    from exporter.cli.show import dataset_lines
     from exporter.cli.signals import run_stoppable
     from exporter.demo.tour import tour
 
@@ -35,5 +37,5 @@ def command(orders: int, out: str, fault_rate: float, quiet: bool, log_format: s
         )
     print_summary(summary, as_json=False, quiet=quiet)
     if not quiet:
-        show_dataset(summary.out)
+        click.echo("\n".join(dataset_lines(summary.out)))
     return summary.exit_code

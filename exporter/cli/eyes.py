@@ -1,18 +1,17 @@
-"""What a person sees of a run: a live display at a terminal, plain lines elsewhere, a table at the end."""
+"""What a person or a log file sees of a run while it runs."""
 
 from __future__ import annotations
 
-import json
 import logging
+import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 
-import click
-
-from exporter.cli.logs import set_up_logging
+from exporter.cli.logs import logging_to
 from exporter.progress import Progress, ProgressCallback
-from exporter.summary import Summary
+from exporter.units import duration_text
 
 log = logging.getLogger("exporter")
 _EVERY_S = 60.0
@@ -20,7 +19,7 @@ _EVERY_S = 60.0
 
 @contextmanager
 def watching(*, quiet: bool, log_format: str) -> Iterator[ProgressCallback]:
-    """Show the run to whoever is there: eyes at a terminal, or a log file.
+    """Show the run to whoever is there: a live display at a terminal, plain lines elsewhere.
 
     Args:
         quiet: Errors only.
@@ -29,59 +28,64 @@ def watching(*, quiet: bool, log_format: str) -> Iterator[ProgressCallback]:
     Yields:
         What the run calls with its progress.
     """
-    set_up_logging(quiet=quiet, log_format=log_format)
-    yield _Lines()
+    if not quiet and log_format == "text" and _at_a_terminal():
+        from exporter.cli.display import display
+
+        with display() as (show, handler), logging_to(handler, quiet=quiet, log_format=log_format):
+            yield show
+        return
+    with logging_to(logging.StreamHandler(sys.stderr), quiet=quiet, log_format=log_format):
+        yield Lines()
 
 
-class _Lines:
-    """One plain line each minute."""
+def _at_a_terminal() -> bool:
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+
+
+class Lines:
+    """One plain line each minute, and one at the end."""
 
     def __init__(self) -> None:
         self._told_at = 0.0
 
     def __call__(self, progress: Progress) -> None:
-        if progress.elapsed_s - self._told_at < _EVERY_S:
+        """Take in how far the run is."""
+        if progress.phase != "done" and progress.elapsed_s - self._told_at < _EVERY_S:
             return
         self._told_at = progress.elapsed_s
-        log.info(
-            "%d of %d orders done, %d rejected, %.3g/s, %s left.",
-            progress.done,
-            progress.total,
-            progress.rejected,
-            progress.rate_per_s,
-            duration(progress.left_s),
-        )
+        fields = {"event": "progress", **asdict(progress), "left_s": progress.left_s}
+        log.info("%s", sentence(progress), extra={"fields": fields})
 
 
-def duration(seconds: float | None) -> str:
-    """Return seconds as people say them.
-
-    >>> duration(3725), duration(59), duration(None)
-    ('1 h 02 min', '59 s', 'unknown')
-    """
-    if seconds is None:
-        return "unknown"
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def print_summary(summary: Summary, *, as_json: bool, quiet: bool) -> None:
-    """Print what the run brought: one JSON object, a short table, or nothing when quiet."""
-    if as_json:
-        click.echo(json.dumps(asdict(summary) | {"exit_code": summary.exit_code}, ensure_ascii=False))
-        return
-    if quiet:
-        return
-    click.echo(
-        f"Exported {summary.exported} orders with {summary.order_items} items to {summary.out}"
-        f" in {duration(summary.duration_s)}, {summary.requests['sent']} requests."
+def sentence(progress: Progress) -> str:
+    """Return how far the run is, in one line."""
+    rejected = f", {progress.rejected:,} rejected" if progress.rejected else ""
+    if progress.phase == "done":
+        took = duration_text(progress.elapsed_s)
+        return f"Published after {took}: {progress.done:,} of {progress.total:,} orders done{rejected}."
+    if progress.phase == "publishing":
+        return f"Publishing: {progress.published:,} of {progress.total:,} orders are in the tables."
+    return (
+        f"{progress.done:,} of {progress.total:,} orders done{rejected},"
+        f" {rate_text(progress)}, {duration_text(progress.left_s)} left{_pause(progress)}."
     )
-    for reason, count in summary.rejects_by_reason.items():
-        click.echo(f"  rejected, {reason}: {count}")
-    for part in summary.files:
-        click.echo(f"  {part.path}: {part.rows} rows, {part.bytes} bytes")
 
 
-__all__ = ["duration", "print_summary", "watching"]
+def rate_text(progress: Progress) -> str:
+    """Return the rate used and the rate permitted.
+
+    A fast one needs no decimals; a slow one is nothing without them.
+    """
+    used = _number(progress.rate_per_s)
+    permitted = progress.permitted_per_s
+    return f"{used}/s" if permitted is None else f"{used} of {_number(permitted)}/s"
+
+
+def _number(per_s: float) -> str:
+    return f"{per_s:,.0f}" if per_s >= 100 else f"{per_s:.3g}"
+
+
+def _pause(progress: Progress) -> str:
+    if not progress.paused_s:
+        return ""
+    return f"; waiting for another {duration_text(progress.paused_s)}: {progress.why}"

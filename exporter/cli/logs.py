@@ -1,40 +1,52 @@
-"""The log on stderr: text for people, one JSON object a line for machines."""
+"""The log on stderr: text for people, one JSON object a line for machines.
+
+Every JSON line has `time` (ISO 8601, UTC), `level` (`info`, `warning`, `error`), `message` and `event`:
+
+- `log`: anything else; nothing more.
+- `progress`, each minute and at the end: the fields of `exporter.Progress`, and `left_s`.
+- `failed`, the last line of a run that failed: `hint`, `exit_code`, and `command`, which goes on.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
+TEXT = "%(asctime)s %(levelname)s %(message)s"
+_TIME = "%H:%M:%S"
 
-def set_up_logging(*, quiet: bool, log_format: str) -> None:
-    """Send our own logger to stderr; nobody else's is touched.
+
+@contextmanager
+def logging_to(handler: logging.Handler, *, quiet: bool, log_format: str) -> Iterator[None]:
+    """Send our own logger to `handler` for as long as the block lasts; nobody else's is touched.
 
     Args:
+        handler: Where to.
         quiet: Errors only.
         log_format: `text` or `json`.
     """
     logger = logging.getLogger("exporter")
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_Json() if log_format == "json" else logging.Formatter(_TEXT, "%H:%M:%S"))
+    before = logger.handlers[:], logger.propagate, logger.level
+    handler.setFormatter(_Json() if log_format == "json" else logging.Formatter(TEXT, _TIME))
     logger.handlers[:] = [handler]
     logger.propagate = False
     logger.setLevel(logging.ERROR if quiet else logging.INFO)
-
-
-_TEXT = "%(asctime)s %(levelname)s %(message)s"
+    try:
+        yield
+    finally:
+        logger.handlers[:], logger.propagate = before[0], before[1]
+        logger.setLevel(before[2])
 
 
 class _Json(logging.Formatter):
-    """`time` (UTC), `level`, `message`; more keys where a record carries `fields`."""
-
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
+            "event": "log",
             "message": record.getMessage(),
         }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
         return json.dumps(line | getattr(record, "fields", {}), ensure_ascii=False)

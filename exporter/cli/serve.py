@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import click
 
+from exporter.cli.options import Command
 from exporter.errors import UsageError
 
 
 @click.command(
-    "serve", epilog="Example: exporter serve --port 8000 --orders 1000 --rate-limit 30 --fault-rate 0.05"
+    "serve",
+    cls=Command,
+    epilog="Example: exporter serve --port 8000 --orders 1000 --rate-limit 30 --fault-rate 0.05",
 )
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one."

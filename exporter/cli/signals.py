@@ -1,17 +1,26 @@
-"""SIGINT and SIGTERM ask for the end once; the second one ends the process at once."""
+"""SIGINT and SIGTERM ask for the end once; the second one ends the process at once.
+
+Plain handlers, not the event loop's: those wait for the loop, and a loop that waits for a disk does not
+turn. Ending the process is always safe: a kill is what the store
+and the renames are made for.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import signal
-from collections.abc import Awaitable, Callable
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
-from exporter.refresh import Stop
+from exporter.stop import Stop
 
 T = TypeVar("T")
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: The answers in flight have eight seconds, and the promise is ten.
+_LONGEST_S = 9.5
 
 
 def run_stoppable(main: Callable[[Stop], Awaitable[T]]) -> T:
@@ -25,17 +34,38 @@ def run_stoppable(main: Callable[[Stop], Awaitable[T]]) -> T:
 
 async def _main(main: Callable[[Stop], Awaitable[T]]) -> T:
     stop = Stop()
-    loop = asyncio.get_running_loop()
+    with _signals(_Listener(stop, asyncio.get_running_loop())):
+        return await main(stop)
 
-    def on_signal(number: int) -> None:
-        if stop.asked:
-            # SQLite and our renames are safe at any moment; nothing here is worth waiting for.
+
+class _Listener:
+    def __init__(self, stop: Stop, loop: asyncio.AbstractEventLoop) -> None:
+        self._stop = stop
+        self._loop = loop
+        self._signalled = False
+
+    def __call__(self, number: int, _: object) -> None:
+        if self._signalled:
             os._exit(128 + number)
-        stop.ask(number)
+        self._signalled = True
+        self._loop.call_soon_threadsafe(self._stop.ask, number)
+        last_moment = threading.Timer(_LONGEST_S, _end, [number])
+        last_moment.daemon = True
+        last_moment.start()
 
-    for number in _SIGNALS:
-        try:
-            loop.add_signal_handler(number, on_signal, number)
-        except NotImplementedError:  # Windows' event loops
-            signal.signal(number, lambda number, _: loop.call_soon_threadsafe(on_signal, number))
-    return await main(stop)
+
+def _end(number: int) -> None:
+    os.write(
+        2, b"Error: Stopped by a signal; what was fetched is kept.\nThe same command goes on from there.\n"
+    )
+    os._exit(128 + number)
+
+
+@contextmanager
+def _signals(handler: Callable[[int, object], None]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)

@@ -1,83 +1,118 @@
-"""Options that commands share, declared once: the same flag has the same words everywhere."""
+"""Options that commands share, declared once: the same flag has the same words everywhere.
+
+Each can come from the command line, the environment (`EXPORTER_` and its name, as `EXPORTER_MAX_AGE`) or
+the configuration file (its name, as `max-age`). Where an option may be given again, the environment
+separates the values by white space and the file has a list.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from exporter.cli.config import load_config
-
-F = TypeVar("F", bound=Callable[..., Any])
-Decorator = Callable[[Any], Any]
-
-
-def _option(*names: str, **settings: Any) -> Decorator:
-    """Declare an option that the environment and the configuration file can give as well."""
-    long = next(name for name in names if name.startswith("--")).split("/")[0]
-    envvar = "EXPORTER_" + long.removeprefix("--").replace("-", "_").upper()
-    return click.option(*names, envvar=envvar, show_envvar=False, **settings)
-
-
-def _all(*decorators: Decorator) -> Decorator:
-    def decorate(command: Any) -> Any:
-        for decorator in reversed(decorators):
-            command = decorator(command)
-        return command
-
-    return decorate
-
+from exporter.cli.options import Option, option, together
+from exporter.cli.settings import load_settings
 
 config_option = click.option(
     "--config",
+    metavar="FILE",
     type=click.Path(dir_okay=False, path_type=Path),
     envvar="EXPORTER_CONFIG",
     is_eager=True,
     expose_value=False,
-    callback=load_config,
-    help="TOML file with the same names; a flag beats the environment, which beats the file."
-    " [default: exporter.toml where it exists]",
+    callback=load_settings,
+    help="TOML file with the options' names as keys; a flag beats the environment, which beats the file."
+    "  [default: exporter.toml where it exists]",
 )
 
-api_options = _all(
-    _option("--api-url", default="", metavar="URL", help="Base URL of the API (or EXPORTER_API_URL)."),
-    _option(
+_API = "The API"
+api_options = together(
+    option(
+        "--api-url",
+        default="",
+        metavar="URL",
+        section=_API,
+        help="Base URL of the API (or EXPORTER_API_URL).",
+    ),
+    option(
         "--token-file",
         metavar="FILE",
+        section=_API,
         help="File that holds the token, readable by its owner alone. Without it: EXPORTER_API_TOKEN,"
         " or a login by EXPORTER_API_USERNAME and EXPORTER_API_PASSWORD.",
     ),
-    _option("--allow-http", is_flag=True, help="Permit http to hosts that are not loopback."),
-    _option(
-        "--ca-file", metavar="FILE", help="Certificate authorities (PEM) to trust instead of the system's."
+    option("--allow-http", is_flag=True, section=_API, help="Permit http to hosts that are not loopback."),
+    option(
+        "--ca-file",
+        metavar="FILE",
+        section=_API,
+        help="Certificate authorities (PEM) to trust instead of the system's.",
     ),
-    _option("--proxy", metavar="URL", help="HTTP proxy to go through."),
+    option("--proxy", metavar="URL", section=_API, help="HTTP proxy to go through."),
 )
 
-pace_options = _all(
-    _option(
+_PACE = "Pace and patience"
+rate_options = together(
+    option(
         "--rate",
         default="10/s",
         show_default=True,
+        metavar="RATE",
+        section=_PACE,
         help="Requests permitted: N/s, N/m, N/h, auto (finds what the API bears) or unlimited.",
     ),
-    _option("--max-rate", default="50/s", show_default=True, help="What --rate auto may reach."),
-    _option("--concurrency", type=int, default=32, show_default=True, help="Requests in flight."),
-    _option("--timeout", type=float, default=30.0, show_default=True, help="Seconds for one attempt."),
-    _option("--max-attempts", type=int, default=6, show_default=True, help="Attempts for one order."),
+    option(
+        "--max-rate",
+        default="50/s",
+        show_default=True,
+        metavar="RATE",
+        section=_PACE,
+        help="What --rate auto may reach.",
+    ),
 )
 
-log_options = _all(
-    _option(
+pace_options = together(
+    rate_options,
+    option(
+        "--concurrency",
+        type=int,
+        default=32,
+        show_default=True,
+        metavar="N",
+        section=_PACE,
+        help="Requests in flight, at most.",
+    ),
+    option(
+        "--timeout",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        section=_PACE,
+        help="For one attempt.  [default: 30]",
+    ),
+    option(
+        "--max-attempts",
+        type=int,
+        default=6,
+        show_default=True,
+        metavar="N",
+        section=_PACE,
+        help="For one order.",
+    ),
+)
+
+log_options = together(
+    option(
         "--log-format",
         type=click.Choice(["text", "json"]),
         default="text",
         show_default=True,
+        is_eager=True,
         help="Of the log on stderr.",
     ),
-    _option("--quiet", is_flag=True, help="Errors only."),
+    option("--quiet", is_flag=True, help="Errors only."),
 )
 
 
@@ -85,12 +120,25 @@ def secrets_from_environment() -> dict[str, Any]:
     """Return the credentials: never an option's value, so that `ps` cannot show them."""
     import os
 
-    return {
-        "token": os.environ.get("EXPORTER_API_TOKEN"),
-        "username": os.environ.get("EXPORTER_API_USERNAME"),
-        "password": os.environ.get("EXPORTER_API_PASSWORD"),
-        "pii_key": os.environ.get("EXPORTER_PII_KEY"),
-    }
+    return {name: os.environ.get(variable) or None for name, variable in SECRETS.items()}
 
 
-option = _option
+SECRETS = {
+    "token": "EXPORTER_API_TOKEN",
+    "username": "EXPORTER_API_USERNAME",
+    "password": "EXPORTER_API_PASSWORD",
+    "pii_key": "EXPORTER_PII_KEY",
+}
+
+__all__ = [
+    "SECRETS",
+    "Option",
+    "api_options",
+    "config_option",
+    "log_options",
+    "option",
+    "pace_options",
+    "rate_options",
+    "secrets_from_environment",
+    "together",
+]

@@ -1,0 +1,131 @@
+"""The live display of a run at a terminal; the log goes above it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from exporter.cli.eyes import rate_text
+from exporter.progress import Progress, ProgressCallback
+from exporter.units import duration_text
+
+#: Drawing costs the event loop about a millisecond; four times a second is smooth enough.
+_FASTEST_S = 0.2
+_LABEL = 11
+_COLUMN = 28
+_STYLES = {"WARNING": "yellow", "ERROR": "red"}
+
+
+@contextmanager
+def display() -> Iterator[tuple[ProgressCallback, logging.Handler]]:
+    """Hold the last lines of the terminal for the display.
+
+    Yields:
+        What shows the progress, and where the log goes meanwhile.
+    """
+    console = _Console(stderr=True, highlight=False, markup=False, emoji=False)
+    live = Live(
+        console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+    )
+    with live:
+        yield _Display(live), _AboveDisplay(console)
+
+
+class _Console(Console):
+    """Never hides the cursor: nobody would bring it back after `kill -9`."""
+
+    def show_cursor(self, show: bool = True) -> bool:
+        return False
+
+
+class _AboveDisplay(logging.Handler):
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._console.print(
+                Text(self.format(record), style=_STYLES.get(record.levelname, "")), soft_wrap=True
+            )
+        except OSError:
+            pass  # the terminal is gone; the run goes on
+
+
+class _Display:
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._shown_at = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - self._shown_at < _FASTEST_S:
+            return
+        self._shown_at = now
+        try:
+            self._live.update(picture(progress, self._live.console.width), refresh=True)
+        except OSError:
+            pass  # the terminal is gone; the run goes on
+
+
+def picture(progress: Progress, width: int) -> Text:
+    """Draw how far the run is.
+
+    Args:
+        progress: How far it is.
+        width: Columns of the terminal.
+
+    Returns:
+        A few lines that fit into 60 columns and more.
+    """
+    publishing = progress.phase != "fetching"
+    done = progress.published if publishing else progress.done
+    text = Text(no_wrap=True, overflow="crop")
+    _bar(text, "Publishing" if publishing else "Fetching", done, progress.total, width)
+    if not publishing:
+        _cells(text, ("Rate", rate_text(progress)), ("Left", duration_text(progress.left_s)))
+    _cells(text, ("Fetched", f"{progress.fetched:,}"), ("Rejected", f"{progress.rejected:,}"))
+    retried = f"{progress.retried:,}" + (f" and {progress.throttled:,} × 429" if progress.throttled else "")
+    _cells(text, ("Retried", retried), ("Elapsed", duration_text(progress.elapsed_s)))
+    if not publishing and (waiting := _waiting(progress)):
+        text.append("\nWaiting".ljust(_LABEL + 1), "yellow")
+        text.append(waiting, "yellow")
+    return text
+
+
+def _bar(text: Text, label: str, done: int, total: int, width: int) -> None:
+    numbers = f" {_percent(done, total)}  {done:,} of {total:,}"
+    room = max(8, min(40, width - _LABEL - len(numbers) - 1))
+    full = round(room * done / total) if total else room
+    text.append(label.ljust(_LABEL), "bold")
+    text.append("━" * full, "green")
+    text.append("━" * (room - full), "bright_black")
+    text.append(numbers)
+
+
+def _percent(done: int, total: int) -> str:
+    return f"{100 * done // total if total else 100:3d} %"  # rounded down: 100 % is all of them
+
+
+def _cells(text: Text, *cells: tuple[str, str]) -> None:
+    text.append("\n")
+    for label, value in cells:
+        text.append(label.ljust(_LABEL), "bright_black")
+        text.append(value.ljust(_COLUMN))
+
+
+def _waiting(progress: Progress) -> str:
+    """Say who waits, until when and why; nothing where nobody does."""
+    if progress.paused_s:
+        until = (datetime.now(UTC) + timedelta(seconds=progress.paused_s)).astimezone()
+        return f"everybody until {until:%H:%M:%S} ({duration_text(progress.paused_s)}): {progress.why}"
+    if progress.waiting:
+        return f"{progress.waiting:,} orders for their next attempt"
+    return ""

@@ -1,0 +1,179 @@
+"""The last words of a run that failed: one sentence what happened and where, one what to do."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import click
+
+from exporter.cli.nearest import nearest
+from exporter.cli.options import key_of, source_of
+from exporter.cli.session import Session
+from exporter.errors import ExporterError, TooManyRejectsError
+
+#: After these the same command goes on where it stopped.
+_RESUMABLE = {1, 5, 6, 7, 130, 143}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """What is told of a failure.
+
+    Attributes:
+        what: What happened and where.
+        hint: What to do about it; may be empty.
+        exit_code: See the contract.
+        command: The very words that go on from here; None where no command of this kind helps.
+    """
+
+    what: str
+    hint: str
+    exit_code: int
+    command: str | None = None
+
+
+def tell(failure: Failure, log_format: str) -> int:
+    """Write the last words on stderr and return the exit code."""
+    if log_format == "json":
+        line = {
+            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "level": "error",
+            "event": "failed",
+            "message": failure.what,
+            "hint": failure.hint,
+            "exit_code": failure.exit_code,
+            "command": failure.command,
+        }
+        click.echo(json.dumps(line, ensure_ascii=False), err=True)
+        return failure.exit_code
+    click.echo(f"Error: {failure.what}", err=True)
+    if failure.hint:
+        click.echo(failure.hint, err=True)
+    if failure.command:
+        click.echo(f"  {failure.command}", err=True)
+    return failure.exit_code
+
+
+def failure_of(error: BaseException, session: Session) -> Failure:
+    """Return what to tell of the error that ended the program.
+
+    Args:
+        error: One of ours, one of click's, or a bug.
+        session: What the command line turned out to be.
+    """
+    if isinstance(error, ExporterError):
+        return _of_ours(error, session.context)
+    if isinstance(error, click.UsageError):
+        what, hint = _of_usage(error)
+        return Failure(what=what, hint=hint, exit_code=2)
+    if isinstance(error, click.ClickException):
+        return Failure(what=error.format_message(), hint="", exit_code=2)
+    if isinstance(error, click.Abort | KeyboardInterrupt):
+        return Failure(what="Stopped by Ctrl-C.", hint="", exit_code=130)
+    return _of_bug(error, session.context)
+
+
+# --- ours ---
+
+
+def _of_ours(error: ExporterError, ctx: click.Context | None) -> Failure:
+    return Failure(
+        what=_at_its_source(error.what, ctx),
+        hint=error.hint,
+        exit_code=error.exit_code,
+        command=None if ctx is None else _way_on(error, ctx),
+    )
+
+
+def _way_on(error: ExporterError, ctx: click.Context) -> str | None:
+    from exporter.cli.again import command_again
+
+    if ctx.command.name != "run":
+        return None
+    if isinstance(error, TooManyRejectsError):
+        return command_again(ctx, max_rejects=str(error.rejects))
+    return command_again(ctx) if error.exit_code in _RESUMABLE else None
+
+
+def _at_its_source(what: str, ctx: click.Context | None) -> str:
+    """Name the file or the environment variable in place of the option, where the value came from there."""
+    found = re.match(r"--([a-z-]+):", what)
+    if ctx is None or found is None:
+        return what
+    for parameter in ctx.command.params:
+        if key_of(parameter) == found[1] and source_of(ctx, parameter) != "default":
+            return f"{source_of(ctx, parameter)}:{what[found.end() :]}"
+    return what
+
+
+# --- click's ---
+
+
+def _of_usage(error: click.UsageError) -> tuple[str, str]:
+    where = error.ctx.command_path if error.ctx else "exporter"
+    help_hint = f"See {where} --help."
+    if isinstance(error, click.NoSuchOption):
+        near = _nearest_option(error)
+        return f"{where}: no such option {error.option_name}.", f"The nearest is {near}; see {where} --help."
+    if isinstance(error, click.exceptions.NoSuchCommand) and isinstance(error.ctx, click.Context):
+        names = (
+            error.ctx.command.list_commands(error.ctx) if isinstance(error.ctx.command, click.Group) else []
+        )
+        near = nearest(error.command_name, names)
+        return (
+            f"{where}: no such command {error.command_name!r}.",
+            f"The nearest is {near}; see {where} --help.",
+        )
+    if isinstance(error, click.MissingParameter) and error.param is not None and error.ctx is not None:
+        return f"{where}: {_name(error.param)} is missing.", error.ctx.command.epilog or help_hint
+    if isinstance(error, click.BadParameter) and error.param is not None and error.ctx is not None:
+        return f"{_source(error.ctx, error.param)}: {_sentence(error.message)}", help_hint
+    return f"{where}: {_sentence(error.format_message())}", help_hint
+
+
+def _nearest_option(error: click.NoSuchOption) -> str:
+    parameters = error.ctx.command.get_params(error.ctx) if error.ctx else []
+    return nearest(
+        error.option_name, [name for parameter in parameters for name in parameter.opts if "--" in name]
+    )
+
+
+def _source(ctx: click.Context, parameter: click.Parameter) -> str:
+    source = source_of(ctx, parameter)
+    return _name(parameter) if source == "default" else source
+
+
+def _name(parameter: click.Parameter) -> str:
+    return f"--{key_of(parameter)}" if isinstance(parameter, click.Option) else key_of(parameter)
+
+
+def _sentence(text: str) -> str:
+    """Return click's text as one sentence in our manner.
+
+    >>> _sentence("Missing command.")
+    'missing command.'
+    """
+    line = " ".join(text.split())
+    start = line[:1].lower() + line[1:] if line[1:2].islower() else line
+    return start if start.endswith(".") else f"{start}."
+
+
+# --- a bug ---
+
+
+def _of_bug(error: BaseException, ctx: click.Context | None) -> Failure:
+    from exporter.cli.bugs import place_in_our_code, write_report
+
+    report = write_report(error)
+    return Failure(
+        what=f"A bug of the exporter stopped it: {type(error).__name__} in {place_in_our_code(error)};"
+        " what was fetched is kept.",
+        hint=f"Report it with the file {report}, which holds no data of yours; the same command goes on."
+        if report
+        else "Report it with these words; the same command goes on.",
+        exit_code=1,
+        command=_way_on(ExporterError(""), ctx) if ctx else None,
+    )

@@ -1,0 +1,89 @@
+"""The kinds of words on the command line: options in sections, and where each value came from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from click.core import ParameterSource
+
+from exporter.cli.session import Session
+
+F = TypeVar("F", bound=Callable[..., Any])
+_REST = "Other options"
+
+
+class Option(click.Option):
+    """An option that stands in a section of its command's help."""
+
+    def __init__(self, *names: Any, section: str = _REST, **settings: Any) -> None:
+        super().__init__(*names, **settings)
+        self.section = section
+
+
+class Command(click.Command):
+    """A command whose help lists the options by section, and which the session knows of."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Note the command, then parse its words: what is wrong with them is told in its format."""
+        session = ctx.find_object(Session)
+        if session is not None:
+            session.context = ctx
+        return super().parse_args(ctx, args)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options, each section under its own heading."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for parameter in self.get_params(ctx):
+            record = parameter.get_help_record(ctx)
+            if record is not None and isinstance(parameter, click.Option):
+                sections.setdefault(getattr(parameter, "section", _REST), []).append(record)
+        rest = sections.pop(_REST)
+        for title, records in [*sections.items(), (_REST if sections else "Options", rest)]:
+            with formatter.section(title):
+                formatter.write_dl(records, col_max=22)
+
+
+def option(*names: str, section: str = _REST, **settings: Any) -> Callable[[F], F]:
+    """Declare an option that the environment and the configuration file can give as well.
+
+    Args:
+        names: As click takes them.
+        section: The heading that it stands under in the help.
+        settings: As click takes them.
+    """
+    long = next(name for name in names if name.startswith("--"))
+    envvar = "EXPORTER_" + long.removeprefix("--").replace("-", "_").upper()
+    return click.option(*names, cls=Option, section=section, envvar=envvar, show_envvar=False, **settings)
+
+
+def together(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
+    """Make one decorator of many; the help lists their options in this order."""
+
+    def decorate(command: F) -> F:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return decorate
+
+
+def key_of(parameter: click.Parameter) -> str:
+    """Return the parameter's name as people write it: `max-rejects`, or `ORDERS`."""
+    if isinstance(parameter, click.Option):
+        return max(parameter.opts, key=len).removeprefix("--")
+    return parameter.make_metavar(click.Context(click.Command(None)))
+
+
+def source_of(ctx: click.Context, parameter: click.Parameter) -> str:
+    """Return where the value came from: `--rate`, `EXPORTER_RATE`, `exporter.toml: rate` or `default`."""
+    key = key_of(parameter)
+    source = ctx.get_parameter_source(parameter.name or "")
+    if source is ParameterSource.ENVIRONMENT:
+        return str(parameter.envvar)
+    if source is ParameterSource.DEFAULT_MAP:
+        return f"{ctx.meta['exporter.settings']}: {key}"
+    if source is ParameterSource.DEFAULT:
+        return "default"
+    return f"--{key}" if isinstance(parameter, click.Option) else key

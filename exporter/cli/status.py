@@ -1,0 +1,130 @@
+"""`exporter status`: what a dataset, a work directory or a store holds, and what a run would ask for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from exporter.cli.options import Command
+from exporter.cli.run import column_option, freshness_options
+from exporter.cli.words import config_option, rate_options
+
+if TYPE_CHECKING:
+    from exporter.holdings import Holder, Holdings, UnfinishedRun
+    from exporter.manifest import Manifest
+    from exporter.status import Ask, Status
+
+
+@click.command("status", cls=Command, epilog="Example: exporter status nightly.db orders.txt --max-age 7d")
+@click.argument("place", metavar="OUT|STORE")
+@click.argument("orders", metavar="[ORDERS]", required=False)
+@config_option
+@column_option
+@freshness_options
+@rate_options
+@click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object on stdout.")
+def command(place: str, orders: str | None, as_json: bool, **settings: Any) -> int:
+    """Show what stands at OUT (a dataset, an unfinished run) or in STORE, and touch nothing.
+
+    With ORDERS, also what a run with these options would ask for, and how long that takes.
+    """
+    import json
+
+    from exporter.status import Question, look
+
+    status = look(Question(place=place, orders=orders, **settings))
+    if as_json:
+        click.echo(json.dumps(_as_json(status), ensure_ascii=False))
+    else:
+        click.echo("\n".join(lines(status)))
+    return 0
+
+
+def lines(status: Status) -> Iterator[str]:
+    """Yield the status as text for 80 columns."""
+    if status.dataset is not None:
+        yield f"Dataset {status.out}"
+        yield from _dataset(status.dataset, status.now)
+    if status.work is not None:
+        yield f"Work directory {status.work}"
+        yield _row("held by", _holder(status.work_holder, status.now))
+    if status.holdings is not None:
+        yield f"Store {status.store}"
+        if status.store_holder is not None:
+            yield _row("held by", _holder(status.store_holder, status.now))
+        yield from _store(status.holdings, status.now)
+    if status.ask is not None:
+        yield _ask(status.ask)
+
+
+def _dataset(manifest: Manifest, now: float) -> Iterator[str]:
+    from exporter.cli.ending import file_lines
+    from exporter.summary import summary_of
+    from exporter.units import duration_text
+
+    summary = summary_of(manifest, "")
+    finished_at = datetime.fromisoformat(manifest.finished_at).timestamp()
+    yield _row("finished", f"{_when(finished_at, now)}, after {duration_text(summary.duration_s)}")
+    yield _row("orders", f"{summary.exported:,} of {summary.requested:,}, {summary.order_items:,} items")
+    rejects = ", ".join(f"{reason} {count:,}" for reason, count in summary.rejects_by_reason.items())
+    yield _row("rejected", rejects or "none")
+    yield from file_lines(summary)
+
+
+def _store(holdings: Holdings, now: float) -> Iterator[str]:
+    from exporter.units import duration_text, size_text
+
+    yield _row("of", holdings.api_url or "no API yet")
+    yield _row("size", size_text(holdings.bytes))
+    for run in holdings.unfinished:
+        yield _row("unfinished", _run(run, now))
+    yield f"  {'state':<22}{'orders':>14}   {'oldest':<14}newest"
+    for held in holdings.held:
+        oldest, newest = (duration_text(max(0.0, now - at)) for at in (held.oldest_at, held.newest_at))
+        yield f"  {held.state:<22}{held.orders:>14,}   {oldest:<14}{newest}"
+
+
+def _ask(ask: Ask) -> str:
+    from exporter.units import duration_text
+
+    takes = f", {duration_text(ask.seconds)} at this rate" if ask.seconds is not None and ask.pending else ""
+    return (
+        f"A run with these options would ask for {ask.pending:,} of {ask.orders:,} orders of {ask.of}{takes}."
+    )
+
+
+def _row(label: str, text: str) -> str:
+    return f"  {label:<12}{text}"
+
+
+def _run(run: UnfinishedRun, now: float) -> str:
+    return f"run into {run.out}, began {_when(run.started_at, now)}, {run.sent:,} requests"
+
+
+def _holder(holder: Holder | None, now: float) -> str:
+    if holder is None:
+        return "nobody"
+    if not holder.alive:
+        return f"nobody; process {holder.pid} died"
+    return f"process {holder.pid}, started {_when(holder.started_at, now)}"
+
+
+def _when(epoch_s: float, now: float) -> str:
+    from exporter.units import duration_text
+
+    local = datetime.fromtimestamp(epoch_s, UTC).astimezone()
+    return f"{local:%Y-%m-%d %H:%M:%S} ({duration_text(max(0.0, now - epoch_s))} ago)"
+
+
+def _as_json(status: Status) -> dict[str, Any]:
+    """Return the status as JSON values; of a dataset only what it holds, not how the run went."""
+    import msgspec
+
+    plain: dict[str, Any] = msgspec.to_builtins({**status.__dict__, "dataset": None}, enc_hook=str)
+    if status.dataset is not None:
+        plain["dataset"] = msgspec.to_builtins(status.dataset)
+        del plain["dataset"]["statistics"]
+    return plain

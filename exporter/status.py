@@ -1,0 +1,191 @@
+"""What stands at a place: a finished dataset, an unfinished run, a store; and what a run would do there."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter import units
+from exporter.destination import destination_of
+from exporter.errors import UsageError
+from exporter.holdings import Holder, Holdings, holder, holdings, pending_of_plan
+from exporter.input import InputPlan, open_input
+from exporter.manifest import Manifest
+from exporter.rate import Rate
+from exporter.store import Freshness
+from exporter.workdir import WorkDirectory, place_of
+
+_PARTIAL = ".partial"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What to look at, and with which options of `run` in mind; see `Options` for those.
+
+    Attributes:
+        place: An `--out`, its work directory, or a store.
+        store: A kept store.
+        orders: The input of the run in mind.
+        column: Its column.
+        max_age: As there.
+        refresh_status: As there.
+        resume_within: As there.
+        rate: As there.
+        max_rate: As there.
+    """
+
+    place: str
+    store: str | None = None
+    orders: str | None = None
+    column: str | None = None
+    max_age: str = "0s"
+    refresh_status: tuple[str, ...] = ()
+    resume_within: str = "24h"
+    rate: str = "10/s"
+    max_rate: str = "50/s"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ask:
+    """What a run would ask for.
+
+    Attributes:
+        pending: Order numbers that it would ask for.
+        orders: Of how many.
+        of: What those are: the input's name, `the unfinished run` or `the store`.
+        seconds: How long that takes at the permitted rate, at least; None where nothing bounds it.
+    """
+
+    pending: int
+    orders: int
+    of: str
+    seconds: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """What stands at a place; None for what does not.
+
+    Attributes:
+        now: When it was looked at; seconds since the epoch.
+        out: Where the dataset stands, or will stand.
+        dataset: The finished dataset.
+        work: The work directory of an unfinished run.
+        work_holder: The process that holds it.
+        store: The store's file.
+        store_holder: The process that holds the kept store.
+        holdings: What the store holds.
+        ask: What a run would ask for.
+    """
+
+    now: float
+    out: str | None
+    dataset: Manifest | None
+    work: Path | None
+    work_holder: Holder | None
+    store: Path | None
+    store_holder: Holder | None
+    holdings: Holdings | None
+    ask: Ask | None
+
+
+def look(question: Question) -> Status:
+    """Look at a place without touching it.
+
+    Args:
+        question: What to look at.
+
+    Raises:
+        UsageError: Nothing of ours stands there, or an option cannot work.
+        StorageError: The disk refuses, or a store is damaged.
+    """
+    now = time.time()
+    out, work, store = _places(question)
+    dataset = None if out is None else destination_of(out).standing()
+    if dataset is None and work is None and store is None:
+        raise UsageError(
+            f"{question.place}: expected a dataset, a work directory or a store, got none.",
+            "Give the --out or the --store of a run.",
+        )
+    found = None if store is None else holdings(store, _freshness(question, now, None))
+    return Status(
+        now=now,
+        out=out,
+        dataset=dataset,
+        work=work,
+        work_holder=None if work is None else holder(work / "lock"),
+        store=store,
+        store_holder=None if store is None else holder(store.with_name(f"{store.name}.lock")),
+        holdings=found,
+        ask=_ask(question, now, out, work, store, found),
+    )
+
+
+def _places(question: Question) -> tuple[str | None, Path | None, Path | None]:
+    """Return (out, work directory, store), each None where it does not exist."""
+    place = question.place.rstrip("/") or "/"
+    kept = None if question.store is None else Path(question.store)
+    if Path(place).is_file():
+        return None, None, Path(place)
+    out = place.removesuffix(_PARTIAL) if Path(place, "store.db").is_file() else place
+    work = place_of(out)
+    store = kept or WorkDirectory(work).store
+    return out, work if work.is_dir() else None, store if store.is_file() else None
+
+
+def _freshness(question: Question, now: float, found: Holdings | None, out: str | None = None) -> Freshness:
+    started_at = now
+    for run in found.unfinished if found else ():
+        if run.out == out and now - run.started_at <= units.seconds(
+            question.resume_within, option="--resume-within"
+        ):
+            started_at = run.started_at
+    return Freshness(
+        run_started_at=started_at,
+        try_started_at=now,
+        max_age_s=units.seconds(question.max_age, option="--max-age"),
+        max_age_s_by_status=units.ages_by_status(question.refresh_status),
+    )
+
+
+def _ask(
+    question: Question,
+    now: float,
+    out: str | None,
+    work: Path | None,
+    store: Path | None,
+    found: Holdings | None,
+) -> Ask | None:
+    freshness = _freshness(question, now, found, out)
+    if question.orders is not None:
+        return _answer(question, question.orders, *_pending_of_input(question, store, freshness))
+    if store is None or found is None:
+        return None
+    if work is not None and WorkDirectory(work).plan.is_file():
+        pending = pending_of_plan(store, WorkDirectory(work).plan, freshness)
+        if pending is not None:
+            return _answer(question, "the unfinished run", *pending)
+    return _answer(question, "the store", found.pending, found.orders)
+
+
+def _pending_of_input(question: Question, store: Path | None, freshness: Freshness) -> tuple[int, int]:
+    assert question.orders is not None
+    with tempfile.TemporaryDirectory(prefix="exporter-") as folder, open_input(question.orders) as source:
+        plan = Path(folder, "plan.db")
+        counts, _ = InputPlan(source, question.orders, question.column, plan).make()
+        if store is None:
+            return counts.requested, counts.requested
+        pending = pending_of_plan(store, plan, freshness)
+        assert pending is not None
+        return pending
+
+
+def _answer(question: Question, of: str, pending: int, orders: int) -> Ask:
+    rate = Rate.parse(question.rate)
+    if rate.kind == "auto":
+        rate = Rate.parse(question.max_rate)
+    seconds = None if math.isinf(rate.per_s) else pending / rate.per_s
+    return Ask(pending=pending, orders=orders, of=of, seconds=seconds)
