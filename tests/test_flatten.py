@@ -177,6 +177,7 @@ def test_amounts_are_exact(json_value: str, amount: str) -> None:
         *('""', '" 1"', '"1 "', '"1_0"', '"+5"', '".5"', '"5."', '"007"', '"NaN"', '"Infinity"', '"0x1"'),
         *('"١"', '"16,40"', '"16.40 TL"', "true", "{}", "[]", "[1]"),
         *(f"1{'0' * 60}", f'"1.{"0" * 60}"', f'"{"0" * 60}1"'),
+        *(f"1.{'0' * zeros}" for zeros in range(37, 45)),  # Arrow alone makes 0 of the last ones
     ],
 )
 def test_amounts_that_do_not_fit_are_kept_as_they_came(value: str) -> None:
@@ -229,7 +230,9 @@ def test_a_number_of_5000_digits_is_kept() -> None:
 @pytest.mark.parametrize("value", ["27", '"27"', "-0", "0", str(2**63 - 1), str(-(2**63)), f'"{2**63 - 1}"'])
 def test_ids_come_as_numbers_or_digits(value: str) -> None:
     """An id is an integer, also where it comes as its plain digits."""
-    assert _order(f'{{"id": {value}}}') == {"id": int(value.strip('"'))}
+    number = int(value.strip('"'))
+    assert _order(f'{{"id": {value}}}') == {"id": number}
+    assert _order(f'{{"id": {value}, "status": 400}}') == {"id": number, "status": "400"}
 
 
 @pytest.mark.parametrize(
@@ -294,6 +297,27 @@ def test_no_time_is_guessed(value: object) -> None:
     assert _order({"date_placed": value, "invoice_date": value}) == {
         "_unmapped": {"date_placed": value, "invoice_date": value}
     }
+
+
+def test_every_misfit_of_a_batch_is_kept() -> None:
+    """Bad grammar, impossible dates and times beyond Python's, side by side, each under its own path."""
+    payloads: list[dict[str, Any]] = [
+        {"date_placed": "x", "invoice_date": "2017-02-30T08:28:26Z"},
+        {"date_placed": "0000-01-01T00:00:00Z", "amount": "99999999999999999", "refund_amount": "y"},
+        {"date_placed": "2017-01-30T08:28:26Z", "amount": "1"},
+    ]
+    rows = [_present(row) for row in _flatten(*payloads)[0].to_pylist()]
+    assert [row.get("_unmapped") for row in rows] == [*payloads[:2], None]
+
+
+def test_an_order_is_spelled_alike_by_every_way_through() -> None:
+    """Escapes in values that do not fit are spelled the same, whether an order is odd, plain or learned."""
+    misfits = '"amount": "\\u0041\\u00e7/", "customer": "\\u0041", "id": "\\u0041"'
+    flattener = Flattener()
+    for payload in (f"{{{misfits}}}", f'{{{misfits}, "segment": "\\u0041"}}'):
+        for _ in range(6):
+            row = _flatten(payload, flattener=flattener)[0].to_pylist()[0]
+            assert row["_unmapped"].startswith('{"amount":"Aç/","customer":"A","id":"A"')
 
 
 def test_texts_take_numbers_and_nothing_else() -> None:

@@ -58,7 +58,7 @@ def _containers(cells: list[msgspec.Raw]) -> tuple[pa.Array, Misfits]:
     fits = pc.or_(pc.starts_with(texts, "{"), pc.starts_with(texts, "["))
     scalar = pc.and_(pc.invert(fits), pc.not_equal(texts, NULL_LITERAL))
     misfits = {at: respell(texts[at].as_py()) for at in _where(scalar)}
-    return pc.if_else(fits, texts, pa.scalar(None, pa.string())), misfits
+    return _where_true(fits, texts), misfits
 
 
 def _settle(kind: Kind, cells: list[Any], raw_at: Sequence[int]) -> tuple[list[Any], Misfits]:
@@ -81,17 +81,22 @@ def _spell(cell: msgspec.Raw | str) -> str:
 
 def _cast(kind: Kind, texts: pa.Array) -> tuple[pa.Array, list[int]]:
     """Cast texts exactly; give the values and where they were refused."""
+    coded = texts.dictionary_encode()  # half of all amounts are "0.00"
+    values = _cast_distinct(kind, coded.dictionary).take(coded.indices)
+    if values.null_count == texts.null_count:
+        return values, []
+    return values, _where(pc.and_(values.is_null(), texts.is_valid()))
+
+
+def _cast_distinct(kind: Kind, texts: pa.Array) -> pa.Array:
     fits = pc.match_substring_regex(texts, _GRAMMAR[kind])
     if kind is Kind.DECIMAL:
         fits = pc.and_(fits, pc.less_equal(pc.binary_length(texts), _LONGEST))
-    texts, ungrammatical = _without(texts, pc.invert(fits))
-    values = _cast_or_null(texts, ARROW_TYPES[kind])
+    values = _cast_or_null(_where_true(fits, texts), ARROW_TYPES[kind])
     if kind is Kind.TIMESTAMP:
         ticks = values.cast(pa.int64())
-        values, _ = _without(values, pc.or_(pc.less(ticks, _FIRST_US), pc.greater(ticks, _LAST_US)))
-    if values.null_count == texts.null_count:
-        return values, ungrammatical
-    return values, ungrammatical + _where(pc.and_(values.is_null(), texts.is_valid()))
+        values = _where_true(pc.and_(pc.less_equal(_FIRST_US, ticks), pc.less_equal(ticks, _LAST_US)), values)
+    return values
 
 
 def _cast_or_null(texts: pa.Array, target: pa.DataType) -> pa.Array:
@@ -105,12 +110,8 @@ def _cast_or_null(texts: pa.Array, target: pa.DataType) -> pa.Array:
         return pa.concat_arrays([_cast_or_null(texts[:half], target), _cast_or_null(texts[half:], target)])
 
 
-def _without(values: pa.Array, unfit: pa.BooleanArray) -> tuple[pa.Array, list[int]]:
-    """Null what does not fit."""
-    places = _where(unfit)
-    if places:
-        values = pc.if_else(pc.fill_null(unfit, True), pa.scalar(None, values.type), values)
-    return values, places
+def _where_true(mask: pa.BooleanArray, values: pa.Array) -> pa.Array:
+    return pc.if_else(mask, values, pa.scalar(None, values.type))
 
 
 def _where(mask: pa.BooleanArray) -> list[int]:
