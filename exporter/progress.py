@@ -47,11 +47,13 @@ class Progress:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds of fetching left at the rate of late; None before that is known."""
+        """Seconds of fetching left: at the rate of late, or at the permitted one where that tells more."""
         left = self.total - self.done
         if not left:
             return 0.0
-        return left / self.rate_per_s if self.rate_per_s > 0 else None
+        starts_again = self.paused_s is not None or not self.rate_per_s
+        rate = self.permitted_per_s if starts_again and self.permitted_per_s else self.rate_per_s
+        return left / rate + (self.paused_s or 0.0) if rate > 0 else None
 
 
 ProgressCallback = Callable[[Progress], None]

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from exporter import __version__, durable, manifest, units
-from exporter.client import open_client
+from exporter.client import Client, open_client
 from exporter.columns import choose_columns
 from exporter.destination import Destination, destination_of
 from exporter.errors import DriftError, StorageError, TooManyRejectsError, UsageError
@@ -284,7 +284,12 @@ class _Fetching:
             waiting=lambda: self._pending - self._tally.total,
         )
         self.statistics = Statistics(time.monotonic, self._permitted)
-        self.traffic = Traffic()
+        self._client: Client | None = None
+
+    @property
+    def traffic(self) -> Traffic:
+        """Requests of this try that reached the wire so far."""
+        return self._client.traffic if self._client else Traffic()
 
     async def run(self, on_progress: ProgressCallback | None) -> PublishResult:
         async with start_publishing(self._job()) as publishing, task_group() as group:
@@ -320,22 +325,20 @@ class _Fetching:
 
     async def _refresh(self) -> None:
         async with open_client(self._run.options, self._pace, self.statistics) as client:
-            try:
-                await refresh(
-                    Refresh(
-                        options=self._run.options,
-                        store=self._run.store,
-                        freshness=self._freshness,
-                        run=self._run.record,
-                        client=client,
-                        pace=self._pace,
-                        statistics=self.statistics,
-                        tally=self._tally,
-                        stop=self._stop,
-                    )
+            self._client = client
+            await refresh(
+                Refresh(
+                    options=self._run.options,
+                    store=self._run.store,
+                    freshness=self._freshness,
+                    run=self._run.record,
+                    client=client,
+                    pace=self._pace,
+                    statistics=self.statistics,
+                    tally=self._tally,
+                    stop=self._stop,
                 )
-            finally:
-                self.traffic = client.traffic
+            )
 
     async def _unless_stopped(self, published: asyncio.Task[PublishResult]) -> PublishResult:
         stopped = asyncio.ensure_future(self._stop.wait())

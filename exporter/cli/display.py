@@ -127,5 +127,5 @@ def _waiting(progress: Progress) -> str:
         until = (datetime.now(UTC) + timedelta(seconds=progress.paused_s)).astimezone()
         return f"everybody until {until:%H:%M:%S} ({duration_text(progress.paused_s)}): {progress.why}"
     if progress.waiting:
-        return f"{progress.waiting:,} orders for their next attempt"
+        return f"{progress.waiting:,} for another attempt after a failure"
     return ""
