@@ -1,11 +1,14 @@
-"""The client inside a test's own event loop, as `run` opens it."""
+"""The client inside a test's own event loop, and a faulty server beside a test that has none."""
 
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import asynccontextmanager, contextmanager
+from threading import Thread
 from typing import Any, TypeVar
 
 from exporter.client import Client, open_client
@@ -13,6 +16,8 @@ from exporter.options import Options
 from exporter.pace import Pace
 from exporter.rate import Rate
 from exporter.statistics import Statistics
+from tests.servers.faulty import FaultyServer, Plan
+from tests.servers.moves import Behaviour
 
 T = TypeVar("T")
 TOKEN = "a-token-that-nobody-may-see"
@@ -31,3 +36,26 @@ async def client_of(url: str, **settings: Any) -> AsyncIterator[Client]:
 def run(test: Coroutine[Any, Any, T], timeout_s: float = 20.0) -> T:
     """Run a test's coroutine; fail when it hangs."""
     return asyncio.run(asyncio.wait_for(test, timeout_s))
+
+
+@contextmanager
+def serving(
+    plan: Plan | Behaviour | Mapping[str, Behaviour], tls: ssl.SSLContext | None = None
+) -> Iterator[FaultyServer]:
+    """Run a faulty server in a thread for the length of the block, for exporters in their own processes."""
+    started: Future[tuple[FaultyServer, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+
+    async def serve() -> None:
+        over = asyncio.Event()
+        async with FaultyServer(plan, tls) as server:
+            started.set_result((server, asyncio.get_running_loop(), over))
+            await over.wait()
+
+    thread = Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    server, loop, over = started.result(10)
+    try:
+        yield server
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join()

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
-import brotli
+import brotli  # type: ignore[import-untyped] # it ships no types
 import pytest
 import zstandard
 
