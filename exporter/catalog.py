@@ -12,6 +12,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
+
+ITEMS_KEY: Final = "orderitem_set"
+"""The order's key that holds its items; each entry is a row of `order_items`."""
 
 
 class Kind(Enum):

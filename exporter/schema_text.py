@@ -7,7 +7,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Final, Literal
 
-from exporter.catalog import ORDER_ITEMS, ORDERS, Column, Kind
+from exporter.catalog import ITEMS_KEY, ORDER_ITEMS, ORDERS, Column, Kind
 
 Format = Literal["text", "markdown", "json", "sql"]
 
@@ -29,7 +29,7 @@ _SQL: Final = {
     Kind.JSON: "JSON",
 }
 _WIDTH = 80
-_PREFIXES = {"orders": "", "order_items": "orderitem_set[]."}
+_PREFIXES = {"orders": "", "order_items": f"{ITEMS_KEY}[]."}
 
 
 def render(form: Format) -> str:

@@ -311,13 +311,13 @@ def test_every_misfit_of_a_batch_is_kept() -> None:
 
 
 def test_an_order_is_spelled_alike_by_every_way_through() -> None:
-    """Escapes in values that do not fit are spelled the same, whether an order is odd, plain or learned."""
-    misfits = '"amount": "\\u0041\\u00e7/", "customer": "\\u0041", "id": "\\u0041"'
+    """Escapes and signs of what does not fit are spelled the same, whether an order is odd, plain or learned."""
+    misfits = '"amount": "\\u0041\\u00e7/", "customer": "\\u0041", "id": "\\u0041", "channel": -0'
     flattener = Flattener()
     for payload in (f"{{{misfits}}}", f'{{{misfits}, "segment": "\\u0041"}}'):
         for _ in range(6):
             row = _flatten(payload, flattener=flattener)[0].to_pylist()[0]
-            assert row["_unmapped"].startswith('{"amount":"Aç/","customer":"A","id":"A"')
+            assert row["_unmapped"].startswith('{"amount":"Aç/","channel":-0,"customer":"A","id":"A"')
 
 
 def test_texts_take_numbers_and_nothing_else() -> None:

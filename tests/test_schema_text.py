@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -102,14 +103,13 @@ def _as_plain_user(command: list[str]) -> list[str]:
 
 
 @pytest.fixture
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+def postgres() -> Iterator[list[str]]:
     """Give the command that runs SQL from standard input in a database of its own, without a server."""
     binaries = _find_postgres()
     if binaries is None:
         pytest.skip("PostgreSQL is not installed: no initdb in /usr/lib/postgresql, /usr/local/bin or PATH")
-    folder = Path("/tmp") / f"exporter-pg-{os.getpid()}"
-    folder.mkdir(mode=0o777)
-    folder.chmod(0o777)
+    folder = Path(tempfile.mkdtemp(prefix="exporter-pg-"))
+    folder.chmod(0o777)  # the plain user writes here, and cannot look into pytest's own folders
     data = folder / "data"
     init = [
         str(binaries / "initdb"),

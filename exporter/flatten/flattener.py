@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from exporter.catalog import ORDER_ITEMS, ORDERS
+from exporter.catalog import ITEMS_KEY, ORDER_ITEMS, ORDERS
 from exporter.flatten.hide import Hide, Pii
 from exporter.flatten.learn import Learner
 from exporter.flatten.leftovers import Drift
 from exporter.flatten.odd import OddOrder, Undeclared, take_apart
 from exporter.flatten.schema import ORDER_ITEMS_SCHEMA, ORDERS_SCHEMA
-from exporter.flatten.shape import ITEMS_KEY, NULL
+from exporter.flatten.shape import NULL
 from exporter.flatten.table import TableMaker
 
 _Payloads = Sequence[tuple[str, bytes]]
@@ -48,7 +48,8 @@ class Flattener:
         """Flatten a batch; 250 to 500 orders at a time are fastest.
 
         Args:
-            payloads: Order numbers as asked for, each with a payload that `exporter.payload.check` passed.
+            payloads: Order numbers as asked for, each with a payload that `exporter.payload.check` passed;
+                together under 2 GiB, which is what one Arrow array of text can hold.
 
         Returns:
             The tables `orders`, a row for each payload, and `order_items`, both in order.

@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from exporter.catalog import Kind
+from exporter.catalog import ITEMS_KEY, Kind
 from exporter.flatten.literals import NULL_LITERAL, elements, is_number, members
 from exporter.flatten.paths import Path
-from exporter.flatten.shape import ITEMS_KEY, Place, Shape, can_learn
+from exporter.flatten.shape import Place, Shape, can_learn
 
 Undeclared = dict[Path, str]
 

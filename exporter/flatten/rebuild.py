@@ -8,13 +8,11 @@ from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from exporter.catalog import ORDER_ITEMS, ORDERS, Column, Kind
+from exporter.catalog import ITEMS_KEY, ORDER_ITEMS, ORDERS, Column, Kind
 from exporter.flatten.paths import Path, split
 
-_ITEMS_KEY = "orderitem_set"
 
-
-def rebuild(order_row: Mapping[str, Any], item_rows: Sequence[Mapping[str, Any]]) -> Any:
+def rebuild(order_row: Mapping[str, Any], item_rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Rebuild a payload from its order row and its item rows.
 
     Every leaf, key and array element comes back. Only the spelling of numbers and times may differ, and
@@ -29,9 +27,9 @@ def rebuild(order_row: Mapping[str, Any], item_rows: Sequence[Mapping[str, Any]]
         The payload as an object. Amounts are Decimal, times ISO 8601 text in UTC; a number inside JSON
         is an int or a Decimal, never a float, or its text where Decimal cannot hold its exponent.
     """
-    order = _object(ORDERS, order_row)
-    if item_rows and _ITEMS_KEY not in order:
-        order[_ITEMS_KEY] = [_object(ORDER_ITEMS, row) for row in item_rows]
+    order: dict[str, Any] = _object(ORDERS, order_row)
+    if item_rows and ITEMS_KEY not in order:
+        order[ITEMS_KEY] = [_object(ORDER_ITEMS, row) for row in item_rows]
     return order
 
 

@@ -15,11 +15,10 @@ from typing import Annotated, Any, Final
 
 import msgspec
 
-from exporter.catalog import ORDER_ITEMS, ORDERS, Column, Kind
+from exporter.catalog import ITEMS_KEY, ORDER_ITEMS, ORDERS, Column, Kind
 from exporter.flatten.literals import INT64_MAX, INT64_MIN, NULL_LITERAL
 from exporter.flatten.paths import Path
 
-ITEMS_KEY: Final = "orderitem_set"
 NULL: Final = msgspec.Raw(NULL_LITERAL)
 
 _Int64 = Annotated[int, msgspec.Meta(ge=INT64_MIN, le=INT64_MAX)]
