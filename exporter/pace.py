@@ -18,7 +18,7 @@ from exporter.steering import Steering
 # would break the promise `rate * 1.02 + 1` a second, that is 0.02 s to share with the network's jitter.
 _CATCH_UP_S = 0.010
 # Arrivals of one minute or hour may come this much closer together than they left.
-_JITTER_S = 0.4
+_JITTER_S = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)

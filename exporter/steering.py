@@ -6,6 +6,7 @@ Every time is a number of seconds on one monotonic clock, handed in by the calle
 - What the API bore before the refusal is its limit. The pace goes on just under it, rises to it
   flatly, stays near it for a while (the patience), then climbs ever faster: the curve of TCP CUBIC
   (RFC 9438), for the same reason. A limit met again near the same place doubles the patience.
+- A refusal well under a known limit is a stray: it makes everybody wait, but proves no new limit.
 - The length of the wait tells the quota's window: who must wait 20 seconds has a quota per minute.
 - `auto` begins gently, and takes answers that grow slow for a limit as well.
 """
@@ -14,6 +15,7 @@ from __future__ import annotations
 
 import math
 import statistics
+from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -57,8 +59,8 @@ class Tally:
     """Counts answered requests by the fiftieth of a second in which they started."""
 
     def __init__(self) -> None:
-        self._counts = [0] * _TICKS
-        self._stamps = [_NEVER] * _TICKS
+        self._counts = array("q", [0]) * _TICKS
+        self._stamps = array("q", [_NEVER]) * _TICKS
 
     def add(self, started: float) -> None:
         """Count one answered request."""
