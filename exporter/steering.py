@@ -32,11 +32,12 @@ _WINDOWS_S = (1.0, 10.0, 60.0, LONGEST_WAIT_S)
 _ROUNDING_S = 0.5  # Retry-After counts whole seconds
 _UNDER = 0.1
 _PATIENCE_S = 30.0
+_HASTY_PATIENCE_S = 10.0  # what was cut in haste may have been cut for a whim
 _LONGEST_PATIENCE_S = 600.0
 _SAME_PLACE = 0.1
 _ENOUGH_REQUESTS = 30
 _HASTY_ANSWERS = 10
-_HASTY_S = 1.0
+_HASTY_S = 3.0
 _DOUBTED = 3
 _NEAR = 0.99
 _SLOWEST_PER_S = 1 / 60
@@ -236,9 +237,8 @@ class Steering:
         return max(at_least, min(streak.pace, borne)) if borne else min(streak.pace / 4, _UNKNOWN_PER_S)
 
     def _learn(self, streak: _Streak, per_s: float, *, since: float, window_s: float, why: str) -> None:
-        limit = Limit(
-            per_s=max(_SLOWEST_PER_S, per_s), since=since, patience_s=max(_PATIENCE_S, window_s), why=why
-        )
+        patience_s = max(_HASTY_PATIENCE_S if streak.hasty > 1 else _PATIENCE_S, window_s)
+        limit = Limit(per_s=max(_SLOWEST_PER_S, per_s), since=since, patience_s=patience_s, why=why)
         if streak.limit is not None and limit.near(streak.limit):
             patience_s = min(_LONGEST_PATIENCE_S, 2 * streak.limit.patience_s)
             limit = replace(limit, patience_s=patience_s)
