@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from exporter.catalog import Kind
-from exporter.flatten.literals import MISFIT, NULL_LITERAL, SETTLERS, literal_of, respell, write_text
+from exporter.flatten.literals import MISFIT, NULL_LITERAL, SETTLERS, literals_of, respell, spell
 from exporter.flatten.schema import ARROW_TYPES
 
 Misfits = dict[int, str]
@@ -49,12 +49,12 @@ def make_values(kind: Kind, cells: list[Any], raw_at: Sequence[int]) -> tuple[pa
     if kind not in _GRAMMAR:
         return pa.array(settled, ARROW_TYPES[kind]), misfits
     array, refused = _cast(kind, pa.array(settled, pa.string()))
-    misfits |= {at: _spell(cells[at]) for at in refused}
+    misfits |= {at: spell(cells[at]) for at in refused}
     return array, misfits
 
 
 def _containers(cells: list[msgspec.Raw]) -> tuple[pa.Array, Misfits]:
-    texts = pa.array(list(map(bytes, cells)), pa.string())
+    texts = pa.array(literals_of(cells), pa.string())
     fits = pc.or_(pc.starts_with(texts, "{"), pc.starts_with(texts, "["))
     scalar = pc.and_(pc.invert(fits), pc.not_equal(texts, NULL_LITERAL))
     misfits = {at: respell(texts[at].as_py()) for at in _where(scalar)}
@@ -64,19 +64,14 @@ def _containers(cells: list[msgspec.Raw]) -> tuple[pa.Array, Misfits]:
 def _settle(kind: Kind, cells: list[Any], raw_at: Sequence[int]) -> tuple[list[Any], Misfits]:
     settled, misfits = cells.copy(), {}
     settle = SETTLERS[kind]
-    for at in raw_at:
-        if isinstance(cells[at], msgspec.Raw):
-            literal = literal_of(cells[at])
-            value = None if literal == NULL_LITERAL else settle(literal)
-            if value is MISFIT:
-                misfits[at] = respell(literal)
-                value = None
-            settled[at] = value
+    raw_at = [at for at in raw_at if isinstance(cells[at], msgspec.Raw)]
+    for at, literal in zip(raw_at, literals_of([cells[at] for at in raw_at]), strict=True):
+        value = None if literal == NULL_LITERAL else settle(literal)
+        if value is MISFIT:
+            misfits[at] = respell(literal)
+            value = None
+        settled[at] = value
     return settled, misfits
-
-
-def _spell(cell: msgspec.Raw | str) -> str:
-    return respell(literal_of(cell)) if isinstance(cell, msgspec.Raw) else write_text(cell)
 
 
 def _cast(kind: Kind, texts: pa.Array) -> tuple[pa.Array, list[int]]:

@@ -15,7 +15,7 @@ from exporter.catalog import Column, Kind
 from exporter.flatten.columns import make_values
 from exporter.flatten.hide import Hide
 from exporter.flatten.leftovers import Drift, Leftovers
-from exporter.flatten.literals import literal_of, respell, write_text
+from exporter.flatten.literals import literals_of, spell
 from exporter.flatten.odd import Undeclared
 from exporter.flatten.paths import Path
 from exporter.flatten.schema import JSON_TYPE
@@ -64,8 +64,9 @@ class TableMaker:
             block.leaves.append(leaf)
             block.cells.extend(columns[key])
         for key, path in place.unknowns.items():
-            literals = {row: literal_of(raw) for row, raw in enumerate(columns[key]) if raw is not None}
-            self._leftovers.add(path, literals, self._drift.unmapped_paths)
+            raws = {row: raw for row, raw in enumerate(columns[key]) if raw is not None}
+            literals = literals_of(list(raws.values()))
+            self._leftovers.add(path, dict(zip(raws, literals, strict=True)), self._drift.unmapped_paths)
         for key in place.list_keys:
             self._spread_lists((*place.path, key), columns[key])
         for key, inner in place.places.items():
@@ -73,14 +74,14 @@ class TableMaker:
 
     def _columns(self, place: Place, held: Sequence[Any]) -> dict[str, Sequence[Any]]:
         if set(map(type, held)) - {place.struct}:
-            strays = {row: _stray(value) for row, value in enumerate(held) if _is_stray(place, value)}
+            strays = {row: spell(value) for row, value in enumerate(held) if _is_stray(place, value)}
             self._leftovers.add(place.path, strays, self._drift.uncoerced)
             held = [value if type(value) is place.struct else place.empty for value in held]
         columns = zip(*map(msgspec.structs.astuple, held), strict=True) if held else repeat(())
         return dict(zip(place.fields, columns, strict=False))
 
     def _spread_lists(self, path: Path, held: Sequence[Any]) -> None:
-        strays = {row: _stray(value) for row, value in enumerate(held) if isinstance(value, msgspec.Raw)}
+        strays = {row: spell(value) for row, value in enumerate(held) if isinstance(value, msgspec.Raw)}
         self._leftovers.add(path, strays, self._drift.uncoerced)
         self._lists[path[-1]] = [value if isinstance(value, list) else () for value in held]
 
@@ -132,9 +133,3 @@ def _stored(column: Column, array: pa.Array) -> pa.Array:
 
 def _is_stray(place: Place, value: Any) -> bool:
     return value is not None and type(value) is not place.struct
-
-
-def _stray(value: Any) -> str:
-    if isinstance(value, msgspec.Raw):
-        return respell(literal_of(value))
-    return write_text(value) if isinstance(value, str) else str(value)
