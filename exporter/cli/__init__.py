@@ -19,6 +19,7 @@ COMMANDS = {
     "demo": "See a whole export at work, against an API of its own.",
     "status": "Show what a dataset, a work directory or a store holds.",
     "verify": "Check a dataset against its manifest.",
+    "report": "Write the page report.html about a dataset.",
     "schema": "Print every column of both tables.",
     "config": "Show the settings in effect, and where each came from.",
     "serve": "Run the demo API by itself, to try options against.",

@@ -1,0 +1,31 @@
+"""The report in a process of its own: `python -m exporter.report FOLDER`.
+
+A failure is told as one JSON line on stdout: [type name, exit code, what, hint].
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+from exporter.errors import ExporterError
+from exporter.report import write_report
+
+
+def main(arguments: list[str]) -> int:
+    """Write the report of the folder that the one argument names; return the exit code."""
+    # Without a writable home it says that it made a temporary folder for its cache: nobody can act on that.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    try:
+        write_report(Path(arguments[0]))
+    except ExporterError as error:
+        line = json.dumps([type(error).__name__, error.exit_code, error.what, error.hint])
+        sys.stdout.write(f"{line}\n")
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
