@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import NoReturn
 from urllib.parse import quote
 
 import aiohttp
@@ -205,6 +206,8 @@ class Client:
             self._in_flight -= 1
             if wire.sent:
                 self._count(wire.status, failure, attempt, time.monotonic() - began)
+            # An error that its own frame names keeps that frame, and what was read, until a collection.
+            del failure
         self._identity.accepted(header)
         return answer
 
@@ -214,13 +217,19 @@ class Client:
         ) as response:
             wire.status = response.status
             if response.status != 200:
-                # The verdict stands: what its body does now must not turn it into a time-out.
-                wire.stop_the_clock()
-                verdict = self._verdict(response)
-                await _read_out(response)
-                raise verdict
+                await self._refuse(response, wire)
             payload = await self._body(response, wire)
             return Answer(payload, None if order_number is None else check(payload, order_number))
+
+    async def _refuse(self, response: ClientResponse, wire: _Wire) -> NoReturn:
+        """Raise what an answer's status means; what its body does must not turn it into a time-out."""
+        verdict = self._verdict(response)
+        wire.stop_the_clock()
+        try:
+            await _read_out(response)
+            raise verdict
+        finally:
+            del verdict  # see `_attempt`
 
     def _count(
         self, status: int | None, failure: BaseException | None, attempt: int, latency_s: float
@@ -298,6 +307,7 @@ class Client:
             async for chunk in response.content.iter_any():
                 body += chunk
                 if len(body) > MAX_PAYLOAD_BYTES:
+                    body.clear()  # the error's traceback holds it
                     raise _too_large()
             return bytes(body)
 
