@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from exporter.catalog import ORDER_ITEMS, ORDERS
 from exporter.flatten import ORDER_ITEMS_SCHEMA, ORDERS_SCHEMA, Flattener
+from exporter.flatten.learn import LEARN_AT_MOST
 from tests.wild_json import SAMPLE, payload_texts, texts
 
 _ADDRESS = {
@@ -438,6 +439,17 @@ def test_what_keeps_coming_stops_being_odd() -> None:
     assert [table.to_pylist() for table in _flatten(odd, flattener=flattener)] == [
         t.to_pylist() for t in before
     ]
+
+
+def test_learning_is_bounded() -> None:
+    """Keys made of ids neither grow the decoder without end nor change a row."""
+    flattener = Flattener()
+    once = [{f"id{number}": number} for number in range(3000)]
+    often = [{f"key{number}": number} for number in range(300)] * 4
+    for payloads in (once, often, often):
+        orders, _ = _flatten(*payloads, flattener=flattener)
+        assert [json.loads(text) for text in orders["_unmapped"].to_pylist()] == payloads
+    assert len(flattener._learner.shape.order.unknowns) == LEARN_AT_MOST
 
 
 @pytest.mark.parametrize("number", [8, 9])
