@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.datasets import contents, manifest_of
 from tests.preloaded import Preloaded, preloaded
 from tests.processes import Api, Exporter, demo_api, wait_until
+from tests.standing import contents, manifest_of
 
 BOTH = ("--format", "parquet", "--format", "csv")
 RATE = 300

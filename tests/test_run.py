@@ -21,9 +21,9 @@ import pytest
 
 from exporter.catalog import ORDER_ITEMS, ORDERS, Column, Kind
 from exporter.demo.orders import order_payload
-from tests.datasets import contents, manifest_of
 from tests.processes import Api, Ended, Exporter, demo_api, exporter_for, wait_until
 from tests.servers.process import faulty_process, stats
+from tests.standing import contents, manifest_of
 
 BOTH = ("--format", "parquet", "--format", "csv")
 
