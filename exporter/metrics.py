@@ -49,7 +49,10 @@ def reported(path: str | None) -> Iterator[Report]:
         except StorageError as second:
             error.add_note(str(second))
         raise
-    _write(Path(path), began, summaries[0].exit_code, summaries[0])
+    try:
+        _write(Path(path), began, summaries[0].exit_code, summaries[0])
+    except StorageError as error:
+        raise StorageError(error.what, f"{error.hint} The dataset stands all the same.") from error
 
 
 def _write(path: Path, began: float, exit_code: int, summary: Summary | None) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from exporter import units
 from exporter.destination import destination_of
-from exporter.errors import UsageError
+from exporter.errors import InputError, UsageError
 from exporter.holdings import Holder, Holdings, holder, holdings, pending_of_plan
 from exporter.input import InputPlan, open_input
 from exporter.manifest import Manifest
@@ -56,12 +56,14 @@ class Ask:
         pending: Order numbers that it would ask for.
         orders: Of how many.
         of: What those are: the input's name, `the unfinished run` or `the store`.
-        seconds: How long that takes at the permitted rate, at least; None where nothing bounds it.
+        rate: The permitted rate.
+        seconds: How long that takes, at least; None where nothing bounds the rate.
     """
 
     pending: int
     orders: int
     of: str
+    rate: str
     seconds: float | None
 
 
@@ -104,7 +106,7 @@ def look(question: Question) -> Status:
     """
     now = time.time()
     out, work, store = _places(question)
-    dataset = None if out is None else destination_of(out).standing()
+    dataset = None if out is None else _standing(out)
     if dataset is None and work is None and store is None:
         raise UsageError(
             f"{question.place}: expected a dataset, a work directory or a store, got none.",
@@ -122,6 +124,15 @@ def look(question: Question) -> Status:
         holdings=found,
         ask=_ask(question, now, out, work, store, found),
     )
+
+
+def _standing(out: str) -> Manifest | None:
+    try:
+        return destination_of(out).standing()
+    except InputError:
+        raise
+    except UsageError:
+        return None  # something of somebody else's
 
 
 def _places(question: Question) -> tuple[str | None, Path | None, Path | None]:
@@ -188,4 +199,4 @@ def _answer(question: Question, of: str, pending: int, orders: int) -> Ask:
     if rate.kind == "auto":
         rate = Rate.parse(question.max_rate)
     seconds = None if math.isinf(rate.per_s) else pending / rate.per_s
-    return Ask(pending=pending, orders=orders, of=of, seconds=seconds)
+    return Ask(pending=pending, orders=orders, of=of, rate=str(rate), seconds=seconds)

@@ -8,9 +8,9 @@ from exporter.cli.options import Command
 
 
 @click.command("completion", cls=Command, epilog='Example: eval "$(exporter completion bash)"')
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", metavar="bash|zsh|fish", type=click.Choice(["bash", "zsh", "fish"]))
 def command(shell: str) -> int:
-    """Print the script that completes commands and options in SHELL.
+    """Print the script that completes commands and options in that shell.
 
     For good: put the example's line into ~/.bashrc, or the same for zsh into ~/.zshrc; for fish write the
     output to ~/.config/fish/completions/exporter.fish.

@@ -95,7 +95,7 @@ def picture(progress: Progress, width: int) -> Text:
     retried = f"{progress.retried:,}" + (f" and {progress.throttled:,} × 429" if progress.throttled else "")
     _cells(text, ("Retried", retried), ("Elapsed", duration_text(progress.elapsed_s)))
     if not publishing and (waiting := _waiting(progress)):
-        text.append("\nWaiting".ljust(_LABEL + 1), "yellow")
+        text.append("\n" + "Waiting".ljust(_LABEL), "yellow")
         text.append(waiting, "yellow")
     return text
 
@@ -115,17 +115,20 @@ def _percent(done: int, total: int) -> str:
 
 
 def _cells(text: Text, *cells: tuple[str, str]) -> None:
+    """Write two labels, each with its value, side by side."""
     text.append("\n")
-    for label, value in cells:
-        text.append(label.ljust(_LABEL), "bright_black")
-        text.append(value.ljust(_COLUMN))
+    (first, left), (second, right) = cells
+    text.append(first.ljust(_LABEL), "bright_black")
+    text.append(left.ljust(_COLUMN))
+    text.append(second.ljust(_LABEL), "bright_black")
+    text.append(right)
 
 
 def _waiting(progress: Progress) -> str:
     """Say who waits, until when and why; nothing where nobody does."""
     if progress.paused_s:
         until = (datetime.now(UTC) + timedelta(seconds=progress.paused_s)).astimezone()
-        return f"everybody until {until:%H:%M:%S} ({duration_text(progress.paused_s)}): {progress.why}"
+        return f"until {until:%H:%M:%S} ({duration_text(progress.paused_s)}): {progress.why}"
     if progress.waiting:
         return f"{progress.waiting:,} for another attempt after a failure"
     return ""

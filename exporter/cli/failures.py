@@ -65,7 +65,7 @@ def failure_of(error: BaseException, session: Session) -> Failure:
         session: What the command line turned out to be.
     """
     if isinstance(error, ExporterError):
-        return _of_ours(error, session.context)
+        return _of_ours(error, session)
     if isinstance(error, click.UsageError):
         what, hint = _of_usage(error)
         return Failure(what=what, hint=hint, exit_code=2)
@@ -73,25 +73,26 @@ def failure_of(error: BaseException, session: Session) -> Failure:
         return Failure(what=error.format_message(), hint="", exit_code=2)
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return Failure(what="Stopped by Ctrl-C.", hint="", exit_code=130)
-    return _of_bug(error, session.context)
+    return _of_bug(error, session)
 
 
 # --- ours ---
 
 
-def _of_ours(error: ExporterError, ctx: click.Context | None) -> Failure:
+def _of_ours(error: ExporterError, session: Session) -> Failure:
     return Failure(
-        what=_at_its_source(error.what, ctx),
+        what=_at_its_source(error.what, session.context),
         hint=error.hint,
         exit_code=error.exit_code,
-        command=None if ctx is None else _way_on(error, ctx),
+        command=_way_on(error, session),
     )
 
 
-def _way_on(error: ExporterError, ctx: click.Context) -> str | None:
+def _way_on(error: ExporterError, session: Session) -> str | None:
     from exporter.cli.again import command_again
 
-    if ctx.command.name != "run":
+    ctx = session.context
+    if ctx is None or ctx.command.name != "run" or session.published:
         return None
     if isinstance(error, TooManyRejectsError):
         return command_again(ctx, max_rejects=str(error.rejects))
@@ -164,7 +165,7 @@ def _sentence(text: str) -> str:
 # --- a bug ---
 
 
-def _of_bug(error: BaseException, ctx: click.Context | None) -> Failure:
+def _of_bug(error: BaseException, session: Session) -> Failure:
     from exporter.cli.bugs import place_in_our_code, write_report
 
     report = write_report(error)
@@ -175,5 +176,5 @@ def _of_bug(error: BaseException, ctx: click.Context | None) -> Failure:
         if report
         else "Report it with these words; the same command goes on.",
         exit_code=1,
-        command=_way_on(ExporterError(""), ctx) if ctx else None,
+        command=_way_on(ExporterError(""), session),
     )

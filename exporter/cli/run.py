@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from exporter.cli.options import Command, F, option, together
+from exporter.cli.session import Session
 from exporter.cli.words import (
     api_options,
     config_option,
@@ -210,7 +211,8 @@ def command(
     with reported(metrics_file) as report:
         summary = _export(options_of(orders, settings), quiet=quiet, log_format=log_format)
         report(summary)
-    print_summary(summary, as_json=as_json, quiet=quiet)
+        _note_published()
+        print_summary(summary, as_json=as_json, quiet=quiet)
     return summary.exit_code
 
 
@@ -221,3 +223,9 @@ def _export(options: Options, *, quiet: bool, log_format: str) -> Summary:
 
     with watching(quiet=quiet, log_format=log_format) as on_progress:
         return run_stoppable(lambda stop: export_async(options, on_progress=on_progress, stop=stop))
+
+
+def _note_published() -> None:
+    session = click.get_current_context().find_object(Session)
+    if session is not None:
+        session.published = True

@@ -11,7 +11,7 @@ from exporter.errors import UsageError
 @click.command(
     "serve",
     cls=Command,
-    epilog="Example: exporter serve --port 8000 --orders 1000 --rate-limit 30 --fault-rate 0.05",
+    epilog="Example: exporter serve --orders 1000 --rate-limit 30 --fault-rate 0.05",
 )
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one."

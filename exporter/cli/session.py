@@ -13,9 +13,11 @@ class Session:
 
     Attributes:
         context: Of the command, once it is known.
+        published: Whether the dataset stands: then no command of this kind goes on.
     """
 
     context: click.Context | None = None
+    published: bool = False
 
     @property
     def log_format(self) -> str:

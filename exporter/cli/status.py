@@ -57,7 +57,7 @@ def lines(status: Status) -> Iterator[str]:
             yield _row("held by", _holder(status.store_holder, status.now))
         yield from _store(status.holdings, status.now)
     if status.ask is not None:
-        yield _ask(status.ask)
+        yield from _ask(status.ask)
 
 
 def _dataset(manifest: Manifest, now: float) -> Iterator[str]:
@@ -87,13 +87,13 @@ def _store(holdings: Holdings, now: float) -> Iterator[str]:
         yield f"  {held.state:<22}{held.orders:>14,}   {oldest:<14}{newest}"
 
 
-def _ask(ask: Ask) -> str:
+def _ask(ask: Ask) -> Iterator[str]:
     from exporter.units import duration_text
 
-    takes = f", {duration_text(ask.seconds)} at this rate" if ask.seconds is not None and ask.pending else ""
-    return (
-        f"A run with these options would ask for {ask.pending:,} of {ask.orders:,} orders of {ask.of}{takes}."
-    )
+    yield "The next run, with these options"
+    yield _row("asks for", f"{ask.pending:,} of {ask.orders:,} orders of {ask.of}")
+    if ask.seconds is not None and ask.pending:
+        yield _row("takes", f"{duration_text(ask.seconds)} at {ask.rate}")
 
 
 def _row(label: str, text: str) -> str:
@@ -124,6 +124,8 @@ def _as_json(status: Status) -> dict[str, Any]:
     import msgspec
 
     plain: dict[str, Any] = msgspec.to_builtins({**status.__dict__, "dataset": None}, enc_hook=str)
+    if status.holdings is not None:
+        plain["holdings"]["orders"] = status.holdings.orders
     if status.dataset is not None:
         plain["dataset"] = msgspec.to_builtins(status.dataset)
         del plain["dataset"]["statistics"]
