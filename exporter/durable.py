@@ -292,6 +292,9 @@ _SQLITE_FAULTS = {
     sqlite3.SQLITE_BUSY: ("another program holds the store", "Close that program, then run again."),
     sqlite3.SQLITE_LOCKED: ("another program holds the store", "Close that program, then run again."),
 }
+# What comes without a code of its own: text that is no UTF-8 (Python's own error, or a `UnicodeDecodeError`
+# where it is in SQLite's complaint itself), a header's unknown format.
+_SIGNS_OF_ROT = ("decode to UTF-8", "unsupported file format")
 
 
 @contextmanager
@@ -310,7 +313,7 @@ def storage_errors(doing: str, path: Path) -> Iterator[None]:
         yield
     except (TimeoutError, ConnectionError):
         raise
-    except (OSError, sqlite3.Error) as error:
+    except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
         fault = _fault(error)
         if fault is None:
             raise
@@ -318,8 +321,10 @@ def storage_errors(doing: str, path: Path) -> Iterator[None]:
         raise StorageError(f"{path}: {doing} failed: {what}.", hint) from error
 
 
-def _fault(error: OSError | sqlite3.Error) -> tuple[str, str] | None:
+def _fault(error: OSError | sqlite3.Error | UnicodeDecodeError) -> tuple[str, str] | None:
     """Say what a foreign error means and what to do, or None where storage is not to blame."""
+    if isinstance(error, UnicodeDecodeError) or any(words in str(error) for words in _SIGNS_OF_ROT):
+        return _SQLITE_FAULTS[sqlite3.SQLITE_CORRUPT]
     if isinstance(error, sqlite3.Error):
         code = getattr(error, "sqlite_errorcode", 0)
         return _SQLITE_FAULTS.get(code) or _SQLITE_FAULTS.get(code & 0xFF)  # the primary code

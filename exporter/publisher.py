@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 
 import msgspec
 
@@ -50,6 +51,11 @@ def _send(message: Message) -> None:
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    os._exit(code)  # a thread still reads stdin, which an orderly shutdown would wait for
+    code = 1
+    try:
+        code = main()
+    except Exception:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(code)  # a thread still reads stdin, which an orderly shutdown would wait for

@@ -14,7 +14,7 @@ import sqlite3
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 import zstandard
@@ -54,6 +54,7 @@ CREATE TABLE meta(key TEXT PRIMARY KEY, value);
 PRAGMA application_id = {_APPLICATION_ID};
 PRAGMA user_version = {STORE_VERSION};
 """
+_TABLES = {"orders", "payloads", "runs", "meta"}
 
 # One statement writes a whole batch from JSON text: sqlite3 gives the GIL back once for each statement,
 # and a thread that takes it again for each row starves the event loop.
@@ -162,6 +163,9 @@ class Store:
             self._connection = _connect(path, readonly=readonly)
             try:
                 self._file = _identity(path)
+                self._check_ours()
+                if not readonly:
+                    _set_up(self._connection)
                 self._check(api_url, readonly=readonly)
                 self._load_dictionary()
             except BaseException:
@@ -179,29 +183,38 @@ class Store:
     def _check(self, api_url: str | None, *, readonly: bool) -> None:
         if not readonly and self._is_empty():
             self._create(api_url)
-        application_id = self._pragma("application_id")
-        if application_id != _APPLICATION_ID:
-            raise UsageError(
-                f"{self.path}: expected a store of this program, got another SQLite file.",
-                "Give another --store path.",
-            )
         version = self._pragma("user_version")
         if version != STORE_VERSION:
             raise UsageError(
                 f"{self.path}: expected store version {STORE_VERSION}, got {version}.",
                 "Use the exporter that wrote it, or remove the file to fetch everything anew.",
             )
-        problem = self._connection.execute("PRAGMA quick_check('orders')").fetchone()[0]
-        if problem != "ok":
-            raise StorageError(
-                f"{self.path}: the store is corrupt: {problem}.",
-                "Put back a copy of it, or remove it: the next run then asks for its orders anew.",
-            )
+        self._check_health()
         if api_url is not None and self.api_url != api_url:
             raise UsageError(
                 f"{self.path}: this store belongs to {self.api_url}, got {api_url}.",
                 "Give the API it belongs to, or another --store or --out.",
             )
+
+    def _check_ours(self) -> None:
+        """Refuse somebody else's database before a byte of it changes."""
+        if self._pragma("application_id") != _APPLICATION_ID and not self._is_empty():
+            raise UsageError(
+                f"{self.path}: expected a store of this program, got another SQLite file.",
+                "Give another --store path.",
+            )
+
+    def _check_health(self) -> None:
+        tables = self._connection.execute(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'table'"
+        ).fetchall()
+        if any(sql not in _SCHEMA for _, sql in tables) or {name for name, _ in tables} != _TABLES:
+            raise self._corrupt("its tables are not as they were made")
+        (problem,) = self._connection.execute("PRAGMA quick_check('orders')").fetchone()
+        if problem != "ok":
+            raise self._corrupt(problem.rstrip("."))
+        if self._meta("dictionary") is None and self._connection.execute("SELECT 1 FROM payloads").fetchone():
+            raise self._corrupt("the dictionary of its payloads is missing")
 
     def _is_empty(self) -> bool:
         return bool(self._connection.execute("SELECT count(*) = 0 FROM sqlite_master").fetchone()[0])
@@ -249,7 +262,7 @@ class Store:
         with durable.storage_errors("writing to the store", self.path):
             self._connection.execute(
                 "INSERT INTO runs(run_id, out, started_at, crc) VALUES (?, ?, ?, ?)",
-                (run_id, out, now, _crc(run_id, out, now)),
+                (run_id, out, now, _crc(run_id, out, now, 0, 0, 0, 0)),
             )
             durable.step("commit")
         return RunRecord(run_id, now, resumed=False)
@@ -268,8 +281,8 @@ class Store:
             ).fetchone()
         if row is None or row[2] is not None:
             return None
-        if row[3] != _crc(row[0], out, row[1]):
-            raise self._damaged("the record of the unfinished run")
+        if row[3] != _crc(row[0], out, row[1], *row[4:]):
+            raise self._corrupt("the record of the unfinished run is damaged")
         return RunRecord(row[0], row[1], resumed=True, traffic=Traffic(*row[4:]))
 
     def finish_run(self, run_id: str, now: float) -> None:
@@ -324,10 +337,17 @@ class Store:
         rejected = [o.order_number for o in outcomes if o.payload is None]
         if rejected:
             self._connection.execute(_DROP_PAYLOADS, (json.dumps(rejected),))
+        self._add_traffic(run_id, traffic)
+
+    def _add_traffic(self, run_id: str, traffic: Traffic) -> None:
+        out, started_at, *before = self._connection.execute(
+            "SELECT out, started_at, sent, retried, throttled, redirected FROM runs WHERE run_id = ?",
+            (run_id,),
+        ).fetchone()
+        total = astuple(Traffic(*before) + traffic)
         self._connection.execute(
-            "UPDATE runs SET sent = sent + ?, retried = retried + ?, throttled = throttled + ?,"
-            " redirected = redirected + ? WHERE run_id = ?",
-            (traffic.sent, traffic.retried, traffic.throttled, traffic.redirected, run_id),
+            "UPDATE runs SET sent = ?, retried = ?, throttled = ?, redirected = ?, crc = ? WHERE run_id = ?",
+            (*total, _crc(run_id, out, started_at, *total), run_id),
         )
 
     def _compressed(self, fetched: Sequence[Outcome]) -> dict[str, bytes]:
@@ -412,20 +432,22 @@ class Store:
             return PlannedOrder(line, number, None, 0, None, None, None)
         facts = (number, state, settled_at, attempts, http_status, order_status, detail)
         if _crc(*facts, frame=body or b"") != crc:
-            raise self._damaged(f"what it holds of order {number}")
+            raise self._corrupt(f"what it holds of order {number} is damaged")
         payload = self._payload(number, body or b"") if state == FETCHED else None
         return PlannedOrder(line, number, state, attempts, http_status, detail, payload)
 
     def _payload(self, number: str, frame: bytes) -> bytes:
+        if self._decompressor is None:
+            self._load_dictionary()  # it was made after this reader opened the store
         try:
             assert self._decompressor is not None
             return self._decompressor.decompress(frame)
         except zstandard.ZstdError as error:
-            raise self._damaged(f"the payload of order {number}") from error
+            raise self._corrupt(f"the payload of order {number} is damaged") from error
 
-    def _damaged(self, what: str) -> StorageError:
+    def _corrupt(self, how: str) -> StorageError:
         return StorageError(
-            f"{self.path}: the store is corrupt: {what} is damaged.",
+            f"{self.path}: the store is corrupt: {how}.",
             "Put back a copy of it, or remove it: the next run then asks for its orders anew. Check the disk.",
         )
 
@@ -489,16 +511,17 @@ def _connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
         path.touch(mode=0o600, exist_ok=True)
     # `check_same_thread` is off because one worker thread owns it after the main thread opened it.
     mode = "ro" if readonly else "rw"
-    connection = sqlite3.connect(
+    return sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
         isolation_level=None,
         check_same_thread=False,
         timeout=30,
     )
-    if not readonly:
-        connection.execute("PRAGMA journal_mode = WAL")
-        # FULL: a commit survives a power cut, not only a killed process; two fsyncs a second cost nothing.
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA journal_size_limit = 16777216")
-    return connection
+
+
+def _set_up(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = WAL")
+    # FULL: a commit survives a power cut, not only a killed process; two fsyncs a second cost nothing.
+    connection.execute("PRAGMA synchronous = FULL")
+    connection.execute("PRAGMA journal_size_limit = 16777216")
