@@ -14,7 +14,18 @@ PACKAGE = Path(__file__).parents[1] / "exporter"
 FLOORS = {
     5: ["cli", "__main__"],
     4: ["run", "dry_run", "status"],
-    3: ["refresh", "outage", "publish", "publishing", "publisher", "verify", "keep", "metrics", "report"],
+    3: [
+        "refresh",
+        "outage",
+        "publish",
+        "publishing",
+        "publisher",
+        "verify",
+        "keep",
+        "metrics",
+        "numbers",
+        "report",
+    ],
     2: [
         "client",
         "foreign",
