@@ -142,7 +142,8 @@ def _environment() -> dict[str, str]:
     package_root = str(Path(exporter.__file__).parent.parent)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EXPORTER_API_")}
     paths = [package_root, *filter(None, [kept.get("PYTHONPATH")])]
-    return kept | {"PYTHONPATH": os.pathsep.join(paths)}
+    # Arrow's own allocators keep 40 MiB more of what was let go (measured 2026-11-24).
+    return kept | {"PYTHONPATH": os.pathsep.join(paths), "ARROW_DEFAULT_MEMORY_POOL": "system"}
 
 
 def _error_of(name: str, exit_code: int, what: str, hint: str) -> errors.ExporterError:
