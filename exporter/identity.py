@@ -49,6 +49,7 @@ class Identity:
         self.header = None if token is None else _header(token)
         self._proven = False
         self._one_login = asyncio.Lock()
+        self._refused_with: str | None = None
 
     def accepted(self, header: str) -> None:
         """Note that the API took this token, so that a later 401 means that it has expired."""
@@ -89,6 +90,9 @@ class Identity:
         async with self._one_login:
             if self.header != refused:
                 return  # another worker has logged in meanwhile
+            if self._refused_with is not None:
+                # Those who waited for the lock must not try the same password again: accounts get locked.
+                raise self.refusal(self._refused_with)
             if self._username is None or (refused is not None and not self._proven):
                 raise self.refusal("401")
             await self._pace.slot()
@@ -118,15 +122,19 @@ class Identity:
             return ThrottledError("the login was answered 429", wait_s)
         if status == 408 or status >= 500:
             return TransientError(f"the login was answered {status}", status)
-        return self.refusal(str(status))
+        return self._final_refusal(str(status))
+
+    def _final_refusal(self, answer: str) -> TokenRefusedError:
+        self._refused_with = answer
+        return self.refusal(answer)
 
     def _key(self, body: bytes) -> str:
         try:
             key = msgspec.json.decode(body, type=_LoginAnswer).key
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            raise self.refusal("200 without a key") from None
+            raise self._final_refusal("200 without a key") from None
         if not is_token(key):
-            raise self.refusal("200 with a key that is no token")
+            raise self._final_refusal("200 with a key that is no token")
         return key
 
 

@@ -40,14 +40,19 @@ def run(test: Coroutine[Any, Any, T], timeout_s: float = 20.0) -> T:
 
 @contextmanager
 def serving(
-    plan: Plan | Behaviour | Mapping[str, Behaviour], tls: ssl.SSLContext | None = None
+    plan: FaultyServer | Plan | Behaviour | Mapping[str, Behaviour], tls: ssl.SSLContext | None = None
 ) -> Iterator[FaultyServer]:
-    """Run a faulty server in a thread for the length of the block, for exporters in their own processes."""
+    """Run a faulty server in a thread for the length of the block, for exporters in their own processes.
+
+    Args:
+        plan: How it behaves, or the server itself.
+        tls: See `FaultyServer`.
+    """
     started: Future[tuple[FaultyServer, asyncio.AbstractEventLoop, asyncio.Event]] = Future()
 
     async def serve() -> None:
         over = asyncio.Event()
-        async with FaultyServer(plan, tls) as server:
+        async with plan if isinstance(plan, FaultyServer) else FaultyServer(plan, tls) as server:
             started.set_result((server, asyncio.get_running_loop(), over))
             await over.wait()
 
