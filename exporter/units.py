@@ -86,7 +86,7 @@ def duration_text(duration_s: float | None) -> str:
         duration_s: Seconds; None for what is not known.
 
     >>> duration_text(3725), duration_text(59), duration_text(200_000), duration_text(None)
-    ('1 h 02 min', '59 s', '2 d 08 h', 'unknown')
+    ('1 h 02 min', '59 s', '2 d 07 h', 'unknown')
     """
     if duration_s is None:
         return "unknown"

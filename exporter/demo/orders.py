@@ -53,7 +53,7 @@ def order_numbers(count: int, start: int = 0) -> Iterator[str]:
         Order numbers of 15 hexadecimal characters, never one twice.
 
     >>> list(order_numbers(2))
-    ['65a81ab6bc4e99d', '168c60f2dfc2635']
+    ['65a81ab6771eacb', '168c60f2f2daa2b']
     """
     return (f"{_scatter(index):015x}" for index in range(start, start + count))
 
