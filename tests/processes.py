@@ -93,13 +93,17 @@ class Running:
         self.process.kill()
         return self.end()
 
-    def children(self) -> list[int]:
-        """Return the ids of its child processes (Linux)."""
+    def publishers(self) -> list[int]:
+        """Return the ids of its publishing processes that have begun (Linux)."""
         try:
-            text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+            children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+            # Before its exec a child is its parent's image, and one that shares the parent's memory.
+            begun = [
+                pid for pid in children if b"exporter.publisher" in Path(f"/proc/{pid}/cmdline").read_bytes()
+            ]
         except OSError:
             return []
-        return [int(pid) for pid in text.split()]
+        return [int(pid) for pid in begun]
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -202,8 +202,8 @@ def test_the_publishing_process_killed_alone_loses_nothing(api: Api, tmp_path: P
     exporter = api.exporter(tmp_path, api.numbers[200:240])
     asked = api.asked()
     with exporter.run_started("--rate", "40/s") as running:
-        wait_until(lambda: api.asked() > asked + 5)
-        (publisher,) = running.children()
+        wait_until(lambda: api.asked() > asked + 5 and running.publishers() != [])
+        (publisher,) = running.publishers()
         os.kill(publisher, signal.SIGKILL)
         running.end().said(7, "publishing process ended early")
     assert exporter.run().code == 0

@@ -50,7 +50,7 @@ def test_a_signal_to_the_group_while_the_processes_start(api: Api, tmp_path: Pat
     """The publishing process cannot be ended by a signal that comes before it can ignore it."""
     exporter = api.exporter(tmp_path, api.numbers[:30])
     with exporter.run_started("--rate", "5/s") as running:
-        wait_until(lambda: running.children() != [])
+        wait_until(lambda: running.publishers() != [])
         running.signal_group(signal.SIGINT)
         _ended_well(running.end(), 130)
 
@@ -71,18 +71,17 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
         assert exporter.run().code == 0
 
 
-@pytest.mark.parametrize(("plan", "sign"), [("paused_for_minutes", "429"), ("always_500", "")])
-def test_a_signal_ends_waiting_too(plan: str, sign: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("plan", "arrived"), [("paused_for_minutes", 1), ("always_500", 10)])
+def test_a_signal_ends_waiting_too(plan: str, arrived: int, tmp_path: Path) -> None:
     """Neither a pause that a 429 asked for nor a backoff is waited for."""
     with faulty_process(f"tests.plans:{plan}") as url:
         exporter = exporter_for(url, tmp_path, [f"a{index}" for index in range(10)])
         with exporter.run_started("--max-attempts", 20) as running:
-            wait_until(lambda: _arrivals(url) >= 10 or not running.alive)
+            wait_until(lambda: _arrivals(url) >= arrived)
             before = _arrivals(url)
             running.signal(signal.SIGTERM)
             ended = running.end(6.0)
         _ended_well(ended, 143)
-        assert sign in ended.err
         # Requests that had started when the signal came may still arrive.
         assert _arrivals(url) - before <= 10
 
@@ -92,8 +91,8 @@ def test_a_signal_ends_publishing_and_nothing_is_asked_again(api: Api, tmp_path:
     exporter = api.exporter(tmp_path, api.numbers[100:140])
     asked = api.asked()
     with exporter.run_started("--rate", "60/s") as running:
-        wait_until(lambda: running.children() != [])
-        (publisher,) = running.children()
+        wait_until(lambda: running.publishers() != [])
+        (publisher,) = running.publishers()
         os.kill(publisher, signal.SIGSTOP)
         wait_until(lambda: api.asked() - asked == 40)
         wait_until(lambda: _committed(tmp_path / "out.partial" / "store.db") == 40)
