@@ -71,14 +71,12 @@ class Holdings:
         bytes: Its size, the write-ahead log included.
         held: The states that occur, the most frequent first.
         unfinished: The runs that have not published, the newest first.
-        pending: How many of its orders the freshness would have asked for again.
     """
 
     api_url: str | None
     bytes: int
     held: tuple[Held, ...]
     unfinished: tuple[UnfinishedRun, ...]
-    pending: int
 
     @property
     def orders(self) -> int:
@@ -86,12 +84,11 @@ class Holdings:
         return sum(held.orders for held in self.held)
 
 
-def holdings(path: Path, freshness: Freshness) -> Holdings:
+def holdings(path: Path) -> Holdings:
     """Look into a store.
 
     Args:
         path: The store; nothing in it is changed.
-        freshness: What counts as done.
 
     Raises:
         UsageError: It is no store of ours.
@@ -100,31 +97,44 @@ def holdings(path: Path, freshness: Freshness) -> Holdings:
     with closing(Store(path, readonly=True)) as store:
         api_url = store.api_url
     with _reading(path) as connection:
-        done, values = freshness.done_sql()
-        query = f"SELECT count(*) FROM orders AS o WHERE NOT coalesce({done}, 0)"  # noqa: S608 - our own words
         return Holdings(
             api_url=api_url,
             bytes=sum(file.stat().st_size for file in (path, Path(f"{path}-wal")) if file.exists()),
             held=tuple(_held(connection)),
             unfinished=tuple(_unfinished(connection)),
-            pending=connection.execute(query, values).fetchone()[0],
         )
 
 
-def pending_of_plan(path: Path, plan: Path, freshness: Freshness) -> tuple[int, int] | None:
-    """Return (to ask for, all) of a plan's order numbers; None where the plan is not whole.
+def pending_of_store(path: Path, freshness: Freshness) -> int:
+    """Return how many of a store's own order numbers must be asked for.
 
     Args:
         path: The store.
-        plan: The plan's file, perhaps of a run that was killed while it was made.
         freshness: What counts as done.
     """
+    done, values = freshness.done_sql()
+    query = f"SELECT count(*) FROM orders AS o WHERE NOT coalesce({done}, 0)"  # noqa: S608 - our own words
+    with _reading(path) as connection:
+        return int(connection.execute(query, values).fetchone()[0])
+
+
+def pending_of_plan(path: Path, plan: Path, freshness: Freshness) -> tuple[int, int]:
+    """Return (to ask for, all) of a plan's order numbers.
+
+    Args:
+        path: The store.
+        plan: The plan's file.
+        freshness: What counts as done.
+
+    Raises:
+        StorageError: The store is damaged, or the plan of a run that was killed while it was made.
+    """
     with closing(Store(path, readonly=True)) as store:
+        store.attach_plan(plan)
         try:
-            store.attach_plan(plan)
             states = store.states(freshness)
-        except (sqlite3.Error, StorageError):
-            return None
+        except sqlite3.OperationalError as error:  # a plan without its tables
+            raise StorageError(f"{plan}: the plan is not whole: {error}.") from error
     return states.get(None, 0), sum(states.values())
 
 

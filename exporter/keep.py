@@ -67,24 +67,22 @@ def _remove_older(pattern: Path, out: Path, keep: int) -> Iterator[str]:
 
 def _fitting(pattern: Path) -> Iterator[Path]:
     """Yield the directories whose path fits, and those that are on their way out."""
-    paths = [Path(pattern.anchor)]
-    names = pattern.parts[1:]
-    for depth, name in enumerate(names, start=1):
-        last = depth == len(names)
-        paths = [found for path in paths for found in _children(path, name, last=last)]
-    yield from paths
+    first = next(i for i, name in enumerate(pattern.parts) if any(place in name for place in PLACES))
+    *folders, last = pattern.parts[first:]
+    found = [Path(*pattern.parts[:first])]
+    for name in folders:
+        shape = re.compile(_shape(name))
+        found = [child for folder in found for child in _children(folder) if shape.fullmatch(child.name)]
+    shape = re.compile(_shape(last))
+    for child in (child for folder in found for child in _children(folder)):
+        going = _GOING.fullmatch(child.name)
+        if shape.fullmatch(going[1] if going else child.name):
+            yield child
 
 
-def _children(folder: Path, name: str, *, last: bool) -> Iterator[Path]:
-    if not any(place in name for place in PLACES):
-        yield from (path for path in [folder / name] if path.is_dir() and not (last and path.is_symlink()))
-        return
-    shape = re.compile(_shape(name))
-    for path in sorted(folder.iterdir()):
-        going = _GOING.fullmatch(path.name)
-        fits = shape.fullmatch(going[1] if going and last else path.name)
-        if fits and path.is_dir() and not path.is_symlink():
-            yield path
+def _children(folder: Path) -> list[Path]:
+    """Return the directories in a directory; links are none."""
+    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.is_symlink())
 
 
 def _shape(name: str) -> str:

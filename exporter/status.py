@@ -10,8 +10,16 @@ from pathlib import Path
 
 from exporter import units
 from exporter.destination import destination_of
-from exporter.errors import InputError, UsageError
-from exporter.holdings import Holder, Holdings, holder, holdings, pending_of_plan
+from exporter.errors import InputError, StorageError, UsageError
+from exporter.holdings import (
+    Holder,
+    Holdings,
+    UnfinishedRun,
+    holder,
+    holdings,
+    pending_of_plan,
+    pending_of_store,
+)
 from exporter.input import InputPlan, open_input
 from exporter.manifest import Manifest
 from exporter.rate import Rate
@@ -27,6 +35,7 @@ class Question:
 
     Attributes:
         place: An `--out`, its work directory, or a store.
+        may_be_new: Nothing need stand there yet.
         store: A kept store.
         orders: The input of the run in mind.
         column: Its column.
@@ -38,6 +47,7 @@ class Question:
     """
 
     place: str
+    may_be_new: bool = False
     store: str | None = None
     orders: str | None = None
     column: str | None = None
@@ -107,12 +117,13 @@ def look(question: Question) -> Status:
     now = time.time()
     out, work, store = _places(question)
     dataset = None if out is None else _standing(out)
-    if dataset is None and work is None and store is None:
+    if not question.may_be_new and dataset is None and work is None and store is None:
         raise UsageError(
             f"{question.place}: expected a dataset, a work directory or a store, got none.",
             "Give the --out or the --store of a run.",
         )
-    found = None if store is None else holdings(store, _freshness(question, now, None))
+    found = None if store is None else holdings(store)
+    freshness = _freshness(question, now, _run_gone_on_with(question, now, out, work, found))
     return Status(
         now=now,
         out=out,
@@ -122,7 +133,7 @@ def look(question: Question) -> Status:
         store=store,
         store_holder=None if store is None else holder(store.with_name(f"{store.name}.lock")),
         holdings=found,
-        ask=_ask(question, now, out, work, store, found),
+        ask=_ask(question, freshness, work, store, found),
     )
 
 
@@ -147,15 +158,21 @@ def _places(question: Question) -> tuple[str | None, Path | None, Path | None]:
     return out, work if work.is_dir() else None, store if store.is_file() else None
 
 
-def _freshness(question: Question, now: float, found: Holdings | None, out: str | None = None) -> Freshness:
-    started_at = now
+def _run_gone_on_with(
+    question: Question, now: float, out: str | None, work: Path | None, found: Holdings | None
+) -> UnfinishedRun | None:
+    """Return the unfinished run that the next one into the same place goes on with."""
+    youngest = now - units.seconds(question.resume_within, option="--resume-within")
+    own = question.store is None and work is not None  # a work directory's own store knows no other place
     for run in found.unfinished if found else ():
-        if run.out == out and now - run.started_at <= units.seconds(
-            question.resume_within, option="--resume-within"
-        ):
-            started_at = run.started_at
+        if (own or run.out == out) and run.started_at >= youngest:
+            return run
+    return None
+
+
+def _freshness(question: Question, now: float, run: UnfinishedRun | None) -> Freshness:
     return Freshness(
-        run_started_at=started_at,
+        run_started_at=run.started_at if run else now,
         try_started_at=now,
         max_age_s=units.seconds(question.max_age, option="--max-age"),
         max_age_s_by_status=units.ages_by_status(question.refresh_status),
@@ -164,22 +181,28 @@ def _freshness(question: Question, now: float, found: Holdings | None, out: str 
 
 def _ask(
     question: Question,
-    now: float,
-    out: str | None,
+    freshness: Freshness,
     work: Path | None,
     store: Path | None,
     found: Holdings | None,
 ) -> Ask | None:
-    freshness = _freshness(question, now, found, out)
     if question.orders is not None:
         return _answer(question, question.orders, *_pending_of_input(question, store, freshness))
     if store is None or found is None:
         return None
-    if work is not None and WorkDirectory(work).plan.is_file():
-        pending = pending_of_plan(store, WorkDirectory(work).plan, freshness)
-        if pending is not None:
-            return _answer(question, "the unfinished run", *pending)
-    return _answer(question, "the store", found.pending, found.orders)
+    if work is not None and (pending := _pending_of_unfinished(work, store, freshness)):
+        return _answer(question, "the unfinished run", *pending)
+    return _answer(question, "the store", pending_of_store(store, freshness), found.orders)
+
+
+def _pending_of_unfinished(work: Path, store: Path, freshness: Freshness) -> tuple[int, int] | None:
+    plan = WorkDirectory(work).plan
+    if not plan.is_file():
+        return None
+    try:
+        return pending_of_plan(store, plan, freshness)
+    except StorageError:
+        return None  # it was killed while it was made; the store tells what it can
 
 
 def _pending_of_input(question: Question, store: Path | None, freshness: Freshness) -> tuple[int, int]:
@@ -189,9 +212,7 @@ def _pending_of_input(question: Question, store: Path | None, freshness: Freshne
         counts, _ = InputPlan(source, question.orders, question.column, plan).make()
         if store is None:
             return counts.requested, counts.requested
-        pending = pending_of_plan(store, plan, freshness)
-        assert pending is not None
-        return pending
+        return pending_of_plan(store, plan, freshness)
 
 
 def _answer(question: Question, of: str, pending: int, orders: int) -> Ask:

@@ -36,6 +36,7 @@ FLOORS = {
         "durable",
         "publish_job",
         "destination",
+        "s3",
         "plan",
         "input",
         "workdir",

@@ -82,6 +82,18 @@ def test_a_date_in_a_folder_above_works(tmp_path: Path) -> None:
     assert remove_older(str(tmp_path / "{date}" / "orders"), str(nights[1]), 1) == (str(nights[0]),)
 
 
+def test_a_link_on_the_way_is_not_followed(tmp_path: Path) -> None:
+    """A dated folder that is a link leads nowhere, nor does one below it."""
+    far = dataset(tmp_path / "far" / "kept" / "orders", 1)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "2026-11-01").symlink_to(tmp_path / "far")
+    (tmp_path / "in" / "2026-11-02").mkdir()
+    (tmp_path / "in" / "2026-11-02" / "kept").symlink_to(tmp_path / "far" / "kept")
+    mine = dataset(tmp_path / "in" / "2026-11-03" / "kept" / "orders", 3)
+    assert remove_older(str(tmp_path / "in" / "{date}" / "kept" / "orders"), str(mine), 1) == ()
+    assert far.exists()
+
+
 def test_nothing_else_is_ever_removed(tmp_path: Path, nights: list[Path]) -> None:
     """Other names, other people's folders, links, unfinished runs and touched datasets stay."""
     elsewhere = dataset(tmp_path.parent / f"{tmp_path.name}-elsewhere" / "linked", 1)

@@ -12,6 +12,8 @@ from exporter.cli.session import Session
 
 F = TypeVar("F", bound=Callable[..., Any])
 _REST = "Other options"
+#: A path as it was typed: the shell completes it, and whoever opens it checks it.
+PATH = click.Path(readable=False)
 
 
 class Option(click.Option):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from exporter.cli.options import Command, F, option, together
+from exporter.cli.options import PATH, Command, F, option, together
 from exporter.cli.session import Session
 from exporter.cli.words import (
     api_options,
@@ -120,7 +120,7 @@ _data = together(
 )
 
 freshness_options = together(
-    option("--store", metavar="PATH", section=_STORE, help="Keep the store there between runs."),
+    option("--store", type=PATH, metavar="PATH", section=_STORE, help="Keep the store there between runs."),
     option(
         "--max-age",
         default="0s",
@@ -150,6 +150,7 @@ _ends = together(
     option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout."),
     option(
         "--metrics-file",
+        type=PATH,
         metavar="FILE",
         help="Write how the run ended for Prometheus' textfile collector, as /…/exporter.prom.",
     ),
@@ -166,6 +167,7 @@ def run_options(*, required: bool) -> Callable[[F], F]:
         config_option,
         option(
             "--out",
+            type=PATH,
             required=required,
             metavar="OUT",
             section=_INPUT,
@@ -195,25 +197,46 @@ def options_of(orders: str, settings: dict[str, Any]) -> Options:
 
 
 @click.command("run", cls=Command, epilog=EPILOG)
-@click.argument("orders", metavar="ORDERS")
+@click.argument("orders", type=PATH, metavar="ORDERS")
 @run_options(required=True)
+@option("--dry-run", is_flag=True, section=_INPUT, help="Say what would be asked for, and ask for nothing.")
 def command(
-    orders: str, as_json: bool, metrics_file: str | None, quiet: bool, log_format: str, **settings: Any
+    orders: str,
+    as_json: bool,
+    metrics_file: str | None,
+    quiet: bool,
+    log_format: str,
+    dry_run: bool,
+    **settings: Any,
 ) -> int:
     """Export the orders named in ORDERS (.txt, .csv, .jsonl, .parquet, .xlsx, also .gz; - is standard input).
 
     The dataset appears at OUT all at once: orders, order_items, rejects.jsonl and manifest.json. Stopped
     or killed, the same command goes on where it was.
+
+    Exit code: 0 all exported; 2 usage or input; 3 published, with rejects; 4 too many rejects, nothing
+    published; 5 token refused; 6 API not available; 7 storage; 8 another run is at work; 130 and 143
+    stopped. After 1 and 4 to 7, 130 and 143 the same command goes on.
     """
     from exporter.cli.ending import print_summary
     from exporter.metrics import reported
 
+    if dry_run:
+        return _tell(options_of(orders, settings), as_json=as_json)
     with reported(metrics_file) as report:
         summary = _export(options_of(orders, settings), quiet=quiet, log_format=log_format)
         report(summary)
         _note_published()
         print_summary(summary, as_json=as_json, quiet=quiet)
     return summary.exit_code
+
+
+def _tell(options: Options, *, as_json: bool) -> int:
+    from exporter.cli.status import show
+    from exporter.dry_run import dry_run
+
+    show(dry_run(options), as_json=as_json)
+    return 0
 
 
 def _export(options: Options, *, quiet: bool, log_format: str) -> Summary:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from exporter.cli.options import Command
+from exporter.cli.options import PATH, Command
 from exporter.cli.run import column_option, freshness_options
 from exporter.cli.words import config_option, rate_options
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 
 @click.command("status", cls=Command, epilog="Example: exporter status nightly.db orders.txt --max-age 7d")
-@click.argument("place", metavar="OUT|STORE")
-@click.argument("orders", metavar="[ORDERS]", required=False)
+@click.argument("place", type=PATH, metavar="OUT|STORE")
+@click.argument("orders", type=PATH, metavar="[ORDERS]", required=False)
 @config_option
 @column_option
 @freshness_options
@@ -31,16 +31,17 @@ def command(place: str, orders: str | None, as_json: bool, **settings: Any) -> i
 
     With ORDERS, also what a run with these options would ask for, and how long that takes.
     """
-    import json
-
     from exporter.status import Question, look
 
-    status = look(Question(place=place, orders=orders, **settings))
-    if as_json:
-        click.echo(json.dumps(_as_json(status), ensure_ascii=False))
-    else:
-        click.echo("\n".join(lines(status)))
+    show(look(Question(place=place, orders=orders, **settings)), as_json=as_json)
     return 0
+
+
+def show(status: Status, *, as_json: bool) -> None:
+    """Print a status: as one JSON object, or for people."""
+    import json
+
+    click.echo(json.dumps(_as_json(status), ensure_ascii=False) if as_json else "\n".join(lines(status)))
 
 
 def lines(status: Status) -> Iterator[str]:

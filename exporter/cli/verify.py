@@ -6,12 +6,12 @@ from pathlib import Path
 
 import click
 
-from exporter.cli.options import Command
+from exporter.cli.options import PATH, Command
 from exporter.errors import UsageError
 
 
 @click.command("verify", cls=Command, epilog="Example: exporter verify orders-2026-11-23")
-@click.argument("out", metavar="OUT")
+@click.argument("out", type=PATH, metavar="OUT")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object on stdout.")
 def command(out: str, as_json: bool) -> int:
     """Check the dataset at OUT against its manifest, byte by byte and row by row.

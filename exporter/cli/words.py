@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from exporter.cli.options import Option, option, together
+from exporter.cli.options import PATH, Option, option, together
 from exporter.cli.settings import load_settings
 
 config_option = click.option(
@@ -38,6 +38,7 @@ api_options = together(
     ),
     option(
         "--token-file",
+        type=PATH,
         metavar="FILE",
         section=_API,
         help="File that holds the token, readable by its owner alone. Without it: EXPORTER_API_TOKEN,"
@@ -46,6 +47,7 @@ api_options = together(
     option("--allow-http", is_flag=True, section=_API, help="Permit http to hosts that are not loopback."),
     option(
         "--ca-file",
+        type=PATH,
         metavar="FILE",
         section=_API,
         help="Certificate authorities (PEM) to trust instead of the system's.",
