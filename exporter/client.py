@@ -168,6 +168,9 @@ class Client:
             if identity.header is None:
                 await identity.log_in(self._session)
             await self._pace.slot()
+            # One turn of the loop shows that the last answer's connection is closed, if the server closed it:
+            # without it 9 in 10 such requests were lost on a dead connection (measured 2026-11-24).
+            await asyncio.sleep(0)
             if self._draining:
                 raise asyncio.CancelledError
             # Path and token are read after the wait for the slot: others may have learnt new ones.
