@@ -91,7 +91,7 @@ async def export_async(
         standing = destination.standing()
         if standing is not None and work.marked() == standing.run_id:
             return _finish_published(options, work, standing, out)
-        _refuse_to_replace(standing, options, out)
+        refuse_to_replace(standing, options, out)
         with _open_store(options, work) as store:
             plan = InputPlan(source, options.orders, options.column, work.plan)
             counts, input_record = await beside_the_loop(
@@ -116,7 +116,17 @@ def resolve_out(out: str, now: datetime) -> str:
     return out.replace("{date}", f"{now:%Y-%m-%d}").replace("{time}", f"{now:%H%M%S}")
 
 
-def _refuse_to_replace(standing: Manifest | None, options: Options, out: str) -> None:
+def refuse_to_replace(standing: Manifest | None, options: Options, out: str) -> None:
+    """Raise where a finished dataset stands that the options do not allow to replace.
+
+    Args:
+        standing: The dataset that stands there, or None.
+        options: Say whether it may be replaced.
+        out: Where it stands, for the message.
+
+    Raises:
+        UsageError: It may not be replaced.
+    """
     if standing is not None and not options.overwrite:
         raise UsageError(
             f"--out {out}: a finished dataset of {standing.finished_at} is there.",
@@ -232,7 +242,7 @@ class _Run:
     def _look_again(self) -> None:
         """Refuse to replace what came to the destination in mid-run: it may be anybody's."""
         try:
-            _refuse_to_replace(self.destination.standing(), self.options, self.out)
+            refuse_to_replace(self.destination.standing(), self.options, self.out)
         except UsageError as error:
             raise StorageError(
                 f"{error.what} It came there in mid-run.",
