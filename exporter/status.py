@@ -216,8 +216,8 @@ def _pending_of_input(question: Question, store: Path | None, freshness: Freshne
 
 
 def _answer(question: Question, of: str, pending: int, orders: int) -> Ask:
-    rate = Rate.parse(question.rate)
-    if rate.kind == "auto":
-        rate = Rate.parse(question.max_rate)
+    named = Rate.parse(question.rate)
+    rate = Rate.parse(question.max_rate) if named.kind == "auto" else named
     seconds = None if math.isinf(rate.per_s) else pending / rate.per_s
-    return Ask(pending=pending, orders=orders, of=of, rate=str(rate), seconds=seconds)
+    words = str(rate) if rate is named else f"{rate}, the most that auto reaches"
+    return Ask(pending=pending, orders=orders, of=of, rate=words, seconds=seconds)

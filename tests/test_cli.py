@@ -283,6 +283,14 @@ def test_a_full_disk_under_stdout_is_told(exporter: Exporter) -> None:
     assert (exporter.cwd / "out" / "manifest.json").exists()
 
 
+def test_another_encoding_than_utf_8_breaks_nothing(exporter: Exporter) -> None:
+    """In a locale that lacks some letters the end is told all the same."""
+    (exporter.cwd / "numbers.txt").write_text("missing-1\n")
+    ended = exporter.run("--max-rejects", "1", out="sipariş-日", PYTHONIOENCODING="ascii:strict")
+    assert ended.code == 3, ended.err
+    assert "sipari\\u015f-\\u65e5" in ended.out
+
+
 def test_the_demo_reads_well_in_80_columns(tmp_path: Path) -> None:
     """`exporter demo` shows its tables without a wrapped cell, in 80 columns."""
     demo = Exporter(cwd=tmp_path, env=clean_environment({"COLUMNS": "80"}))

@@ -86,6 +86,13 @@ def test_publishing_is_told() -> None:
     assert "11,000 of 20,000" in picture(changed(phase="publishing"), 80).plain
 
 
+def test_another_encoding_gets_a_bar_of_its_own() -> None:
+    """A terminal without box-drawing letters gets a bar of plain ones."""
+    assert picture(HALFWAY, 80, ascii_only=True).plain.isascii() is False  # the sign for `times` is Latin-1
+    assert "####" in picture(HALFWAY, 80, ascii_only=True).plain
+    picture(HALFWAY, 80, ascii_only=True).plain.encode("iso8859-9")
+
+
 def test_all_is_100_percent_and_nothing_else_is() -> None:
     """One order less than all is 99 %."""
     assert "99 %" in picture(changed(total=10_000_000, done=9_999_999), 80).plain

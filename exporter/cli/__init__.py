@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 
 import click
 
@@ -63,6 +64,8 @@ def main(arguments: list[str] | None = None) -> int:
         The exit code; the contract says what each means.
     """
     session = Session()
+    if isinstance(sys.stdout, TextIOWrapper):  # a terminal or crontab of another encoding than UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         result = exporter.main(args=arguments, prog_name="exporter", standalone_mode=False, obj=session)
     except click.exceptions.NoArgsIsHelpError as error:

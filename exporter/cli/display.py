@@ -70,17 +70,20 @@ class _Display:
             return
         self._shown_at = now
         try:
-            self._live.update(picture(progress, self._live.console.width), refresh=True)
+            console = self._live.console
+            drawn = picture(progress, console.width, ascii_only=console.options.ascii_only)
+            self._live.update(drawn, refresh=True)
         except OSError:
             pass  # the terminal is gone; the run goes on
 
 
-def picture(progress: Progress, width: int) -> Text:
+def picture(progress: Progress, width: int, *, ascii_only: bool = False) -> Text:
     """Draw how far the run is.
 
     Args:
         progress: How far it is.
         width: Columns of the terminal.
+        ascii_only: Whether the terminal's encoding may lack what the bar is drawn with.
 
     Returns:
         A few lines that fit into 60 columns and more.
@@ -88,7 +91,8 @@ def picture(progress: Progress, width: int) -> Text:
     publishing = progress.phase != "fetching"
     done = progress.published if publishing else progress.done
     text = Text(no_wrap=True, overflow="crop")
-    _bar(text, "Publishing" if publishing else "Fetching", done, progress.total, width)
+    strokes = ("#", "-") if ascii_only else ("━", "━")
+    _bar(text, "Publishing" if publishing else "Fetching", done, progress.total, width, strokes)
     if not publishing:
         _cells(text, ("Rate", rate_text(progress)), ("Left", duration_text(progress.left_s)))
     _cells(text, ("Fetched", f"{progress.fetched:,}"), ("Rejected", f"{progress.rejected:,}"))
@@ -100,13 +104,13 @@ def picture(progress: Progress, width: int) -> Text:
     return text
 
 
-def _bar(text: Text, label: str, done: int, total: int, width: int) -> None:
+def _bar(text: Text, label: str, done: int, total: int, width: int, strokes: tuple[str, str]) -> None:
     numbers = f" {_percent(done, total)}  {done:,} of {total:,}"
     room = max(8, min(40, width - _LABEL - len(numbers) - 1))
     full = round(room * done / total) if total else room
     text.append(label.ljust(_LABEL), "bold")
-    text.append("━" * full, "green")
-    text.append("━" * (room - full), "bright_black")
+    text.append(strokes[0] * full, "green")
+    text.append(strokes[1] * (room - full), "bright_black")
     text.append(numbers)
 
 
