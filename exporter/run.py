@@ -9,8 +9,6 @@ same command recognises and finishes.
 from __future__ import annotations
 
 import asyncio
-import logging
-import math
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,32 +17,22 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from exporter import __version__, durable, manifest, units
-from exporter.client import Client, open_client
 from exporter.columns import choose_columns
 from exporter.destination import Destination, destination_of
 from exporter.errors import DriftError, StorageError, TooManyRejectsError, UsageError
-from exporter.groups import task_group
+from exporter.fetching import Fetched, FetchJob, fetch
 from exporter.identity import token_of
 from exporter.input import InputPlan, open_input
 from exporter.keep import remove_older
 from exporter.manifest import Manifest
 from exporter.options import Options
-from exporter.pace import Pace
-from exporter.progress import Progress, ProgressCallback
-from exporter.publish_job import PublishJob, PublishResult
-from exporter.publishing import Publishing, start_publishing
-from exporter.rate import Rate
-from exporter.records import PlanCounts, RunRecord, Traffic
-from exporter.refresh import Refresh, Tally, refresh
-from exporter.statistics import Statistics
+from exporter.progress import ProgressCallback
+from exporter.publish_job import PublishResult
+from exporter.records import PlanCounts, RunRecord
 from exporter.stop import Stop, beside_the_loop
 from exporter.store import Freshness, Store
 from exporter.summary import Summary, summary_of
 from exporter.workdir import WorkDirectory, locked_store, work_directory
-
-log = logging.getLogger("exporter")
-
-_TICK_S = 0.25
 
 
 def export(options: Options, *, on_progress: ProgressCallback | None = None) -> Summary:
@@ -87,8 +75,7 @@ async def export_async(
     destination = destination_of(out)
     stop = stop or Stop()
     with open_input(options.orders) as source, work_directory(out) as work:
-        destination.repair(work.retired)
-        standing = destination.standing()
+        standing = await _look(destination, work, stop)
         if standing is not None and work.marked() == standing.run_id:
             return _finish_published(options, work, standing, out)
         refuse_to_replace(standing, options, out)
@@ -101,6 +88,16 @@ async def export_async(
             record = store.begin_run(out, now, units.seconds(options.resume_within, option="--resume-within"))
             run = _Run(options, out, destination, work, store, counts, input_record, record, now)
             return await run.go(on_progress, stop)
+
+
+async def _look(destination: Destination, work: WorkDirectory, stop: Stop) -> Manifest | None:
+    def look() -> Manifest | None:
+        destination.repair(work.retired)
+        return destination.standing()
+
+    return await beside_the_loop(
+        look, stop, doing="looking at the destination", interrupt=destination.interrupt
+    )
 
 
 def resolve_out(out: str, now: datetime) -> str:
@@ -171,29 +168,38 @@ class _Run:
 
     async def go(self, on_progress: ProgressCallback | None, stop: Stop) -> Summary:
         """Refresh, publish, and remove the work directory."""
-        freshness = self._freshness()
-        states = await beside_the_loop(
-            lambda: self.store.states(freshness),
-            stop,
-            doing="reading the store",
-            interrupt=self.store.interrupt,
-        )
-        self._tell_plan(states)
-        fetching = _Fetching(self, freshness, states, stop)
-        result = await fetching.run(on_progress)
-        self._judge(result)
-        self._look_again()
-        finished = self._manifest(result, fetching)
+        fetched = await self._fetch(on_progress, stop)
+        self._judge(fetched.result)
+        await self._look_again(stop)
+        finished = self._manifest(fetched)
         with durable.storage_errors("writing the manifest", self.work.staged):
             path = self.work.staged / manifest.MANIFEST_FILE
             durable.write_bytes(path, manifest.encode(finished), mode=None)
         self.work.mark(self.record.run_id)
-        self.destination.put(self.work.staged, self.work.retired)
+        await beside_the_loop(
+            lambda: self.destination.put(self.work.staged, self.work.retired),
+            stop,
+            doing="putting the dataset in its place",
+            interrupt=self.destination.interrupt,
+        )
         self.store.finish_run(self.record.run_id, time.time())
         self.store.close()
         self.work.remove()
         removed = remove_older(self.options.out, self.out, self.options.keep) if self.options.keep else ()
         return summary_of(finished, self.out, resumed=self.record.resumed, removed=removed)
+
+    async def _fetch(self, on_progress: ProgressCallback | None, stop: Stop) -> Fetched:
+        job = FetchJob(
+            options=self.options,
+            work=self.work,
+            store=self.store,
+            counts=self.counts,
+            input=self.input,
+            record=self.record,
+            freshness=self._freshness(),
+            stop=stop,
+        )
+        return await fetch(job, on_progress)
 
     def _freshness(self) -> Freshness:
         return Freshness(
@@ -202,22 +208,6 @@ class _Run:
             max_age_s=units.seconds(self.options.max_age, option="--max-age"),
             max_age_s_by_status=units.ages_by_status(self.options.refresh_status),
         )
-
-    def _tell_plan(self, states: dict[str | None, int]) -> None:
-        pending = states.get(None, 0)
-        log.info(
-            "%s: %d order numbers (%d duplicates, %d invalid lines, %d blank); %d are in the store, %d to ask for%s.",
-            self.options.orders,
-            self.counts.requested,
-            self.counts.duplicates,
-            self.counts.invalid,
-            self.counts.blank,
-            self.counts.requested - pending,
-            pending,
-            _time_needed(pending, Rate.parse(self.options.rate)),
-        )
-        if self.record.resumed:
-            log.info("Going on with the run that began at %s.", manifest.time_text(self.record.started_at))
 
     def _judge(self, result: PublishResult) -> None:
         """Raise where what was rejected, or what fits no column, forbids publishing."""
@@ -239,17 +229,19 @@ class _Run:
                 "The same command with --on-drift warn publishes without asking again.",
             )
 
-    def _look_again(self) -> None:
+    async def _look_again(self, stop: Stop) -> None:
         """Refuse to replace what came to the destination in mid-run: it may be anybody's."""
         try:
-            refuse_to_replace(self.destination.standing(), self.options, self.out)
+            standing = await _look(self.destination, self.work, stop)
+            refuse_to_replace(standing, self.options, self.out)
         except UsageError as error:
             raise StorageError(
                 f"{error.what} It came there in mid-run.",
                 "Move it away; the same command then publishes without asking again.",
             ) from None
 
-    def _manifest(self, result: PublishResult, fetching: _Fetching) -> Manifest:
+    def _manifest(self, fetched: Fetched) -> Manifest:
+        result = fetched.result
         rows = {"orders": result.exported, "order_items": result.order_items}
         return Manifest(
             manifest_version=manifest.MANIFEST_VERSION,
@@ -266,148 +258,11 @@ class _Run:
                 order_items=result.order_items,
             ),
             rejects_by_reason=result.rejects_by_reason,
-            requests=manifest.requests_of(self.record.traffic + fetching.traffic),
+            requests=manifest.requests_of(fetched.traffic),
             tables={
                 name: manifest.TableFiles(rows=rows[name], files=files)
                 for name, files in result.files.items()
             },
             drift=manifest.Drift(unmapped_paths=result.unmapped_paths, uncoerced=result.uncoerced),
-            statistics=fetching.statistics.as_dict(),
+            statistics=fetched.statistics,
         )
-
-
-class _Fetching:
-    """The refresh and the publishing process of one try, side by side."""
-
-    def __init__(self, run: _Run, freshness: Freshness, states: dict[str | None, int], stop: Stop) -> None:
-        self._run = run
-        self._freshness = freshness
-        self._pending = states.get(None, 0)
-        self._stop = stop
-        self._tally = Tally()
-        self._over = False
-        self._ended = False
-        options = run.options
-        self._pace = Pace(
-            Rate.parse(options.rate),
-            max_rate=Rate.parse(options.max_rate),
-            waiting=lambda: self._pending - self._tally.total,
-        )
-        self.statistics = Statistics(time.monotonic, self._permitted)
-        self._client: Client | None = None
-
-    @property
-    def traffic(self) -> Traffic:
-        """Requests of this try that reached the wire so far."""
-        return self._client.traffic if self._client else Traffic()
-
-    async def run(self, on_progress: ProgressCallback | None) -> PublishResult:
-        async with start_publishing(self._job()) as publishing, task_group() as group:
-            published = group.create_task(publishing.result())
-            ticking = group.create_task(self._tick(publishing, on_progress)) if on_progress else None
-            await self._refresh()
-            self._over = True
-            publishing.refresh_is_over()
-            result = await self._unless_stopped(published)
-            if ticking is not None:
-                ticking.cancel()
-        if on_progress:
-            self._ended = True
-            on_progress(self._progress(publishing, 0.0))
-        return result
-
-    def _job(self) -> PublishJob:
-        options, work = self._run.options, self._run.work
-        return PublishJob(
-            store=str(self._run.store.path),
-            plan=str(work.plan),
-            staged=str(work.fresh_staged()),
-            freshness=self._freshness,
-            formats=options.formats,
-            rows_per_file=options.rows_per_file,
-            compression=options.compression,
-            csv_dialect=options.csv_dialect,
-            pii=options.pii,
-            pii_key=options.pii_key,
-            select=options.select,
-            drop=options.drop,
-        )
-
-    async def _refresh(self) -> None:
-        async with open_client(self._run.options, self._pace, self.statistics) as client:
-            self._client = client
-            await refresh(
-                Refresh(
-                    options=self._run.options,
-                    store=self._run.store,
-                    freshness=self._freshness,
-                    run=self._run.record,
-                    client=client,
-                    pace=self._pace,
-                    statistics=self.statistics,
-                    tally=self._tally,
-                    stop=self._stop,
-                )
-            )
-
-    async def _unless_stopped(self, published: asyncio.Task[PublishResult]) -> PublishResult:
-        stopped = asyncio.ensure_future(self._stop.wait())
-        try:
-            await asyncio.wait({published, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            stopped.cancel()
-        if not published.done():
-            raise self._stop.error(
-                "Stopped by a signal while publishing; every order is kept.",
-                "The same command publishes without asking again.",
-            )
-        return published.result()
-
-    async def _tick(self, publishing: Publishing, on_progress: ProgressCallback) -> None:
-        before = self._tally.total
-        rate = 0.0
-        while True:
-            on_progress(self._progress(publishing, rate))
-            await asyncio.sleep(_TICK_S)
-            lately = (self._tally.total - before) / _TICK_S
-            before = self._tally.total
-            # An average over about two seconds: the eye wants a number, not its noise.
-            rate += (lately - rate) * min(1.0, _TICK_S / 2.0) if rate else lately
-
-    def _permitted(self) -> float | None:
-        per_s = self._pace.snapshot().per_s
-        return None if math.isinf(per_s) else per_s
-
-    def _progress(self, publishing: Publishing, rate: float) -> Progress:
-        pace = self._pace.snapshot()
-        settled = self._tally.settled
-        fetched = settled["fetched"]
-        traffic = self.traffic
-        return Progress(
-            phase="done" if self._ended else "publishing" if self._over else "fetching",
-            total=self._run.counts.requested,
-            done=self._run.counts.requested - self._pending + self._tally.total,
-            pending_at_start=self._pending,
-            fetched=fetched,
-            rejected=self._tally.total - fetched,
-            retried=traffic.retried,
-            throttled=traffic.throttled,
-            published=publishing.lines,
-            elapsed_s=time.time() - self._run.began,
-            rate_per_s=rate,
-            permitted_per_s=self._permitted(),
-            waiting=self._tally.backing_off,
-            paused_s=None if pace.paused_until is None else max(0.0, pace.paused_until - time.monotonic()),
-            why=pace.why,
-        )
-
-
-def _time_needed(pending: int, rate: Rate) -> str:
-    if not pending or math.isinf(rate.per_s):
-        return ""
-    seconds = pending / rate.per_s
-    if seconds < 120:
-        return f", about {seconds:.0f} s at {rate}"
-    if seconds < 7200:
-        return f", about {seconds / 60:.0f} min at {rate}"
-    return f", about {seconds / 3600:.1f} h at {rate}"
