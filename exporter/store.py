@@ -8,7 +8,6 @@ changes the answer and nothing else.
 
 from __future__ import annotations
 
-import json
 import math
 import sqlite3
 import uuid
@@ -17,6 +16,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
 
+import msgspec
 import zstandard
 
 from exporter import durable
@@ -331,12 +331,12 @@ class Store:
     def _write(self, run_id: str, outcomes: Sequence[Outcome], traffic: Traffic) -> None:
         frames = self._compressed([o for o in outcomes if o.payload is not None])
         facts = [_facts(o, frames.get(o.order_number, b"")) for o in outcomes]
-        self._connection.execute(_SETTLE_ORDERS, (json.dumps(facts),))
+        self._connection.execute(_SETTLE_ORDERS, (msgspec.json.encode(facts).decode(),))
         if frames:
             self._connection.execute(_SETTLE_PAYLOADS, _joined(frames))
         rejected = [o.order_number for o in outcomes if o.payload is None]
         if rejected:
-            self._connection.execute(_DROP_PAYLOADS, (json.dumps(rejected),))
+            self._connection.execute(_DROP_PAYLOADS, (msgspec.json.encode(rejected).decode(),))
         self._add_traffic(run_id, traffic)
 
     def _add_traffic(self, run_id: str, traffic: Traffic) -> None:
@@ -473,16 +473,9 @@ class Store:
 
 
 def _facts(outcome: Outcome, frame: bytes) -> tuple[object, ...]:
-    facts = (
-        outcome.order_number,
-        outcome.state,
-        # Milliseconds, upwards: SQLite reads the number back as it is here, and never before a try's start.
-        math.ceil(outcome.settled_at * 1000) / 1000,
-        outcome.attempts,
-        outcome.http_status,
-        outcome.order_status,
-        outcome.detail,
-    )
+    # Milliseconds, upwards: SQLite reads the number back as it is here, and never before a try's start.
+    settled_at = math.ceil(outcome.settled_at * 1000) / 1000
+    facts = (*outcome[:2], settled_at, *outcome[3:7])
     return (*facts, _crc(*facts, frame=frame))
 
 
@@ -497,7 +490,7 @@ def _joined(frames: Mapping[str, bytes]) -> tuple[str, bytes]:
     for number, frame in frames.items():
         places.append((number, offset, len(frame)))
         offset += len(frame)
-    return json.dumps(places), b"".join(frames.values())
+    return msgspec.json.encode(places).decode(), b"".join(frames.values())
 
 
 def _identity(path: Path) -> tuple[int, int]:
@@ -509,10 +502,12 @@ def _identity(path: Path) -> tuple[int, int]:
 def _connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
     if not readonly:
         path.touch(mode=0o600, exist_ok=True)
+    mode = "mode=ro" if readonly else "mode=rw"
+    if readonly and not path.with_name(f"{path.name}-wal").exists():
+        mode += "&immutable=1"  # nobody is at work on it, and to look at it makes no -wal and -shm beside it
     # `check_same_thread` is off because one worker thread owns it after the main thread opened it.
-    mode = "ro" if readonly else "rw"
     return sqlite3.connect(
-        f"{path.absolute().as_uri()}?mode={mode}",
+        f"{path.absolute().as_uri()}?{mode}",
         uri=True,
         isolation_level=None,
         check_same_thread=False,
