@@ -6,7 +6,7 @@ forbids both. It holds counts, sums, codes, currencies, days and column names, n
 Charts are Matplotlib's, as SVG inside the page. Weighed on 2026-11-24: Plotly would put 4 MB of script
 into every page and need JavaScript to show anything; Altair's `vl-convert` is a 33 MB wheel that starts
 a V8 engine; Matplotlib is a 10 MB wheel, long kept by many people, draws without a display, and writes
-text as text. So a page is about 100 KB, its charts take their colours from the style sheet (light, dark
+text as text. So a page is about 150 KB, its charts take their colours from the style sheet (light, dark
 and forced colours) and their font from the system, and a chart is drawn once for each width at which it
 is shown. A screen reader gets a title, a summary in words and a table of figures for each chart.
 """

@@ -6,6 +6,7 @@ Memory stays that of a few batches, whatever the length of the tables.
 from __future__ import annotations
 
 import codecs
+import csv
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ from exporter.manifest import TableFiles
 
 _ROWS = 16_384
 # A CSV record must fit into a block. The longest payload is 32 MiB; its JSON text doubles quotation marks.
-_BLOCK_BYTES = 4 * 1024 * 1024
+_BLOCK_BYTES = 1 * 1024 * 1024
 _LARGEST_BLOCK_BYTES = 96 * 1024 * 1024
 
 #: The types of the columns whose values are used; of all others only the nulls are counted.
@@ -134,11 +135,12 @@ class _CsvPart:
     def __init__(self, path: Path) -> None:
         self._path = path
         with path.open("rb") as file:
-            self._for_spreadsheets = file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+            for_spreadsheets = file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+        self._delimiter, self._decimal_point = (";", ",") if for_spreadsheets else (",", ".")
 
     def columns(self) -> list[str]:
-        with self._open({}, _LARGEST_BLOCK_BYTES) as reader:
-            return list(reader.schema.names)
+        with self._path.open(encoding="utf-8-sig", newline="") as file:
+            return next(csv.reader(file, delimiter=self._delimiter), [])
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         yield from self._read({name: _TYPES.get(name, pa.string()) for name in columns})
@@ -170,13 +172,11 @@ class _CsvPart:
         return pa_csv.open_csv(
             self._path,
             read_options=pa_csv.ReadOptions(block_size=block_bytes, use_threads=False),
-            parse_options=pa_csv.ParseOptions(
-                delimiter=";" if self._for_spreadsheets else ",", newlines_in_values=True
-            ),
+            parse_options=pa_csv.ParseOptions(delimiter=self._delimiter, newlines_in_values=True),
             convert_options=pa_csv.ConvertOptions(
                 column_types=types,
                 include_columns=list(types),
-                decimal_point="," if self._for_spreadsheets else ".",
+                decimal_point=self._decimal_point,
                 null_values=[""],
                 strings_can_be_null=True,
                 quoted_strings_can_be_null=False,  # null is an empty cell, the empty text is ""
