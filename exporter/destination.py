@@ -8,6 +8,7 @@ from typing import Protocol
 from exporter import durable
 from exporter.errors import UsageError
 from exporter.manifest import MANIFEST_FILE, Manifest, decode
+from exporter.object_store import object_store
 
 
 class Destination(Protocol):
@@ -35,8 +36,11 @@ class Destination(Protocol):
             retired: A free name beside `staged`, for the dataset that is replaced.
 
         Raises:
-            StorageError: The place refuses; what stood there stands there still.
+            StorageError: The place refuses; what stood there stands there still (for an object store see there).
         """
+
+    def interrupt(self) -> None:
+        """Make what is under way in another thread end soon, by any error."""
 
 
 class Directory:
@@ -75,7 +79,16 @@ class Directory:
             if replaced is not None:
                 durable.remove_tree(replaced)
 
+    def interrupt(self) -> None:
+        """See `Destination`; a rename is over at once."""
+
 
 def destination_of(out: str) -> Destination:
-    """Return the destination that `out` names."""
+    """Return the destination that `out` names.
+
+    Raises:
+        UsageError: It is a URL of a kind that we do not know, or that needs an extra.
+    """
+    if "://" in out:
+        return object_store(out)
     return Directory(Path(out).absolute())
