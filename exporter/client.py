@@ -34,7 +34,7 @@ from exporter.errors import (
 from exporter.foreign import FOREIGN, NEVER_SENT, translated
 from exporter.identity import Identity
 from exporter.options import MAX_PAYLOAD_BYTES, MIB, Options
-from exporter.pace import Pace
+from exporter.pace import Gate
 from exporter.payload import check
 from exporter.rate import parse_retry_after
 from exporter.records import Answer, Traffic
@@ -98,7 +98,7 @@ class Client:
         self,
         session: aiohttp.ClientSession,
         options: Options,
-        pace: Pace,
+        pace: Gate,
         identity: Identity,
         statistics: Statistics,
     ) -> None:
@@ -363,7 +363,7 @@ def _too_large() -> PermanentError:
 
 
 @asynccontextmanager
-async def open_client(options: Options, pace: Pace, statistics: Statistics) -> AsyncIterator[Client]:
+async def open_client(options: Options, pace: Gate, statistics: Statistics) -> AsyncIterator[Client]:
     """Open the HTTP session for one export and close it at the end.
 
     Args:

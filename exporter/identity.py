@@ -14,7 +14,7 @@ import msgspec
 from exporter.errors import ExporterError, ThrottledError, TokenRefusedError, TransientError, UsageError
 from exporter.foreign import FOREIGN, translated
 from exporter.options import Options
-from exporter.pace import Pace
+from exporter.pace import Gate
 from exporter.rate import parse_retry_after
 
 LOGIN_PATH = "/api/i1/auth/login/"
@@ -40,7 +40,7 @@ class Identity:
         UsageError: The token file cannot be read, is empty, or others can read it.
     """
 
-    def __init__(self, options: Options, pace: Pace) -> None:
+    def __init__(self, options: Options, pace: Gate) -> None:
         self._pace = pace
         self._api_url = options.api_url
         self._timeout_s = options.timeout_s

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 from aiolimiter import AsyncLimiter
 
@@ -34,6 +35,22 @@ class PaceState:
     per_s: float
     paused_until: float | None
     why: str
+
+
+class Gate(Protocol):
+    """What every request passes: a `Pace`, or what speaks for one that is elsewhere."""
+
+    async def slot(self) -> None:
+        """See `Pace`."""
+
+    def throttled(self, retry_after_s: float | None, latency_s: float | None = None) -> None:
+        """See `Pace`."""
+
+    def answered(self, latency_s: float) -> None:
+        """See `Pace`."""
+
+    def snapshot(self) -> PaceState:
+        """See `Pace`."""
 
 
 class Pace:

@@ -39,13 +39,33 @@ class Message(msgspec.Struct, omit_defaults=True):
     error: tuple[str, int, str, str] | None = None
 
 
+class DriftLog:
+    """Warns once of each path that fits no column."""
+
+    def __init__(self) -> None:
+        self._warned: set[str] = set()
+
+    def warn(self, unmapped_paths: Mapping[str, int], uncoerced: Mapping[str, int]) -> None:
+        """Warn of those that are new; both are counts by path."""
+        self._warn_once(
+            unmapped_paths, "the API sends a field that no column is for; it is kept in _unmapped"
+        )
+        self._warn_once(uncoerced, "a value does not fit its column's type; it is kept in _unmapped")
+
+    def _warn_once(self, counts: Mapping[str, int], what: str) -> None:
+        for path in counts:
+            if path not in self._warned:
+                self._warned.add(path)
+                log.warning("%s: %s.", path, what)
+
+
 class Publishing:
     """A running publishing process; made by `start_publishing`."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self._process = process
         self.lines = 0
-        self._warned: set[str] = set()
+        self._drift = DriftLog()
 
     async def result(self) -> PublishResult:
         """Follow the process to its result, warning once of each path that fits no column.
@@ -57,13 +77,13 @@ class Publishing:
         async for line in self._process.stdout:
             message = msgspec.json.decode(line, type=Message)
             if message.error is not None:
-                raise _error_of(*message.error)
+                raise error_of(*message.error)
             if message.result is not None:
-                self._warn(message.result.unmapped_paths, message.result.uncoerced)
+                self._drift.warn(message.result.unmapped_paths, message.result.uncoerced)
                 return message.result
             if message.progress is not None:
                 self.lines = message.progress.lines
-                self._warn(message.progress.unmapped_paths, message.progress.uncoerced)
+                self._drift.warn(message.progress.unmapped_paths, message.progress.uncoerced)
         code = await self._process.wait()
         raise errors.StorageError(
             f"The publishing process ended early (exit status {code}).",
@@ -74,18 +94,6 @@ class Publishing:
         """Tell the process that nothing more will be settled."""
         assert self._process.stdin is not None
         self._process.stdin.write(OVER)
-
-    def _warn(self, unmapped_paths: Mapping[str, int], uncoerced: Mapping[str, int]) -> None:
-        self._warn_once(
-            unmapped_paths, "the API sends a field that no column is for; it is kept in _unmapped"
-        )
-        self._warn_once(uncoerced, "a value does not fit its column's type; it is kept in _unmapped")
-
-    def _warn_once(self, counts: Mapping[str, int], what: str) -> None:
-        for path in counts:
-            if path not in self._warned:
-                self._warned.add(path)
-                log.warning("%s: %s.", path, what)
 
 
 @asynccontextmanager
@@ -146,7 +154,8 @@ def _environment() -> dict[str, str]:
     return kept | {"PYTHONPATH": os.pathsep.join(paths), "ARROW_DEFAULT_MEMORY_POOL": "system"}
 
 
-def _error_of(name: str, exit_code: int, what: str, hint: str) -> errors.ExporterError:
+def error_of(name: str, exit_code: int, what: str, hint: str) -> errors.ExporterError:
+    """Return the error that another process has told of."""
     kind = getattr(errors, name, errors.ExporterError)
     error: errors.ExporterError = kind(what, hint)
     error.exit_code = exit_code

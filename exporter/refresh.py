@@ -21,7 +21,7 @@ from exporter.errors import AttemptError, ThrottledError
 from exporter.groups import task_group
 from exporter.options import MIB, Options
 from exporter.outage import PATIENCE_S, OutageWatch
-from exporter.pace import Pace
+from exporter.pace import Gate
 from exporter.rate import concurrency_hint
 from exporter.records import FETCHED, Answer, Outcome, RunRecord, Traffic
 from exporter.retry import backoff_s, worth_another
@@ -179,6 +179,7 @@ class Refresh:
         tally: Kept up to date, for the display.
         stop: The end may be asked for.
         patience_s: Seconds of nothing but failures until the API counts as gone.
+        good_number: An order that the API has answered for somebody else, or None.
     """
 
     options: Options
@@ -186,11 +187,12 @@ class Refresh:
     freshness: Freshness
     run: RunRecord
     client: Client
-    pace: Pace
+    pace: Gate
     statistics: Statistics
     tally: Tally
     stop: Stop
     patience_s: float = PATIENCE_S
+    good_number: str | None = None
 
 
 async def refresh(job: Refresh) -> None:
@@ -279,7 +281,7 @@ class _Crew:
         """Return an order that the API has answered before, or else one that is far from the present ones."""
         loop = asyncio.get_running_loop()
         known = await loop.run_in_executor(self._thread, self._job.store.a_fetched_number)
-        return known or self._pending.furthest
+        return known or self._job.good_number or self._pending.furthest
 
     def _fetched(self, number: str, answer: Answer, attempt: int) -> Outcome:
         self._outage.answered()

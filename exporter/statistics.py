@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from exporter.errors import ThrottledError
+from exporter.errors import ThrottledError, TransientError
 
 _LONGEST_TIMELINE = 1800
 #: Upper edges of the latency buckets, in milliseconds: 1-2-5 steps, the last one is open.
@@ -54,14 +54,27 @@ class Statistics:
         self.latency_counts[bisect.bisect_left(LATENCY_EDGES_MS, latency_s * 1000)] += 1
         self.latency_sum_s += latency_s
         self.statuses["none" if status is None else str(status)] += 1
-        if failure is not None:
-            self.failures["throttled" if isinstance(failure, ThrottledError) else str(failure)] += 1
+        if isinstance(failure, TransientError):
+            self.failures[failure.what] += 1
+        elif isinstance(failure, ThrottledError):
+            self.failures["throttled"] += 1
 
     def paused(self, seconds: float, why: str) -> None:
         """Mark a pause of the whole run on the timeline."""
         at = self._now() - self._began
         if len(self.pauses) < _LONGEST_TIMELINE:
             self.pauses.append((round(at, 3), round(seconds, 3), why))
+
+    def add(self, other: Statistics) -> None:
+        """Count what another one has counted, as of now: all but its timeline and pauses."""
+        self._extend()
+        self.answers[-1] += sum(other.latency_counts)
+        self.latency_counts = [
+            sum(pair) for pair in zip(self.latency_counts, other.latency_counts, strict=True)
+        ]
+        self.latency_sum_s += other.latency_sum_s
+        self.statuses += other.statuses
+        self.failures += other.failures
 
     @property
     def mean_latency_s(self) -> float | None:
