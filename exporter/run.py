@@ -9,6 +9,7 @@ same command recognises and finishes.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,7 +20,7 @@ from pathlib import Path
 from exporter import __version__, durable, manifest, units
 from exporter.columns import choose_columns
 from exporter.destination import Destination, destination_of
-from exporter.errors import DriftError, StorageError, TooManyRejectsError, UsageError
+from exporter.errors import DriftError, ExporterError, StorageError, TooManyRejectsError, UsageError
 from exporter.fetching import Fetched, FetchJob, fetch
 from exporter.identity import token_of
 from exporter.input import InputPlan, open_input
@@ -29,10 +30,14 @@ from exporter.options import Options
 from exporter.progress import ProgressCallback
 from exporter.publish_job import PublishResult
 from exporter.records import PlanCounts, RunRecord
+from exporter.report import check_extra as check_report_extra
+from exporter.report.child import write_report_apart
 from exporter.stop import Stop, beside_the_loop
 from exporter.store import Freshness, Store
 from exporter.summary import Summary, summary_of
 from exporter.workdir import WorkDirectory, locked_store, work_directory
+
+log = logging.getLogger("exporter")
 
 
 def export(options: Options, *, on_progress: ProgressCallback | None = None) -> Summary:
@@ -70,6 +75,8 @@ async def export_async(
     # What cannot work is refused before anything is made.
     choose_columns(options.select, options.drop)
     token_of(options)
+    if options.report:
+        check_report_extra()
     now = time.time()
     out = resolve_out(options.out, datetime.fromtimestamp(now, UTC).astimezone())
     destination = destination_of(out)
@@ -175,6 +182,8 @@ class _Run:
         with durable.storage_errors("writing the manifest", self.work.staged):
             path = self.work.staged / manifest.MANIFEST_FILE
             durable.write_bytes(path, manifest.encode(finished), mode=None)
+        if self.options.report:
+            await self._report()
         self.work.mark(self.record.run_id)
         await beside_the_loop(
             lambda: self.destination.put(self.work.staged, self.work.retired),
@@ -200,6 +209,13 @@ class _Run:
             stop=stop,
         )
         return await fetch(job, on_progress)
+
+    async def _report(self) -> None:
+        """Add the report to the staged dataset; a report that fails never keeps data from its readers."""
+        try:
+            await write_report_apart(self.work.staged)
+        except ExporterError as error:
+            log.warning("%s The dataset is published without its report: exporter report %s", error, self.out)
 
     def _freshness(self) -> Freshness:
         return Freshness(

@@ -31,7 +31,6 @@ STATISTICS: dict[str, Any] = {
     "statuses": {"200": 560, "404": 2, "429": 9, "502": 30, "none": 10},
     "failures": {
         "throttled": 9,
-        "the API answered 404": 2,
         "the API answered 502": 30,
         "the connection was closed before an answer came": 10,
     },

@@ -147,6 +147,11 @@ freshness_options = together(
 )
 
 _ends = together(
+    option(
+        "--report",
+        is_flag=True,
+        help="Write report.html into the dataset: the run and the data, to look at.",
+    ),
     option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout."),
     option(
         "--metrics-file",

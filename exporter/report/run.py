@@ -173,18 +173,14 @@ def _merged(pauses: list[Pause]) -> tuple[Pause, ...]:
 
 
 _ANSWERED = re.compile(r"the (API|proxy) answered (\d{3})$", re.IGNORECASE)
-_FOR_GOOD = re.compile(
-    r"answered (?!408|429)[34]\d\d|another order|not an object|without an order number|over \d+ MiB|deeper than"
-)
 
 
 def _causes(failures: Mapping[str, int]) -> dict[str, int]:
-    """Return the failures after which the same request was worth repeating, with shorter names."""
+    """Return what made us ask again, with shorter names."""
     causes: dict[str, int] = {}
     for failure, count in sorted(failures.items(), key=_falling):
-        if not _FOR_GOOD.search(failure):
-            name = _cause(failure)
-            causes[name] = causes.get(name, 0) + count
+        name = _cause(failure)
+        causes[name] = causes.get(name, 0) + count
     return causes
 
 
