@@ -12,7 +12,7 @@ from pathlib import Path
 
 from exporter import durable
 from exporter.errors import StorageError
-from exporter.store import Freshness, Store
+from exporter.store import Freshness, Store, uri_to_look_at
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -185,6 +185,6 @@ def _unfinished(connection: sqlite3.Connection) -> Iterator[UnfinishedRun]:
 def _reading(path: Path) -> Iterator[sqlite3.Connection]:
     with (
         durable.storage_errors("reading the store", path),
-        closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection,
+        closing(sqlite3.connect(uri_to_look_at(path), uri=True)) as connection,
     ):
         yield connection

@@ -502,17 +502,21 @@ def _identity(path: Path) -> tuple[int, int]:
 def _connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
     if not readonly:
         path.touch(mode=0o600, exist_ok=True)
-    mode = "mode=ro" if readonly else "mode=rw"
-    if readonly and not path.with_name(f"{path.name}-wal").exists():
-        mode += "&immutable=1"  # nobody is at work on it, and to look at it makes no -wal and -shm beside it
     # `check_same_thread` is off because one worker thread owns it after the main thread opened it.
     return sqlite3.connect(
-        f"{path.absolute().as_uri()}?{mode}",
+        uri_to_look_at(path) if readonly else f"{path.absolute().as_uri()}?mode=rw",
         uri=True,
         isolation_level=None,
         check_same_thread=False,
         timeout=30,
     )
+
+
+def uri_to_look_at(path: Path) -> str:
+    """Return the URI that opens a store for looking only, and leaves no file beside it."""
+    at_work = path.with_name(f"{path.name}-wal").exists()
+    # At rest it cannot change: without this, SQLite makes a -wal and a -shm, and may not remove them.
+    return f"{path.absolute().as_uri()}?mode=ro{'' if at_work else '&immutable=1'}"
 
 
 def _set_up(connection: sqlite3.Connection) -> None:

@@ -6,51 +6,65 @@ importing. Each line on stdin is a run, each line on stdout its process's end.
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
-from tests.processes import ROOT, clean_environment
+from tests.processes import ROOT, Ended, clean_environment
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preloaded:
-    """A process that forks an exporter for each run."""
+    """A process that forks an exporter for each run, one at a time."""
 
     process: subprocess.Popen[str]
 
-    def run(self, *words: object, env: Mapping[str, str], cwd: Path) -> tuple[int, str]:
-        """Run the exporter to its end; return its exit code (negative for a signal) and its stderr."""
+    def run(self, *words: object, env: Mapping[str, str], cwd: Path) -> Ended:
+        """Run the exporter to its end."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        log = cwd / "stderr.txt"
-        order = {"words": [str(word) for word in words], "env": dict(env), "cwd": str(cwd), "log": str(log)}
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
-        return int(self.process.stdout.readline()), log.read_text()
+        began = time.monotonic()
+        with TemporaryDirectory() as folder:
+            out, err = Path(folder, "out"), Path(folder, "err")
+            order = {
+                "words": [str(word) for word in words],
+                "env": dict(env),
+                "cwd": str(cwd),
+                "out": str(out),
+                "err": str(err),
+            }
+            self.process.stdin.write(json.dumps(order) + "\n")
+            self.process.stdin.flush()
+            code = int(self.process.stdout.readline())
+            took_s = time.monotonic() - began
+            return Ended(code=code, out=out.read_text(), err=err.read_text(), took_s=took_s)
 
 
-@contextmanager
-def preloaded() -> Iterator[Preloaded]:
-    """Start the forking process for the length of the block."""
-    with subprocess.Popen(
+def start() -> Preloaded:
+    """Start the forking process; it ends when its standard input does."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "tests.preloaded"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
         env=clean_environment(),
-    ) as process:
-        try:
-            yield Preloaded(process=process)
-        finally:
-            assert process.stdin is not None
-            process.stdin.close()
+    )
+    atexit.register(_end, process)
+    return Preloaded(process=process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    with process:
+        assert process.stdin is not None
+        process.stdin.close()
 
 
 def _main() -> None:
@@ -72,11 +86,11 @@ def _become(order: dict[str, object]) -> None:
     os.chdir(str(order["cwd"]))
     os.environ.clear()
     os.environ.update(order["env"])  # type: ignore[call-overload] # a JSON object of texts
-    log = os.open(str(order["log"]), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    null = os.open(os.devnull, os.O_RDWR)
-    for source, target in ((null, 0), (null, 1), (log, 2)):
-        os.dup2(source, target)
+    os.dup2(os.open(os.devnull, os.O_RDWR), 0)
+    for name, target in (("out", 1), ("err", 2)):
+        os.dup2(os.open(str(order[name]), os.O_WRONLY | os.O_CREAT), target)
     code = main([str(word) for word in order["words"]])  # type: ignore[attr-defined] # a JSON list
+    sys.stdout.flush()
     sys.stderr.flush()
     os._exit(code)
 

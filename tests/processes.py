@@ -12,11 +12,15 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from exporter.demo.orders import order_numbers
 from tests.servers.process import stats
+
+if TYPE_CHECKING:
+    from tests.preloaded import Preloaded
 
 ROOT = Path(__file__).parents[1]
 TOKEN = "demo-token"
@@ -144,6 +148,14 @@ def exporter_process(
             process.communicate()
 
 
+@cache
+def _forks() -> Preloaded:
+    """Start, once for all tests, what starts exporters sooner; it ends when these tests' process does."""
+    from tests.preloaded import start
+
+    return start()
+
+
 @dataclass(frozen=True, kw_only=True)
 class Exporter:
     """Runs the exporter against one API.
@@ -160,6 +172,8 @@ class Exporter:
 
     def __call__(self, *words: object, **env: str) -> Ended:
         """Run it to its end; keywords are more environment."""
+        if not self.prefix:
+            return _forks().run(*words, env={**self.env, **env}, cwd=self.cwd)
         with self.started(*words, **env) as running:
             return running.end()
 

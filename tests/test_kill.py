@@ -9,7 +9,7 @@ import signal
 import sqlite3
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
@@ -17,8 +17,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.preloaded import Preloaded, preloaded
-from tests.processes import Api, Exporter, demo_api, wait_until
+from tests.preloaded import Preloaded, start
+from tests.processes import Api, Ended, Exporter, demo_api, wait_until
 from tests.standing import contents, manifest_of
 
 BOTH = ("--format", "parquet", "--format", "csv")
@@ -113,19 +113,21 @@ class Sweep:
     numbers: Sequence[str]
     old: Path | None = None
 
-    def after_each_step(self, role: str) -> int:
-        """Kill a process of a run after each step there is; return how many there are."""
+    def after_steps(self, role: str, steps: Iterator[int]) -> int:
+        """Kill a process of a run after each of these steps, until there is no such step; return the last."""
         undisturbed = self._place(f"{role}-undisturbed")
-        assert self._run(undisturbed) == 0
+        assert self._run(undisturbed).code == 0
         expected = contents(undisturbed / "out")
-        for step in count(1):
+        last = 0
+        for step in steps:
             place = self._place(f"{role}-{step}")
-            code = self._run(place, f"{role}:{step}")
-            if code == 0:
-                return step - 1
-            assert code == (-signal.SIGKILL if role == "run" else 7), self._log(place)
+            killed = self._run(place, f"{role}:{step}")
+            if killed.code == 0:
+                break
+            assert killed.code == (-signal.SIGKILL if role == "run" else 7), killed.err
             self._resume(place, expected)
-        raise AssertionError("the steps never end")
+            last = step
+        return last
 
     def _resume(self, place: Path, expected: dict[str, str]) -> None:
         """Run the same command again, and compare: what readers saw, what was asked for, what came out."""
@@ -136,13 +138,10 @@ class Sweep:
         stored = len(self.numbers) if published else _stored(place / "out.partial", place / "scratch")
         over = published and not (place / "out.partial").exists()
         asked = self._asked()
-        code = self._run(place)
-        log = self._log(place)
-        assert "Traceback" not in log, log
-        if over and self.old is None:
-            assert code == 2, log  # killed after its very last step: there was nothing left to do
-        else:
-            assert code == 0, log
+        again = self._run(place)
+        assert "Traceback" not in again.err
+        # Killed after its very last step there was nothing left to do, and a second run is refused.
+        assert again.code == (2 if over and self.old is None else 0), again.err
         assert contents(place / "out") == expected
         assert not (place / "out.partial").exists()
         if not over:
@@ -155,14 +154,10 @@ class Sweep:
             shutil.copytree(self.old, place / "out")
         return place
 
-    def _run(self, place: Path, kill_at: str = "") -> int:
-        exporter = Exporter(cwd=place, env=self.api.exporter(place, self.numbers).env)
+    def _run(self, place: Path, kill_at: str = "") -> Ended:
+        exporter = self.api.exporter(place, self.numbers)
         words = exporter.run_words(*BOTH, "--overwrite") if self.old else exporter.run_words(*BOTH)
-        code, _ = self.fork.run(*words, env={**exporter.env, "EXPORTER_TEST_KILL_AT": kill_at}, cwd=place)
-        return code
-
-    def _log(self, place: Path) -> str:
-        return (place / "stderr.txt").read_text()
+        return self.fork.run(*words, env={**exporter.env, "EXPORTER_TEST_KILL_AT": kill_at}, cwd=place)
 
     def _asked(self) -> int:
         by_order = self.api.stats()["by_order"]
@@ -183,15 +178,14 @@ def test_killed_after_each_durable_step(api: Api, old_dataset: Path, tmp_path: P
     Readers of OUT find the old dataset or the new one, nothing in the store is asked for again, and the
     files are byte-identical to an undisturbed run's.
     """
-    with preloaded() as one, preloaded() as two, ThreadPoolExecutor(2) as lanes:
-        over = Sweep(
-            api=api, fork=one, folder=tmp_path / "over", numbers=api.numbers[320:332], old=old_dataset
-        )
-        fresh = Sweep(api=api, fork=two, folder=tmp_path / "fresh", numbers=api.numbers[300:312])
-        run_steps = lanes.submit(over.after_each_step, "run")
-        publisher_steps = lanes.submit(fresh.after_each_step, "publisher")
-        assert run_steps.result() >= 20
-        assert publisher_steps.result() >= 6
+    one = Sweep(api=api, fork=start(), folder=tmp_path / "1", numbers=api.numbers[300:312], old=old_dataset)
+    two = Sweep(api=api, fork=start(), folder=tmp_path / "2", numbers=api.numbers[320:332], old=old_dataset)
+    fresh = Sweep(api=api, fork=two.fork, folder=tmp_path / "3", numbers=api.numbers[340:352])
+    with ThreadPoolExecutor(2) as lanes:
+        odd = lanes.submit(one.after_steps, "run", count(1, 2))
+        even = lanes.submit(two.after_steps, "run", count(2, 2))
+        assert min(odd.result(), even.result()) >= 20
+        assert fresh.after_steps("publisher", count(1)) >= 6
 
 
 # --- the publishing process alone, and readers

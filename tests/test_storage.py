@@ -23,7 +23,6 @@ from exporter.order_numbers import read
 from exporter.plan import make_plan
 from exporter.records import FETCHED, Outcome, RunRecord, Traffic
 from exporter.store import Freshness, PlannedOrder, Store
-from tests.preloaded import Preloaded, preloaded
 from tests.processes import Api, Exporter, wait_until
 from tests.standing import contents
 
@@ -47,13 +46,6 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", place], check=True)
 
 
-@pytest.fixture(scope="module")
-def fork() -> Iterator[Preloaded]:
-    """Starts exporters quickly."""
-    with preloaded() as running:
-        yield running
-
-
 # --- full
 
 
@@ -65,28 +57,23 @@ def _fill(disk: Path, leave: int) -> Path:
     return filler
 
 
-def _fails_then_finishes(fork: Preloaded, exporter: Exporter, out: Path, leave: int, *words: str) -> str:
+def _fails_then_finishes(exporter: Exporter, out: Path, leave: int, *words: str) -> str:
     """Run with `leave` bytes of room, then with enough; return what the first run said."""
     filler = _fill(out.parent, leave)
-    command = exporter.run_words(*BOTH, *words, out=out)
-    code, said = fork.run(*command, env=exporter.env, cwd=exporter.cwd)
-    assert code in (0, 7), said
-    assert "Traceback" not in said
-    if code == 0:
+    first = exporter.run(*BOTH, *words, out=out)
+    if first.code == 0:
         shutil.rmtree(out)
         filler.unlink()
         return ""
-    (error,) = [line for line in said.splitlines() if line.startswith("Error: ")]
-    assert "full" in error
-    assert str(out.parent) in error
+    first.said(7, "full", str(out.parent))
     assert not out.exists()
     filler.unlink()
-    code, again = fork.run(*command, env=exporter.env, cwd=exporter.cwd)
-    assert code == 0, again
-    return error
+    again = exporter.run(*BOTH, *words, out=out)
+    assert again.code == 0, again.err
+    return first.err
 
 
-def test_a_full_disk_loses_nothing(api: Api, fork: Preloaded, small_disk: Path, tmp_path: Path) -> None:
+def test_a_full_disk_loses_nothing(api: Api, small_disk: Path, tmp_path: Path) -> None:
     """Wherever the room ends, in lock, plan, store or tables: exit 7, what and where, and then it goes on."""
     exporter = api.exporter(tmp_path / "here", api.numbers[:200])
     assert exporter.run(*BOTH).code == 0
@@ -94,7 +81,7 @@ def test_a_full_disk_loses_nothing(api: Api, fork: Preloaded, small_disk: Path, 
     errors = []
     for leave in (0, 8, 24, 64, 128, 256, 384, 512):
         out = small_disk / f"out{leave}"
-        error = _fails_then_finishes(fork, exporter, out, leave * KIB)
+        error = _fails_then_finishes(exporter, out, leave * KIB)
         errors.append(error)
         if out.exists():
             assert contents(out) == expected
@@ -104,7 +91,7 @@ def test_a_full_disk_loses_nothing(api: Api, fork: Preloaded, small_disk: Path, 
 
 
 def test_a_full_disk_under_the_staged_files_costs_no_request(
-    api: Api, fork: Preloaded, small_disk: Path, tmp_path: Path
+    api: Api, small_disk: Path, tmp_path: Path
 ) -> None:
     """With the store elsewhere, files and manifest that find no room are written by the next run, unasked."""
     exporter = api.exporter(tmp_path / "here", api.numbers[:200])
@@ -117,7 +104,7 @@ def test_a_full_disk_under_the_staged_files_costs_no_request(
     errors = []
     for leave in (8 * KIB, room - 256 * KIB, room - 64 * KIB, room - 8 * KIB, room):
         out = small_disk / f"out{leave}"
-        errors.append(_fails_then_finishes(fork, exporter, out, leave, *words))
+        errors.append(_fails_then_finishes(exporter, out, leave, *words))
         if out.exists():
             assert contents(out) == expected
             shutil.rmtree(out)
