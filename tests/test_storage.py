@@ -28,6 +28,7 @@ from tests.standing import contents
 
 BOTH = ("--format", "parquet", "--format", "csv")
 KIB = 1024
+PAGE = 4 * KIB  # of a tmpfs
 
 
 @pytest.fixture
@@ -99,17 +100,22 @@ def test_a_full_disk_under_the_staged_files_costs_no_request(
     assert exporter.run(*BOTH, *words).code == 0
     expected = contents(exporter.cwd / "out")
     asked = api.asked()
-    size = sum(file.stat().st_size for file in (exporter.cwd / "out").iterdir())
-    room = size + 40 * KIB  # the plan, the lock
+    make_plan(
+        tmp_path / "plan.db",
+        read(BytesIO((exporter.cwd / "numbers.txt").read_bytes()), name="n", column=None),
+    )
+    files = [*(exporter.cwd / "out").iterdir(), tmp_path / "plan.db"]
+    # With them go the lock's holder and the marker, a page each, the marker last.
+    room = sum(-(-file.stat().st_size // PAGE) * PAGE for file in files) + 2 * PAGE
     errors = []
-    for leave in (8 * KIB, room - 256 * KIB, room - 64 * KIB, room - 8 * KIB, room):
+    for leave in (2 * PAGE, room // 2, room - 2 * PAGE, room - PAGE, room):
         out = small_disk / f"out{leave}"
         errors.append(_fails_then_finishes(exporter, out, leave, *words))
         if out.exists():
             assert contents(out) == expected
             shutil.rmtree(out)
     assert api.asked() == asked
-    for doing in ("the plan", "the table"):
+    for doing in ("the plan", "the table", "the manifest", "the work directory"):
         assert any(doing in error for error in errors), (doing, errors)
 
 
