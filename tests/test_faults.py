@@ -235,3 +235,10 @@ def test_429_is_not_counted_as_an_attempt(tmp_path: Path) -> None:
         "retried": 0,
     }
     assert requests["throttled"] >= 1
+
+
+def test_a_first_answer_that_takes_seconds(tmp_path: Path) -> None:
+    """Whoever publishes has long been waiting for it by then."""
+    with serving(moves.late(2.0)) as server:
+        ended = exporter_for(server.url, tmp_path, ["a1", "a2"]).run()
+        assert ended.code == 0, ended.err

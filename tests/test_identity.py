@@ -14,7 +14,7 @@ import pytest
 
 from exporter.errors import TokenRefusedError, TransientError
 from tests.clients import client_of, run, serving
-from tests.processes import ROOT, Exporter, Running, clean_environment, exporter_for, wait_until
+from tests.processes import ROOT, Exporter, clean_environment, exporter_for, wait_until
 from tests.servers import moves
 from tests.servers.faulty import FaultyServer, Plan
 from tests.servers.moves import LOGIN, MIB, Behaviour, Step
@@ -332,17 +332,14 @@ def test_no_secret_is_seen_by_ps_nor_given_to_the_child(tmp_path: Path) -> None:
             yield moves.Pause(0.05)
         yield from moves.good(number, nth)
 
-    def publisher_of(running: Running) -> list[int]:
-        return [pid for pid in running.children() if b"exporter.publisher" in seen_by_ps(pid)]
-
     with serving(held) as server:
         exporter = exporter_for(
             server.url, tmp_path, ["a1"], EXPORTER_API_PASSWORD=PASSWORD, EXPORTER_API_TOKEN=TOKEN
         )
         with exporter.run_started("--token-file", file) as running:
             try:
-                wait_until(lambda: bool(publisher_of(running)) and bool(server.arrivals))
-                [child] = publisher_of(running)
+                wait_until(lambda: bool(running.publishers()) and bool(server.arrivals))
+                [child] = running.publishers()
                 seen = seen_by_ps(running.pid) + seen_by_ps(child) + environment_of(child)
             finally:
                 release.set()
