@@ -251,13 +251,13 @@ def test_a_dumb_terminal_gets_plain_lines(slow_api: Api, tmp_path: Path) -> None
 def test_ctrl_c_at_a_terminal_ends_in_a_sentence(slow_api: Api, tmp_path: Path) -> None:
     """Ctrl-C takes the display away and leaves one sentence, how to go on, and exit 130."""
     exporter = slow_api.exporter(tmp_path)
-    with at_a_terminal(exporter, *exporter.run_words("--rate", "20/s")) as terminal:
+    with at_a_terminal(exporter, *exporter.run_words("--rate", "5/s")) as terminal:
         terminal.read_until(r"Fetched +[1-9]")
         os.write(terminal.fd, b"\x03")
-        assert terminal.end() == 130
+        assert terminal.end() == 130, terminal.seen
     assert "Traceback" not in terminal.seen
     end = terminal.seen[terminal.seen.rindex("Error: ") :]
-    assert "exporter run numbers.txt --out out --rate 20/s" in end
+    assert "exporter run numbers.txt --out out --rate 5/s" in end
     assert "Fetching" not in end
 
 

@@ -62,10 +62,21 @@ def _end(number: int) -> None:
 
 
 @contextmanager
-def _signals(handler: Callable[[int, object], None]) -> Iterator[None]:
-    before = {number: signal.signal(number, handler) for number in _SIGNALS}
+def _signals(handler: _Listener) -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in _SIGNALS}
+    for number in _SIGNALS:
+        _wake_the_loop_at(number)
+        signal.signal(number, handler)
     try:
         yield
     finally:
         for number, old in before.items():
             signal.signal(number, old)
+
+
+def _wake_the_loop_at(number: int) -> None:
+    """Let the signal wake a waiting loop even where the system hands it to another thread."""
+    try:
+        asyncio.get_running_loop().add_signal_handler(number, lambda: None)
+    except NotImplementedError:  # Windows' loops wake up by themselves
+        pass
