@@ -33,6 +33,7 @@ FLOORS = {
         "identity",
         "pace",
         "store",
+        "frames",
         "holdings",
         "durable",
         "publish_job",
@@ -49,6 +50,7 @@ FLOORS = {
     ],
     1: [
         "options",
+        "freshness",
         "units",
         "rate",
         "retry",
