@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import random
 import time
 import zlib
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 
@@ -25,7 +27,7 @@ from exporter.errors import (
     TokenRefusedError,
     TransientError,
 )
-from exporter.records import Traffic
+from exporter.records import Answer, Traffic
 from tests.clients import TOKEN, client_of, run
 from tests.servers import moves
 from tests.servers.faulty import FaultyServer, Plan
@@ -448,5 +450,61 @@ def test_what_never_connected_is_not_counted() -> None:
             assert isinstance(error, TransientError)
             assert error.what == f"no connection to {url.removeprefix('http://')}"
             assert client.traffic == Traffic()
+
+    run(ask())
+
+
+# ---- garbage
+
+_SPLICES = (
+    b"\r\n",
+    b"\r\n\r\n",
+    b"0\r\n\r\n",
+    b"\x00",
+    b"HTTP/1.1 200 OK\r\n\r\n",
+    b"HTTP/1.1 101 Switching\r\n\r\n",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Content-Length: 5\r\n",
+)
+
+
+def garbled(number: str, _nth: int) -> Iterable[Step]:
+    """An answer with up to eight wounds behind its status, cut in two, and now and then cut off."""
+    dice = random.Random(number)
+    body = moves.order_body(number)
+    packed, encoding = dice.choice(
+        [(body, "identity"), (zlib.compress(body, wbits=31), "gzip"), (zstandard.compress(body), "zstd")]
+    )
+    headers = {"Content-Encoding": encoding}
+    framed = moves.head(headers=headers) + moves.chunk(packed) + moves.chunk(b"")
+    data = bytearray(dice.choice([framed, moves.head(headers=headers, length=len(packed)) + packed]))
+    for _ in range(dice.randrange(9)):
+        at = dice.randrange(12, dice.choice([100, len(data)]))
+        data[at : at + dice.randrange(3)] = dice.choice(
+            [*_SPLICES, dice.randbytes(4), data[at : at + 50], b""]
+        )
+    cut = dice.randrange(len(data))
+    yield from (bytes(data[:cut]), moves.Pause(0.001), bytes(data[cut:]))
+    yield from dice.choice([(), (End.CLOSE,), (End.RESET,)])
+
+
+def test_garbage_becomes_one_of_our_errors() -> None:
+    """Whatever 800 garbled answers hold, nothing of aiohttp's or Python's gets past the client."""
+
+    async def ask() -> None:
+        outcomes: Counter[type] = Counter()
+
+        async def worker(numbers: Iterator[int]) -> None:
+            for number in numbers:
+                try:
+                    outcomes[type(await client.fetch(f"a{number}", 1))] += 1
+                except AttemptError as error:
+                    outcomes[type(error)] += 1
+
+        async with FaultyServer(garbled) as server, client_of(server.url, timeout_s=0.2) as client:
+            numbers = iter(range(800))
+            await asyncio.gather(*(worker(numbers) for _ in range(32)))
+        assert outcomes.total() == 800
+        assert {Answer, BadResponseError, TransientError} <= set(outcomes)
 
     run(ask())
