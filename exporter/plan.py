@@ -14,7 +14,7 @@ from exporter import durable
 from exporter.order_numbers import Batch
 from exporter.records import PlanCounts
 
-_SCHEMA = """
+SCHEMA = """
 CREATE TABLE plan(line INTEGER PRIMARY KEY, number TEXT NOT NULL UNIQUE);
 CREATE TABLE invalid(line INTEGER PRIMARY KEY, number TEXT NOT NULL, detail TEXT NOT NULL);
 """
@@ -43,7 +43,7 @@ def make_plan(path: Path, batches: Iterable[Batch]) -> PlanCounts:
             connection.execute("PRAGMA journal_mode = OFF")
             connection.execute("PRAGMA synchronous = OFF")
             connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-            connection.executescript(_SCHEMA)
+            connection.executescript(SCHEMA)
             return _fill(connection, batches)
         finally:
             connection.close()

@@ -103,7 +103,7 @@ async def start_publishing(job: PublishJob) -> AsyncIterator[Publishing]:
     Args:
         job: What to publish.
     """
-    with _signals_held():
+    with signals_held():
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-P",  # a file named exporter.py in the user's folder must not take our place
@@ -129,7 +129,7 @@ async def start_publishing(job: PublishJob) -> AsyncIterator[Publishing]:
 
 
 @contextmanager
-def _signals_held() -> Iterator[None]:
+def signals_held() -> Iterator[None]:
     """Hold SIGINT and SIGTERM back, for us until the end of the block, for a process started in it for ever.
 
     A terminal and systemd signal the whole group, in whatever moment: also while the new process does not

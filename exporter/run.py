@@ -208,7 +208,20 @@ class _Run:
             freshness=self._freshness(),
             stop=stop,
         )
+        if self.options.dask is not None:
+            from exporter.engines.spread import spread
+
+            return await spread(job, on_progress)
+        self._refuse_ranges()
         return await fetch(job, on_progress)
+
+    def _refuse_ranges(self) -> None:
+        """Refuse to ask again on this machine for what a cluster has fetched."""
+        if self.record.resumed and self.work.ranges.exists():
+            raise UsageError(
+                f"--out {self.out}: its unfinished run was begun with --dask.",
+                f"Go on with --dask, or remove {self.work.path} to begin anew.",
+            )
 
     async def _report(self) -> None:
         """Add the report to the staged dataset; a report that fails never keeps data from its readers."""

@@ -132,7 +132,7 @@ class TableWriter:
         count = len(self._finished)
         if count == 1:
             self._become_folder()
-        path = self._path / self._part_name(count) if count else self._path
+        path = self._path / part_name(count, self._path.suffix) if count else self._path
         return _Part(path, self._open(path))
 
     def _finish(self) -> None:
@@ -142,15 +142,12 @@ class TableWriter:
 
     def _become_folder(self) -> None:
         """Turn the one file into the first of a folder of the same name."""
-        first = self._new_folder / self._part_name(0)
+        first = self._new_folder / part_name(0, self._path.suffix)
         self._new_folder.mkdir()
         durable.rename(self._path, first)
         durable.rename(self._new_folder, self._path)
         path = (self._path / first.name).relative_to(self._directory).as_posix()
         self._finished = [replace(self._finished[0], path=path)]
-
-    def _part_name(self, index: int) -> str:
-        return f"part-{index:05}{self._path.suffix}"
 
     def _open(self, path: Path) -> _Sink:
         if self._path.suffix == ".parquet":
@@ -158,6 +155,15 @@ class TableWriter:
         if self._csv_dialect == "excel":
             return _ExcelSink(path, self._schema)
         return _CsvSink(path, self._schema)
+
+
+def part_name(index: int, suffix: str) -> str:
+    """Return the name of a table's part file.
+
+    >>> part_name(17, ".parquet")
+    'part-00017.parquet'
+    """
+    return f"part-{index:05}{suffix}"
 
 
 class _Sink(Protocol):

@@ -33,6 +33,8 @@ class WorkDirectory:
         self.path = path
         self.store = path / "store.db"
         self.plan = path / "plan.db"
+        #: Where a run that is spread over a cluster keeps all that is fetched.
+        self.ranges = path / "ranges"
         # A new name for each try: what a dying process of an earlier one still writes is not in it.
         self.staged = path / f"dataset-{os.urandom(4).hex()}"
         self.retired = path / "retired"

@@ -26,6 +26,7 @@ EPILOG = "Example: exporter run orders.txt --out orders-{date} --rate 10/s"
 _INPUT = "Input and output"
 _STORE = "Between runs"
 _DATA = "The data"
+_SCALE = "Past one machine"
 
 column_option = option(
     "--column",
@@ -146,6 +147,13 @@ freshness_options = together(
     ),
 )
 
+_dask = option(
+    "--dask",
+    metavar="ADDRESS|local",
+    section=_SCALE,
+    help="Spread the run over a Dask cluster: a scheduler's address, local, or local:N workers.",
+)
+
 _ends = together(
     option(
         "--report",
@@ -183,6 +191,7 @@ def run_options(*, required: bool) -> Callable[[F], F]:
         freshness_options,
         pace_options,
         api_options,
+        _dask,
         _ends,
         log_options,
     )

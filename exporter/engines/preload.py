@@ -1,0 +1,16 @@
+"""Loaded by each local worker when it starts: it is deaf to signals, and has imported what it will need.
+
+Ctrl-C and systemd signal the whole group: the coordinator decides when its workers end.
+"""
+
+from __future__ import annotations
+
+import signal
+
+import exporter.engines.worker  # noqa: F401 - so that the first range starts at once
+
+
+def dask_setup(_worker: object) -> None:
+    """Ignore SIGINT and SIGTERM; Dask calls this in the main thread."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)

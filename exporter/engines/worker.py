@@ -1,0 +1,205 @@
+"""What a Dask worker does: one range refreshed and published, by the same code as a run on one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from distributed import get_worker
+
+from exporter import __version__, durable
+from exporter.client import Client, open_client
+from exporter.engines.cut import Range
+from exporter.engines.link import Link, LinkLostError, open_link
+from exporter.engines.messages import Assignment, RangeResult, Standing
+from exporter.errors import ExporterError, InterruptedRunError, LockedError, UsageError
+from exporter.fetching import publish_job
+from exporter.options import Options
+from exporter.publish import publish_tables
+from exporter.publish_job import PublishProgress, PublishResult
+from exporter.records import FETCHED
+from exporter.refresh import Refresh, Tally, refresh
+from exporter.store import Store
+from exporter.workdir import locked
+
+#: The coordinator's try, as a file beside the ranges.
+BEACON = "try"
+#: Options that never go through the scheduler, and where a worker finds them.
+SECRETS = {
+    "token": "EXPORTER_API_TOKEN",
+    "username": "EXPORTER_API_USERNAME",
+    "password": "EXPORTER_API_PASSWORD",
+    "pii_key": "EXPORTER_PII_KEY",
+    "proxy": "EXPORTER_PROXY",
+}
+
+
+def own_secrets() -> dict[str, str | None]:
+    """Return the secret options of this process's environment."""
+    return {name: os.environ.get(variable) or None for name, variable in SECRETS.items()}
+
+
+def options_of(public: dict[str, Any], secrets: dict[str, str | None]) -> Options:
+    """Return options from their public part and the secret ones.
+
+    Raises:
+        UsageError: A credential is missing here, or an option cannot work.
+    """
+    return msgspec.convert({**public, **secrets}, Options)
+
+
+def fitness(version: str, beacon: str, try_id: str, public: dict[str, Any] | None) -> str | None:
+    """Say why this worker cannot take part, None where it can; asked of each worker before the first range.
+
+    Args:
+        version: The coordinator's.
+        beacon: A file that the coordinator has just written.
+        try_id: What it holds.
+        public: The options but for the secret ones; None where the secrets come over the link.
+    """
+    if version != __version__:
+        return f"it has omnitron-exporter {__version__}, and this is {version}"
+    try:
+        seen = Path(beacon).read_text() == try_id
+    except OSError:
+        seen = False
+    if not seen:
+        return (
+            f"it does not see the folder {Path(beacon).parent}; --out must be on a file system that all share"
+        )
+    if public is None:
+        return None
+    try:
+        options_of(public, own_secrets())
+    except UsageError as error:
+        return f"in its own environment: {error}"
+    return None
+
+
+def run_range(text: str) -> str:
+    """Do one range, from JSON of an `Assignment` to JSON of a `RangeResult`."""
+    assignment = msgspec.json.decode(text, type=Assignment)
+    worker: Any = get_worker()
+    connect_args = worker.security.get_connection_args("worker")
+    result = asyncio.run(_range(assignment, connect_args))
+    return msgspec.json.encode(result).decode()
+
+
+async def _range(assignment: Assignment, connect_args: dict[str, Any]) -> RangeResult:
+    folder = Path(assignment.folder)
+    public = None if assignment.is_local else assignment.options
+    unfit = fitness(assignment.version, str(folder.parent / BEACON), assignment.try_id, public)
+    if unfit is not None:
+        return RangeResult(key=assignment.key, try_id=assignment.try_id, again=unfit)
+    try:
+        async with open_link(assignment, connect_args, folder.parent / BEACON) as link:
+            with locked(folder / "lock", f"The range {folder}"):
+                return await _Work(assignment, link).do()
+    except (LockedError, LinkLostError, InterruptedRunError) as error:
+        return RangeResult(key=assignment.key, try_id=assignment.try_id, again=str(error))
+    except ExporterError as error:
+        return RangeResult(
+            key=assignment.key,
+            try_id=assignment.try_id,
+            error=(type(error).__name__, error.exit_code, error.what, error.hint),
+        )
+
+
+class _Work:
+    """The refresh and the publishing of one range, one after the other."""
+
+    def __init__(self, assignment: Assignment, link: Link) -> None:
+        self._assignment = assignment
+        self._link = link
+        self._range = Range(index=assignment.index, folder=Path(assignment.folder), orders=0)
+        self._options = options_of(
+            {**assignment.options, "concurrency": assignment.concurrency}, link.secrets or own_secrets()
+        )
+        self._tally = Tally()
+        self._client: Client | None = None
+        self._pending = 0
+        self._published = 0
+
+    async def do(self) -> RangeResult:
+        assignment, freshness = self._assignment, self._assignment.freshness
+        with closing(Store(self._range.store, self._options.api_url)) as store:
+            store.attach_plan(self._range.plan)
+            # Begun when the whole run began: an older one is another run's, and begun anew.
+            record = store.begin_run(assignment.out, freshness.run_started_at, 0.0)
+            self._pending = store.states(freshness).get(None, 0)
+            self._link.standing = self._standing
+            if self._pending:
+                async with open_client(self._options, self._link.pace, self._link.statistics) as client:
+                    self._client = client
+                    await refresh(
+                        Refresh(
+                            options=self._options,
+                            store=store,
+                            freshness=freshness,
+                            run=record,
+                            client=client,
+                            pace=self._link.pace,
+                            statistics=self._link.statistics,
+                            tally=self._tally,
+                            stop=self._link.stop,
+                            good_number=assignment.good_number,
+                        )
+                    )
+                record = store.begin_run(assignment.out, freshness.run_started_at, 0.0)
+            good_number = store.a_fetched_number()
+        staged = self._fresh_staged()
+        result = await asyncio.to_thread(self._publish, staged)
+        done = RangeResult(
+            key=assignment.key,
+            try_id=assignment.try_id,
+            result=result,
+            staged=staged.name,
+            traffic=record.traffic,
+            good_number=good_number,
+        )
+        self._range.finish(done)
+        return done
+
+    def _fresh_staged(self) -> Path:
+        with durable.storage_errors("preparing a range", self._range.folder):
+            for old in self._range.folder.glob("dataset-*"):
+                durable.remove_tree(old)
+            staged = self._range.folder / f"dataset-{os.urandom(4).hex()}"
+            staged.mkdir()
+        return staged
+
+    def _publish(self, staged: Path) -> PublishResult:
+        job = publish_job(
+            self._options,
+            self._assignment.freshness,
+            store=self._range.store,
+            plan=self._range.plan,
+            staged=staged,
+        )
+        return publish_tables(job, self._refresh_is_over, self._tell)
+
+    def _refresh_is_over(self, _wait_s: float) -> bool:
+        stop = self._link.stop
+        if stop.asked:
+            raise stop.error("Stopped while publishing a range.", "")
+        return True
+
+    def _tell(self, progress: PublishProgress) -> None:
+        self._published = progress.lines
+
+    def _standing(self) -> Standing:
+        fetched = self._tally.settled[FETCHED]
+        traffic = None if self._client is None else self._client.traffic
+        return Standing(
+            pending=self._pending,
+            fetched=fetched,
+            rejected=self._tally.total - fetched,
+            retried=traffic.retried if traffic else 0,
+            throttled=traffic.throttled if traffic else 0,
+            waiting=self._tally.backing_off,
+            published=self._published,
+        )
