@@ -45,7 +45,7 @@ class StoredObject:
     Attributes:
         bytes: Its size.
         mark: What we noted when we uploaded it; None where it is not ours.
-        crc32: The store's own checksum of the whole object, in base64, where it gives one.
+        crc32: The store's own checksum, in base64, where it gives one of the whole object.
     """
 
     bytes: int
@@ -87,11 +87,11 @@ class Bucket:
                 if _status(error) == 404:
                     return None
                 raise
-        crc32 = head.get("ChecksumCRC32", "-")
+        in_parts = "-" in head["ETag"]  # `…-3`; then its checksum is made of those of three parts
         return StoredObject(
             bytes=head["ContentLength"],
             mark=head["Metadata"].get(_MARK),
-            crc32=None if "-" in crc32 else crc32,  # `…-3` is made of the checksums of three parts
+            crc32=None if in_parts else head.get("ChecksumCRC32"),
         )
 
     def keys(self, prefix: str) -> Iterator[str]:
