@@ -13,8 +13,6 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import NoReturn
 from urllib.parse import quote
 
@@ -31,12 +29,11 @@ from exporter.errors import (
     TransientError,
     UsageError,
 )
-from exporter.foreign import FOREIGN, NEVER_SENT, translated
+from exporter.foreign import FOREIGN, NEVER_SENT, retry_after_s, translated
 from exporter.identity import Identity
 from exporter.options import MAX_PAYLOAD_BYTES, MIB, Options
 from exporter.pace import Gate
 from exporter.payload import check
-from exporter.rate import parse_retry_after
 from exporter.records import Answer, Traffic
 from exporter.statistics import Statistics
 
@@ -265,8 +262,7 @@ class Client:
         if status == 401:
             return self._identity.refusal("401")
         if status == 429:
-            wait_s = parse_retry_after(response.headers.get("Retry-After"), _time_of(response))
-            return ThrottledError("the API answered 429", wait_s)
+            return ThrottledError("the API answered 429", retry_after_s(response))
         if status in _REDIRECTS:
             return self._redirect(response)
         if status == 408 or status >= 500:
@@ -348,14 +344,6 @@ def _only_adds_a_slash(asked: URL, location: str) -> bool:
         return here.join(URL(location)) == URL(f"{here}/")
     except ValueError:
         return False
-
-
-def _time_of(response: ClientResponse) -> datetime:
-    """Return the answer's own time, which no skew of our clock can bend, or ours where it has none."""
-    try:
-        return parsedate_to_datetime(response.headers["Date"]).astimezone(UTC)
-    except (KeyError, ValueError):
-        return datetime.now(UTC)
 
 
 def _too_large() -> PermanentError:

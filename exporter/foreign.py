@@ -1,4 +1,4 @@
-"""The one door through which aiohttp's exceptions become ours.
+"""The one door through which aiohttp's exceptions and answers become ours.
 
 No text that leaves here quotes a header or a body: aiohttp's own `repr` of an answer's error holds the
 request's headers, and with them the token.
@@ -7,10 +7,13 @@ request's headers, and with them the token.
 from __future__ import annotations
 
 import ssl
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import aiohttp
 
 from exporter.errors import ApiUnavailableError, BadResponseError, ExporterError, TransientError
+from exporter.rate import parse_retry_after
 
 #: What an attempt can raise besides our own errors.
 FOREIGN = (aiohttp.ClientError, TimeoutError, OSError)
@@ -23,6 +26,19 @@ NEVER_SENT = (
 _PROXY_IS_DOWN = (502, 503, 504)
 _HOSTNAME_MISMATCH = 62  # X509_V_ERR_HOSTNAME_MISMATCH
 _ADDRESS_MISMATCH = 64  # X509_V_ERR_IP_ADDRESS_MISMATCH
+
+
+def retry_after_s(response: aiohttp.ClientResponse) -> float | None:
+    """Return the seconds that an answer asks to wait, or None; a date is read against the answer's own."""
+    return parse_retry_after(response.headers.get("Retry-After"), _time_of(response))
+
+
+def _time_of(response: aiohttp.ClientResponse) -> datetime:
+    """Return the answer's own time, which no skew of our clock can bend, or ours where it has none."""
+    try:
+        return parsedate_to_datetime(response.headers["Date"]).astimezone(UTC)
+    except (KeyError, ValueError, OverflowError):
+        return datetime.now(UTC)
 
 
 def translated(error: Exception, timeout_s: float) -> ExporterError:

@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 import os
 import stat
-from datetime import UTC, datetime
 from pathlib import Path
 
 import aiohttp
 import msgspec
 
 from exporter.errors import ExporterError, ThrottledError, TokenRefusedError, TransientError, UsageError
-from exporter.foreign import FOREIGN, translated
+from exporter.foreign import FOREIGN, retry_after_s, translated
 from exporter.options import Options
 from exporter.pace import Gate
-from exporter.rate import parse_retry_after
 
 LOGIN_PATH = "/api/i1/auth/login/"
 _READABLE_BY_OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -117,7 +115,7 @@ class Identity:
     def _verdict(self, response: aiohttp.ClientResponse) -> ExporterError:
         status = response.status
         if status == 429:
-            wait_s = parse_retry_after(response.headers.get("Retry-After"), datetime.now(UTC))
+            wait_s = retry_after_s(response)
             self._pace.throttled(wait_s)
             return ThrottledError("the login was answered 429", wait_s)
         if status == 408 or status >= 500:
