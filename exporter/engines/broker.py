@@ -94,6 +94,11 @@ class Broker:
         for member in self._members:
             member.news.set()
 
+    def hang_up(self) -> None:
+        """Close every link."""
+        for member in self._members:
+            member.wire.abort()
+
     async def grant(self) -> None:
         """Take slots from the pace for whoever wants them, in turn, until cancelled."""
         while True:
@@ -243,3 +248,4 @@ async def open_broker(
         finally:
             granting.cancel()
             broker.failure.cancel()
+            broker.hang_up()

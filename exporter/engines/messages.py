@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
+from exporter.freshness import Freshness
 from exporter.publish_job import PublishResult
 from exporter.records import Traffic
-from exporter.store import Freshness
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
