@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from exporter import manifest
+from exporter import manifest, units
 from exporter.client import Client, open_client
 from exporter.groups import task_group
 from exporter.options import Options
@@ -283,9 +283,4 @@ class _Fetching:
 def _time_needed(pending: int, rate: Rate) -> str:
     if not pending or math.isinf(rate.per_s):
         return ""
-    seconds = pending / rate.per_s
-    if seconds < 120:
-        return f", about {seconds:.0f} s at {rate}"
-    if seconds < 7200:
-        return f", about {seconds / 60:.0f} min at {rate}"
-    return f", about {seconds / 3600:.1f} h at {rate}"
+    return f", about {units.duration_text(pending / rate.per_s)} at {rate}"

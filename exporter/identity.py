@@ -12,7 +12,7 @@ import msgspec
 
 from exporter.errors import ExporterError, ThrottledError, TokenRefusedError, TransientError, UsageError
 from exporter.foreign import FOREIGN, retry_after_s, translated
-from exporter.options import Options
+from exporter.options import Options, is_token
 from exporter.pace import Gate
 
 LOGIN_PATH = "/api/i1/auth/login/"
@@ -146,11 +146,6 @@ async def _start_of_body(response: aiohttp.ClientResponse) -> bytes:
 
 def _header(token: str) -> str:
     return f"Token {token}"
-
-
-def is_token(text: str) -> bool:
-    """Return whether a text can be the token of a header: visible ASCII characters alone."""
-    return bool(text) and text.isascii() and text.isprintable() and " " not in text
 
 
 def token_of(options: Options) -> str | None:

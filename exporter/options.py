@@ -231,15 +231,16 @@ def _check_credentials(options: Options) -> None:
             "A login needs both a user name and a password.",
             "Set EXPORTER_API_USERNAME and EXPORTER_API_PASSWORD.",
         )
-    if options.token is not None and not _is_header_text(options.token):
+    if options.token is not None and not is_token(options.token):
         raise UsageError(
             "The API token is empty or holds spaces or control characters.",
             'Set EXPORTER_API_TOKEN to the token alone, without "Token" before it.',
         )
 
 
-def _is_header_text(token: str) -> bool:
-    return bool(token) and token.isascii() and token.isprintable() and " " not in token
+def is_token(text: str) -> bool:
+    """Return whether a text can be the token of a header: visible ASCII characters alone."""
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
 
 
 def _check_pii(options: Options) -> None:

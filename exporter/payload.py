@@ -6,6 +6,7 @@ right `number`, nested at most 512 deep. No error text quotes the body, which ho
 
 from __future__ import annotations
 
+import codecs
 import json
 import re
 from typing import NoReturn
@@ -16,6 +17,7 @@ from exporter.errors import BadResponseError, PermanentError
 
 MAX_DEPTH = 512  # RFC 8259 section 9 lets a parser set one; readers in Python end near 1000
 _OK = 200
+_DECODED_AT_ONCE = 1024 * 1024
 _NULL = msgspec.Raw(b"null")
 _BRACKET = re.compile(rb'"(?:[^"\\]++|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
 
@@ -58,7 +60,7 @@ def check(payload: bytes, order_number: str) -> str | None:
 
 def _head(payload: bytes) -> tuple[str | None, str | None]:
     try:
-        payload.decode()  # msgspec does not look at the UTF-8 of what it skips
+        _check_utf8(payload)
         head = _decode_head(payload)
         return _scalar(bytes(head.number)), _scalar(bytes(head.status))
     except UnicodeDecodeError:
@@ -67,6 +69,18 @@ def _head(payload: bytes) -> tuple[str | None, str | None]:
         raise _too_deep() from None
     except msgspec.DecodeError:
         return _head_of_odd(payload.decode())
+
+
+def _check_utf8(payload: bytes) -> None:
+    """Raise where the payload is not UTF-8: msgspec does not look at what it skips."""
+    if len(payload) <= _DECODED_AT_ONCE:
+        payload.decode()
+        return
+    # One character beyond 16 bits makes Python hold 4 bytes for each of a text's characters.
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for start in range(0, len(payload), _DECODED_AT_ONCE):
+        decoder.decode(payload[start : start + _DECODED_AT_ONCE])
+    decoder.decode(b"", final=True)
 
 
 def _head_of_odd(text: str) -> tuple[str | None, str | None]:

@@ -32,6 +32,8 @@ ORDERS_PER_ROW_GROUP = 10_000
 # A batch to flatten: its fixed cost of 0.9 ms is spread over many orders, and its bytes stay few.
 _BATCH = 500
 _BATCH_BYTES = 8 * MIB
+#: Where orders are large, fewer of them make a row group.
+_ROW_GROUP_BYTES = 96 * MIB
 _READ = 250
 _WAIT_S = 0.1
 _TELL_EVERY_S = 0.5
@@ -85,6 +87,7 @@ class _Publish:
         self._batch: list[tuple[str, bytes]] = []
         self._batch_bytes = 0
         self._in_group = 0
+        self._group_bytes = 0
 
     def run(self, refresh_is_over: Callable[[float], bool]) -> PublishResult:
         with ExitStack() as stack:
@@ -108,14 +111,16 @@ class _Publish:
         while True:
             # Asked before reading: what was settled before the answer is seen by the query after it.
             over = refresh_is_over(wait_s)
-            planned = self._store.planned(self._job.freshness, self._line, _READ)
-            settled = list(_leading_settled(planned))
+            planned = self._store.planned(
+                self._job.freshness, self._line, limit=_READ, limit_bytes=_BATCH_BYTES
+            )
+            settled = [order for order in planned if order.state is not None]
             self._take(settled)
             if over and not planned:
                 return
             if over and not settled:
                 raise PendingLeftError(f"{planned[0].order_number} is still pending")
-            wait_s = 0.0 if len(settled) == _READ or over else _WAIT_S
+            wait_s = 0.0 if over or (planned and len(settled) == len(planned)) else _WAIT_S
 
     def _take(self, settled: list[PlannedOrder]) -> None:
         if not settled:
@@ -133,7 +138,8 @@ class _Publish:
         self._batch.append((number, payload))
         self._batch_bytes += len(payload)
         self._in_group += 1
-        if self._in_group == ORDERS_PER_ROW_GROUP:
+        self._group_bytes += len(payload)
+        if self._in_group == ORDERS_PER_ROW_GROUP or self._group_bytes >= _ROW_GROUP_BYTES:
             self._flatten()
             self._end_row_group()
         elif len(self._batch) == _BATCH or self._batch_bytes >= _BATCH_BYTES:
@@ -150,7 +156,7 @@ class _Publish:
     def _end_row_group(self) -> None:
         for table in self._tables.values():
             table.write_row_group()
-        self._in_group = 0
+        self._in_group = self._group_bytes = 0
 
     def _progress(self) -> PublishProgress:
         drift = self._flattener.drift
@@ -233,10 +239,3 @@ def _joined(arrays: list[pa.Array]) -> pa.Array:
     joined = pa.concat_arrays(arrays)
     arrays.clear()
     return joined
-
-
-def _leading_settled(planned: list[PlannedOrder]) -> Iterator[PlannedOrder]:
-    for order in planned:
-        if order.state is None:
-            return
-        yield order

@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -74,7 +74,8 @@ async def export_async(
     """
     # What cannot work is refused before anything is made.
     choose_columns(options.select, options.drop)
-    token_of(options)
+    # Once: a token file may be a pipe.
+    options = replace(options, token=token_of(options), token_file=None)
     if options.report:
         check_report_extra()
     now = time.time()

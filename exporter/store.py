@@ -355,8 +355,16 @@ class Store:
         with durable.storage_errors("reading the store", self.path):
             return dict(self._connection.execute(query, values).fetchall())
 
-    def planned(self, freshness: Freshness, after_line: int, limit: int) -> list[PlannedOrder]:
-        """Return the next `limit` numbers of the plan beyond `after_line`, pending ones included.
+    def planned(
+        self, freshness: Freshness, after_line: int, *, limit: int, limit_bytes: int
+    ) -> list[PlannedOrder]:
+        """Return the next numbers of the plan beyond `after_line`, up to the first pending one.
+
+        Args:
+            freshness: What counts as settled.
+            after_line: A line of the input.
+            limit: At most so many numbers.
+            limit_bytes: None more once their payloads have so many bytes.
 
         Raises:
             StorageError: A payload is damaged.
@@ -369,8 +377,15 @@ class Store:
             LEFT JOIN payloads AS b ON b.id = o.id
             WHERE p.line > :after ORDER BY p.line LIMIT :limit"""  # noqa: S608 - our own words
         with durable.storage_errors("reading the store", self.path):
-            rows = self._connection.execute(query, values | {"after": after_line, "limit": limit}).fetchall()
-        return [self._planned_order(*row) for row in rows]
+            rows = self._connection.execute(query, values | {"after": after_line, "limit": limit})
+            planned, size = [], 0
+            for row in rows:
+                planned.append(self._planned_order(*row))
+                size += len(planned[-1].payload or b"")
+                if planned[-1].state is None or size >= limit_bytes:
+                    break
+            rows.close()  # an open reader keeps the write-ahead log from being used anew
+        return planned
 
     def _planned_order(
         self,

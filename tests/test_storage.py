@@ -231,7 +231,7 @@ def _read_all(store: Path, plan: Path) -> Known:
         freshness = Freshness(NOW - 10, NOW - 10)
         opened.states(freshness)
         opened.pending(freshness, -1, 1000)
-        orders = tuple(opened.planned(freshness, -1, 1000))
+        orders = tuple(opened.planned(freshness, -1, limit=1000, limit_bytes=1 << 30))
         list(opened.rejects(freshness))
         opened.a_fetched_number()
         return Known(run=run or NO_RUN, orders=orders)

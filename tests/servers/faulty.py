@@ -313,4 +313,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    # By its importable name: a script's `Plan` is that module's, not `__main__`'s.
+    from tests.servers import faulty  # noqa: PLW0406 - on purpose, see above
+
+    faulty.main()
