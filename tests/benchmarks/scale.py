@@ -31,8 +31,10 @@ name, plan = sys.argv[1:]
 began = time.monotonic()
 with open_input(name) as stream:
     counts, _ = InputPlan(stream, name, None, Path(plan)).make()
-peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-print(json.dumps({"orders": counts.requested, "seconds": time.monotonic() - began, "peak_mib": peak_mib}))
+seconds = time.monotonic() - began
+usage = resource.getrusage(resource.RUSAGE_SELF)
+measured = {"seconds": seconds, "cpu_s": usage.ru_utime + usage.ru_stime, "peak_mib": usage.ru_maxrss / 1024}
+print(json.dumps({"orders": counts.requested} | measured))
 """
 
 
