@@ -25,7 +25,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from exporter import durable
-from exporter.errors import StorageError, UsageError
+from exporter.errors import InputError, StorageError, UsageError
 from exporter.manifest import MANIFEST_FILE, Manifest, decode
 from exporter.s3 import AGAIN, Bucket, StoredObject
 from exporter.units import size_text
@@ -33,8 +33,11 @@ from exporter.units import size_text
 log = logging.getLogger("exporter")
 
 _BLOCK_BYTES = 1024 * 1024
+_MOVE = "Move it away; the same command then publishes without asking again."
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
-_URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>[^\x00-\x1f]*))?")
+_URL = re.compile(
+    r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>[^/\x00-\x1f][^\x00-\x1f]*)?)?"
+)
 
 
 class ObjectStore:
@@ -109,7 +112,10 @@ class ObjectStore:
         text = self._bucket.read(self._key(MANIFEST_FILE))
         if text is None:
             return
-        self._old = decode(text, f"{self._url}{MANIFEST_FILE}").names
+        try:
+            self._old = decode(text, f"{self._url}{MANIFEST_FILE}").names
+        except InputError as error:  # it came a moment ago; as a UsageError it would end the work directory
+            raise StorageError(error.what, _MOVE) from None
         with durable.storage_errors("keeping the old manifest", retired):
             durable.write_bytes(retired, text)
         self._bucket.remove(self._key(MANIFEST_FILE))
@@ -121,10 +127,7 @@ class ObjectStore:
         sums = _sums(path, name)
         there = self._bucket.look(key)
         if there is not None and not self._is_ours(name, there):
-            raise StorageError(
-                f"{self._url}{name} is not ours; it is not replaced.",
-                "Move it away; the same command then publishes without asking again.",
-            )
+            raise StorageError(f"{self._url}{name} is not ours; it is not replaced.", _MOVE)
         if not sums.fit(there):
             self._bucket.upload(path, key, sums.mark)
             if not sums.fit(self._bucket.look(key)):
@@ -191,4 +194,4 @@ def object_store(url: str) -> ObjectStore:
             "--out s3://…: expected the extra 's3', got an installation without it.",
             "Run: pip install 'omnitron-exporter[s3]'.",
         )
-    return ObjectStore(found["bucket"], (found["prefix"] or "").strip("/"))
+    return ObjectStore(found["bucket"], (found["prefix"] or "").rstrip("/"))

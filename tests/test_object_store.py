@@ -328,6 +328,14 @@ def test_a_file_that_came_in_mid_run_is_not_replaced(lake: Lake, tmp_path: Path)
     assert "manifest.json" not in lake.objects()
 
 
+def test_a_manifest_that_came_in_mid_run_is_not_removed(lake: Lake, tmp_path: Path) -> None:
+    """Somebody else's manifest.json stays; the error is none that would end the work directory."""
+    lake.write("orders/manifest.json", b"{}")
+    with pytest.raises(StorageError, match=r"manifest\.json"):
+        destination_of(lake.out).put(dataset_in(tmp_path / "staged", 3), tmp_path / "retired")
+    assert lake.objects() == {"manifest.json": hashlib.sha256(b"{}").hexdigest()}
+
+
 def test_a_dataset_that_others_have_copied_there_can_be_overwritten(lake: Lake, tmp_path: Path) -> None:
     """What the manifest names is ours, whoever has uploaded it; empty folders of a console are nothing."""
     lake.write("orders/", b"")
@@ -458,6 +466,7 @@ def test_memory_does_not_grow_with_a_file(store: str, lake: Lake, tmp_path: Path
         "file:///tmp/orders",
         "s3://",
         "s3:///orders",
+        "s3://lake//orders",
         "s3://Bucket/orders",
         f"s3://{KEY}:{SECRET}@lake/x",
     ],
