@@ -231,12 +231,20 @@ def _read_all(store: Path, plan: Path) -> Known:
         freshness = Freshness(NOW - 10, NOW - 10)
         opened.states(freshness)
         opened.pending(freshness, -1, 1000)
-        orders = tuple(opened.planned(freshness, -1, limit=1000, limit_bytes=1 << 30))
+        orders = tuple(_planned(opened, freshness))
         list(opened.rejects(freshness))
         opened.a_fetched_number()
         return Known(run=run or NO_RUN, orders=orders)
     finally:
         opened.close()
+
+
+def _planned(store: Store, freshness: Freshness) -> Iterator[PlannedOrder]:
+    """Yield every order of the plan; the store itself stops at each pending one."""
+    line = -1
+    while orders := store.planned(freshness, line, limit=1000, limit_bytes=1 << 30):
+        yield from orders
+        line = orders[-1].line
 
 
 @pytest.fixture(scope="module")
