@@ -150,8 +150,11 @@ class Broker:
             self._members.remove(member)
 
     async def _listen(self, member: _Member) -> None:
-        while True:
-            self._take(member, msgspec.msgpack.decode(await member.wire.read(), type=Report))
+        last = False
+        while not last:
+            report = msgspec.msgpack.decode(await member.wire.read(), type=Report)
+            self._take(member, report)
+            last = report.last
 
     async def _speak(self, member: _Member) -> None:
         while True:

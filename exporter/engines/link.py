@@ -29,6 +29,7 @@ _REPORT_EVERY_S = 0.25
 _BATCH_S = 0.010
 _AGAIN_S = 0.5
 _CONNECT_S = 5.0
+_FAREWELL_S = 2.0
 _MOST_LOGS = 1000
 
 
@@ -53,6 +54,8 @@ class Link(logging.Handler):
         self.standing: Callable[[], Standing | None] = lambda: None
         self.secrets: dict[str, str | None] | None = None
         self.abandoned = False
+        self._over = False
+        self._is_up = False
         self._assignment = assignment
         self._connect_args = connect_args
         self._beacon = beacon
@@ -86,14 +89,27 @@ class Link(logging.Handler):
         current: Wire | None = wire
         while current is not None:
             try:
+                self._is_up = True
                 await self._talk(current)
             except (CommClosedError, TimeoutError):
+                self._is_up = False
                 self.pace.lost()
             finally:
                 await current.close()
+            if self._over:
+                return
             current = await self._reconnected()
         self.abandoned = True
         self.stop.ask(signal.SIGTERM)
+
+    async def finish(self, keeping: asyncio.Task[None]) -> None:
+        """Send a last report, after which the coordinator closes the link, and end `keep`."""
+        self._over = True
+        self.pace.changed.set()
+        if self._is_up:
+            await asyncio.wait({keeping}, timeout=_FAREWELL_S)
+        keeping.cancel()
+        await asyncio.wait({keeping})
 
     async def report(self, wire: Wire) -> None:
         """Send what has come together since the last report."""
@@ -105,6 +121,7 @@ class Link(logging.Handler):
             figures=self._figures(),
             standing=self.standing(),
             logs=logs,
+            last=self._over,
         )
         pace.latencies, pace.refusals = [], []
         await wire.write(msgspec.msgpack.encode(report))
@@ -121,13 +138,9 @@ class Link(logging.Handler):
                 speaking.cancel()
 
     async def _speak(self, wire: Wire) -> None:
-        try:
-            while True:
-                await self._until_changed()
-                await self.report(wire)
-        finally:
-            if not wire.closed():
-                await self.report(wire)
+        while not self._over:
+            await self._until_changed()
+            await self.report(wire)
 
     async def _until_changed(self) -> None:
         changed = self.pace.changed
@@ -197,5 +210,4 @@ async def open_link(
         yield link
     finally:
         logger.removeHandler(link)
-        keeping.cancel()
-        await asyncio.wait({keeping})
+        await link.finish(keeping)

@@ -118,6 +118,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         figures: What was counted since then; None for nothing.
         standing: How far it is; None until it knows.
         logs: (level, template, text) of each line of the log.
+        last: Whether nothing will follow.
     """
 
     asked: int = 0
@@ -126,6 +127,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     figures: Figures | None = None
     standing: Standing | None = None
     logs: list[tuple[int, str, str]] = []
+    last: bool = False
 
 
 class Word(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
