@@ -202,7 +202,7 @@ class MemoryWatch:
     @property
     def peak_kib(self) -> int:
         """Most memory of all processes at one time."""
-        return self._peaks.peak_kib
+        return max(self._peaks.peak_kib, self._peaks.largest_kib)  # it may have peaked between samples
 
     @property
     def largest_kib(self) -> int:

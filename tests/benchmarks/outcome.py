@@ -110,8 +110,8 @@ def _lines(path: Path) -> Iterator[dict[str, Any] | None]:
 def _kind(kind: pa.DataType) -> str:
     if pa.types.is_decimal(kind):
         return "exact decimal"
-    return "text" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else "float"
+    return "text" if pa.types.is_string(kind) or pa.types.is_large_string(kind) else str(kind)
 
 
 def _json_kind(value: object) -> str:
-    return "text" if isinstance(value, str) else "float"
+    return "text" if isinstance(value, str) else type(value).__name__

@@ -54,11 +54,12 @@ class Speed:
 def main() -> None:
     arguments = _arguments()
     chosen = [one for one in CONTENDERS if not arguments.only or one.key in arguments.only.split(",")]
+    before = machine()
     python = "" if all(one.ours for one in chosen) else peer_environment.make()
     with tempfile.TemporaryDirectory(prefix="exporter-benchmark-") as folder:
         speeds = _race(chosen, python, Path(folder), arguments.orders, arguments.rounds)
         undone = find_undone({one.contender: one.outcome for one in speeds}, python, Path(folder))
-    print(_heading(arguments.orders, arguments.rounds, python))
+    print(_heading(before, arguments.orders, arguments.rounds, python))
     print(f"\n{_speed_table(speeds, markdown=arguments.markdown)}")
     print(f"\n{_undone_table(undone, markdown=arguments.markdown)}")
 
@@ -112,11 +113,11 @@ def _speed(contender: Contender, rounds: Sequence[Round], orders: int) -> Speed:
     )
 
 
-def _heading(orders: int, rounds: int, python: str) -> str:
+def _heading(before: str, orders: int, rounds: int, python: str) -> str:
     found = peer_environment.versions(python) if python else {}
     versions = {"exporter": version("omnitron-exporter")} | found
     return (
-        f"{orders:,} orders, medians of {rounds}, in turns; {machine()}.\n"
+        f"{orders:,} orders, medians of {rounds}, in turns; {before}.\n"
         f"Versions: {', '.join(f'{name} {text}' for name, text in versions.items())}."
     )
 
