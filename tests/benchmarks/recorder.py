@@ -9,9 +9,11 @@ clock; neither counts itself.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import importlib.util
 import json
 import time
+from collections.abc import Callable
 
 from tests.benchmarks.server import Connection, Orders
 
@@ -49,11 +51,14 @@ async def serve() -> None:
     await server.serve_forever()
 
 
-if __name__ == "__main__":
-    factory = None
-    if importlib.util.find_spec("uvloop"):
-        import uvloop
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return uvloop's, where it is installed."""
+    if not importlib.util.find_spec("uvloop"):
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = importlib.import_module("uvloop").new_event_loop
+    return factory
 
-        factory = uvloop.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
+
+if __name__ == "__main__":
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
         runner.run(serve())
