@@ -48,6 +48,7 @@ def _stored(work: Path, scratch: Path) -> int:
 # --- at random moments
 
 
+@pytest.mark.timeout(300)
 def test_twelve_kills_in_a_row_cost_little_and_change_no_byte(tmp_path: Path) -> None:
     """Each of twelve kills costs at most the requests in flight and half a second of answers; the files are the same."""
     dice = random.Random(5)
@@ -172,6 +173,7 @@ def old_dataset(api: Api, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "out"
 
 
+@pytest.mark.timeout(400)  # 18 s on two idle cores, a minute on busy ones
 def test_killed_after_each_durable_step(api: Api, old_dataset: Path, tmp_path: Path) -> None:
     """After every fsync, rename, exchange, commit and removal of both processes, the same command finishes.
 
