@@ -107,7 +107,7 @@ def export(tmp_path_factory: pytest.TempPathFactory) -> Export:
     folder: Path = tmp_path_factory.mktemp("faults")
     with serving(PLAN) as server:
         exporter = exporter_for(server.url, folder, NUMBERS)
-        limits = ["--max-attempts", MAX_ATTEMPTS, "--timeout", 1, "--max-rejects", "100%"]
+        limits = ["--max-attempts", MAX_ATTEMPTS, "--timeout", 2, "--max-rejects", "100%"]
         ended = exporter.run(*limits, "--concurrency", 64)
         asked = Counter(arrival.number for arrival in server.arrivals)
     assert ended.code == 3, ended.err

@@ -29,6 +29,7 @@ FLOORS = {
     ],
     2: [
         "client",
+        "deadlines",
         "foreign",
         "identity",
         "pace",
