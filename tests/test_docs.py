@@ -86,6 +86,13 @@ def test_links_lead_somewhere(page: Path) -> None:
         assert not heading or heading in headings(file), target
 
 
+def test_the_index_lists_every_page() -> None:
+    """Each page of the folder can be found from its index."""
+    text = (ROOT / "docs" / "index.md").read_text("utf-8")
+    names = {page.name for page in pages() if page.parent.name == "docs"} - {"index.md"}
+    assert [name for name in sorted(names) if f"]({name})" not in text] == []
+
+
 def headings(page: Path) -> set[str]:
     """Return the anchors of the page's headings, as GitHub makes them."""
     titles = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
