@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
+import dask.config
 import distributed as _untyped
 from distributed import utils as _untyped_utils
 
@@ -25,6 +26,13 @@ _CONNECT_S = 5.0
 #: A scheduler that restarts, or workers that do, are waited for so long.
 PATIENCE_S = 60.0
 _CLOSE_S = 0.5
+#: A local worker need not look 100 times a second at what its one thread is doing.
+_CALM = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "1s",
+    "distributed.admin.tick.cycle": "1s",
+    "distributed.admin.tick.limit": "60s",
+}
 
 
 class ClusterUnavailableError(ExporterError):
@@ -103,7 +111,7 @@ async def _check_answers(address: str) -> None:
 
 @asynccontextmanager
 async def _local(workers: int) -> AsyncIterator[Cluster]:
-    with signals_held():
+    with signals_held(), dask.config.set(_CALM):
         cluster = await _dask.LocalCluster(
             n_workers=workers,
             threads_per_worker=1,

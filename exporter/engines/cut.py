@@ -17,7 +17,7 @@ from exporter.plan import SCHEMA
 
 _SMALLEST, _LARGEST = 250, 50_000
 #: So many ranges where neither bound holds: several for each worker of a small cluster.
-_RANGES = 32
+_RANGES = 16
 _CUT_FILE = "cut.json"
 _LAST_LINE = 2**62
 
@@ -80,7 +80,7 @@ def range_size(orders: int) -> int:
         orders: Order numbers of the plan.
 
     >>> range_size(100), range_size(100_000), range_size(10_000_000)
-    (250, 3125, 50000)
+    (250, 6250, 50000)
     """
     return min(_LARGEST, max(_SMALLEST, -(-orders // _RANGES)))
 
