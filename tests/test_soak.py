@@ -31,7 +31,8 @@ def test_twenty_thousand_orders_survive_a_tenth_of_faulty_answers(tmp_path: Path
     )
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["counts"] == manifest["counts"] | {"requested": ORDERS, "exported": ORDERS, "rejected": 0}
-    # A request that meets the end of its connection on the way is sent, yet never read by the server.
-    assert 0 <= manifest["requests"]["sent"] - arrivals.total() <= ORDERS / 500
+    # A request that meets the end of its connection on the way is sent, yet never read by the server: in
+    # this API 1 of 140 answers is followed by one.
+    assert 0 <= manifest["requests"]["sent"] - arrivals.total() <= ORDERS / 100
     assert 1.05 * ORDERS < arrivals.total() <= 1.15 * ORDERS
     assert set(arrivals) == set(numbers)

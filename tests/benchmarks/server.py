@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import importlib.util
 import json
 from asyncio import BaseTransport, Transport
@@ -90,9 +91,7 @@ def main() -> None:
     arguments = parser.parse_args()
     factory = None
     if importlib.util.find_spec("uvloop"):
-        import uvloop
-
-        factory = uvloop.new_event_loop
+        factory = importlib.import_module("uvloop").new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         try:
             runner.run(serve(arguments.host, arguments.port))
