@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -311,3 +312,33 @@ def test_a_run_begun_on_one_machine_ends_there(cluster: DaskCluster, api: Api, t
         running.signal(signal.SIGTERM)
         running.end()
     exporter.run("--dask", cluster.address).said(2, "was begun without --dask")
+
+
+def test_a_scheduler_that_restarts_costs_what_was_in_flight(api: Api, alone: Path, tmp_path: Path) -> None:
+    """The scheduler dies, and its workers with it; when they are back the run goes on, and nothing is lost."""
+    cluster = DaskCluster(tmp_path)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    cluster.address = f"tcp://127.0.0.1:{port}"
+    words = ("--host", "127.0.0.1", "--port", port, "--no-dashboard")
+    scheduler = cluster.start("dask_scheduler", *words)
+    cluster.add_worker()
+    cluster.add_worker()
+    try:
+        exporter, before = api.exporter(tmp_path / "run", lines_of(api)), api.asked()
+        with exporter.run_started("--dask", cluster.address, "--rate", "100/s") as running:
+            half_done(api, before)
+            scheduler.kill()
+            scheduler.wait()
+            scheduler = cluster.start("dask_scheduler", *words)
+            cluster.add_worker()
+            cluster.add_worker()
+            ended = running.end()
+        assert ended.code == 3, ended.err
+        assert api.asked() - before <= ORDERS + 2 + COST
+        same_rows(alone, tmp_path / "run" / "out")
+    finally:
+        for process in (*cluster.workers, scheduler):
+            process.terminate()
+            process.wait()

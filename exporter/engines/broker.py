@@ -94,6 +94,11 @@ class Broker:
         for member in self._members:
             member.news.set()
 
+    def fail(self, error: ExporterError) -> None:
+        """End the run with this error, unless another has ended it."""
+        if not self.failure.done():
+            self.failure.set_exception(error)
+
     def hang_up(self) -> None:
         """Close every link."""
         for member in self._members:
@@ -131,8 +136,7 @@ class Broker:
         except (CommClosedError, msgspec.MsgspecError):
             pass  # it will come again, or its range will be given to another
         except ExporterError as error:
-            if not self.failure.done():
-                self.failure.set_exception(error)
+            self.fail(error)
         finally:
             wire.abort()
 

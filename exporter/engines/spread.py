@@ -194,12 +194,20 @@ class _Spread:
                 watcher.cancel()
 
     async def _count_workers(self, cluster: Cluster, broker: Broker) -> None:
-        while True:
+        seen_at = time.monotonic()
+        while time.monotonic() - seen_at < PATIENCE_S:
             broker.workers = max(1, self._seats)
             await asyncio.sleep(_LOOK_S)
             workers = await cluster.workers()
             if workers:
-                self._seats = len(workers)
+                self._seats, seen_at = len(workers), time.monotonic()
+        broker.fail(self._gone("its scheduler or its workers are gone"))
+
+    def _gone(self, why: str) -> ClusterUnavailableError:
+        return ClusterUnavailableError(
+            f"--dask {self._job.options.dask}: the cluster does not do its work ({why}).",
+            "Look after it, then run the same command again: it goes on where it stopped.",
+        )
 
     async def _drive(self, cluster: Cluster, broker: Broker) -> None:
         """Keep every worker busy with a range until none is left, or the run ends early."""
@@ -262,10 +270,7 @@ class _Spread:
             if failing_since is None or time.monotonic() - began > _REAL_TRY_S:
                 failing_since = time.monotonic()
             elif time.monotonic() - failing_since > PATIENCE_S:
-                raise ClusterUnavailableError(
-                    f"--dask {self._job.options.dask}: the cluster does not do its work ({result.again}).",
-                    "Look after it, then run the same command again: it goes on where it stopped.",
-                )
+                raise self._gone(result.again or "nothing came back")
             log.debug("Range %d is given out again: %s", each.index, result.again)
             await asyncio.sleep(_AGAIN_S)
 
@@ -278,10 +283,7 @@ class _Spread:
             )
             return msgspec.json.decode(await future, type=RangeResult)
         except KilledWorker as error:
-            raise ClusterUnavailableError(
-                f"--dask {self._job.options.dask}: the workers that did range {each.index} died again and again.",
-                "See their logs; memory may be short. The same command goes on where it stopped.",
-            ) from error
+            raise self._gone(f"the workers that did range {each.index} died, one after the other") from error
         except (CancelledError, OSError, ClosedClientError) as error:
             return RangeResult(key=self._key, try_id=self._try_id, again=repr(error))
 
