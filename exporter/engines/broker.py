@@ -11,7 +11,6 @@ import asyncio
 import logging
 import math
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -83,7 +82,7 @@ class Broker:
         self._statistics = statistics
         self._try_id = try_id
         self._secrets = secrets
-        self._members: deque[_Member] = deque()
+        self._members: list[_Member] = []
         self._wanted = asyncio.Event()
         self._stop: int | None = None
         self._said: dict[str, float] = {}
@@ -105,7 +104,7 @@ class Broker:
             member.wire.abort()
 
     async def grant(self) -> None:
-        """Take slots from the pace for whoever wants them, in turn, until cancelled."""
+        """Take slots from the pace for whoever wants them, until cancelled."""
         while True:
             if not any(member.wants for member in self._members):
                 self._wanted.clear()
@@ -116,11 +115,13 @@ class Broker:
                 await asyncio.sleep(_BATCH_S)  # slots come without end, and nobody needs them
 
     def _give(self, at: float) -> None:
-        for _ in range(len(self._members)):
-            self._members.rotate(-1)
-            if self._members[-1].wants:
-                self._members[-1].give(at)
-                return
+        """Give a slot to the first range that wants one.
+
+        Given out in turn, ranges of one size would all end at one time, and nobody would ask meanwhile.
+        """
+        wanting = [member for member in self._members if member.wants]
+        if wanting:
+            min(wanting, key=lambda member: member.index).give(at)
 
     @property
     def _free(self) -> bool:
