@@ -18,12 +18,19 @@ from exporter.errors import ExporterError
 from exporter.publish_job import PublishJob
 from exporter.publishing import OVER, Message
 
+# The fetching process goes first: it keeps the API's pace, and this one always catches up.
+_NICE = 5
+
 
 def main() -> int:
     """Do the job on stdin; return 0 when the result was sent."""
     # Ctrl-C and systemd signal the whole group: the parent decides when this process ends.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    # What passed the fetching process must pass here, whatever the stack is like.
+    sys.setrecursionlimit(10 * sys.getrecursionlimit())
+    if hasattr(os, "nice"):
+        os.nice(_NICE)
     from exporter.publish import publish_tables  # with pyarrow, once what it shall not import is settled
 
     job = msgspec.json.decode(sys.stdin.buffer.readline(), type=PublishJob)

@@ -453,7 +453,7 @@ def _facts(outcome: Outcome, frame: bytes) -> tuple[object, ...]:
 
 def _crc(*facts: object, frame: bytes = b"") -> int:
     """Return a checksum of facts and payload together: SQLite itself keeps none of what a page holds."""
-    return zlib.crc32(frame, zlib.crc32(repr(facts).encode("utf-8", "surrogatepass")))
+    return zlib.crc32(frame, zlib.crc32(msgspec.json.encode(facts)))
 
 
 def _joined(frames: Mapping[str, bytes]) -> tuple[str, bytes]:
