@@ -270,7 +270,7 @@ class _Fetching:
             rejected=self._tally.total - fetched,
             retried=traffic.retried,
             throttled=traffic.throttled,
-            published=publishing.lines,
+            published=job.counts.requested if self._ended else publishing.lines,
             elapsed_s=time.time() - job.freshness.try_started_at,
             rate_per_s=rate,
             permitted_per_s=self._permitted(),
