@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -227,3 +228,21 @@ def test_a_stranger_is_not_heard(tmp_path: Path) -> None:
 
     with pytest.raises(LinkLostError):
         asyncio.run(main())
+
+
+def test_what_workers_log_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A warning that both workers give reaches the coordinator's log once, as a warning."""
+
+    async def main() -> None:
+        async with cluster(tmp_path / "try", "100/s") as (_, links, _end):
+            for link in links:
+                logging.getLogger("exporter").removeHandler(link)  # here they share the coordinator's process
+            for link in links:
+                record = logging.LogRecord("exporter", logging.WARNING, "", 0, "%d in a row", (20,), None)
+                link.handle(record)
+            await asyncio.sleep(0.6)
+
+    with caplog.at_level(logging.INFO, "exporter"):
+        asyncio.run(main())
+    said = [(record.levelname, record.getMessage()) for record in caplog.records]
+    assert said == [("WARNING", "20 in a row")]

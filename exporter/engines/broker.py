@@ -255,5 +255,6 @@ async def open_broker(
             yield broker
         finally:
             granting.cancel()
-            broker.failure.cancel()
             broker.hang_up()
+            if not broker.failure.cancel() and not broker.failure.cancelled():
+                broker.failure.exception()  # whoever needed to know has been told

@@ -22,7 +22,7 @@ _dask: Any = _untyped
 _utils: Any = _untyped_utils
 _LOCAL = re.compile(r"local(?::([1-9][0-9]{0,2}))?")
 _LOCAL_WORKERS = 2
-_CONNECT_S = 5.0
+_CONNECT_S = 3.0
 #: A scheduler that restarts, or workers that do, are waited for so long.
 PATIENCE_S = 60.0
 _CLOSE_S = 0.5

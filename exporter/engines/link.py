@@ -29,6 +29,7 @@ _REPORT_EVERY_S = 0.25
 _BATCH_S = 0.010
 _AGAIN_S = 0.5
 _CONNECT_S = 5.0
+_RECONNECT_S = 1.0
 _FAREWELL_S = 2.0
 _MOST_LOGS = 1000
 
@@ -65,14 +66,17 @@ class Link(logging.Handler):
         """Keep a line of the log for the next report."""
         self._logs.append((record.levelno, str(record.msg), record.getMessage()))
 
-    async def connect(self) -> Wire:
+    async def connect(self, timeout_s: float = _CONNECT_S) -> Wire:
         """Connect, introduce ourselves and hear the first word.
+
+        Args:
+            timeout_s: Seconds to try.
 
         Raises:
             LinkLostError: The coordinator does not answer.
         """
         try:
-            wire = await connected(self._assignment.coordinator, _CONNECT_S, self._connect_args)
+            wire = await connected(self._assignment.coordinator, timeout_s, self._connect_args)
             hello = Hello(try_id=self._assignment.try_id, index=self._assignment.index)
             await wire.write(msgspec.msgpack.encode(hello))
             async with asyncio.timeout(_CONNECT_S):
@@ -157,7 +161,7 @@ class Link(logging.Handler):
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline and self._is_ours():
             try:
-                return await self.connect()
+                return await self.connect(_RECONNECT_S)
             except LinkLostError:
                 await asyncio.sleep(_AGAIN_S)
         return None
