@@ -138,11 +138,13 @@ def signals_held() -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
+    held = {signal.SIGINT, signal.SIGTERM}
+    # Another export of this thread may hold them already: only who began to hold them lets them go.
+    held -= signal.pthread_sigmask(signal.SIG_BLOCK, held)
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
 
 
 def _environment() -> dict[str, str]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal
+import sys
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -52,6 +54,9 @@ def test_two_exports_at_once_are_two_exports(api: Api, tmp_path: Path) -> None:
     assert (one.exported, two.exported) == (20, 50)
     assert {progress.total for progress in told["one"]} == {20}
     assert {progress.total for progress in told["two"]} == {50}
+    if sys.platform != "win32":
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        assert not held & {signal.SIGINT, signal.SIGTERM}, "the caller's Ctrl-C is still held back"
 
 
 def test_exports_in_threads_are_exports(api: Api, tmp_path: Path) -> None:
