@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
@@ -21,7 +21,8 @@ def choose_columns(select: Sequence[str], drop: Sequence[str]) -> dict[str, list
     """Return the columns of each table that are written, in the catalogue's order.
 
     Args:
-        select: Names or globs of the only columns to write, in either table; empty for all.
+        select: Names or globs of the only columns to write, in either table; empty for all. One text
+            may hold several, with commas between them; so may one of `drop`.
         drop: Names or globs of columns not to write.
 
     Returns:
@@ -30,12 +31,19 @@ def choose_columns(select: Sequence[str], drop: Sequence[str]) -> dict[str, list
     Raises:
         UsageError: A name or glob fits no column, or a key would be dropped by its name.
 
-    >>> choose_columns(("amount", "price*"), ("price_list",))["order_items"]
+    >>> choose_columns(("amount,price*",), ("price_list",))["order_items"]
     ['order_number', 'item_index', 'price_currency', 'price']
     """
-    _check(select, "--select")
-    _check(drop, "--drop")
-    return {table: _chosen(table, select, drop) for table in _NAMES}
+    selected, dropped = _split(select), _split(drop)
+    _check(selected, "--select")
+    _check(dropped, "--drop")
+    return {table: _chosen(table, selected, dropped) for table in _NAMES}
+
+
+def _split(texts: Iterable[str]) -> list[str]:
+    patterns = [pattern.strip() for text in texts for pattern in text.split(",")]
+    # Nothing but commas is a slip, and must not mean every column.
+    return list(filter(None, patterns)) or patterns[:1]
 
 
 def _chosen(table: str, select: Sequence[str], drop: Sequence[str]) -> list[str]:

@@ -91,16 +91,16 @@ _data = together(
     option(
         "--select",
         multiple=True,
-        metavar="COLUMN",
+        metavar="COLUMNS",
         section=_DATA,
-        help="Only these columns (name or glob); may be given again.",
+        help="Only these columns (names or globs, commas between them); may be given again.",
     ),
     option(
         "--drop",
         multiple=True,
-        metavar="COLUMN",
+        metavar="COLUMNS",
         section=_DATA,
-        help="Without these columns; may be given again.",
+        help="Without these columns (as for --select); may be given again.",
     ),
     option(
         "--pii",
