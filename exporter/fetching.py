@@ -119,6 +119,12 @@ def tell_plan(job: FetchJob, pending: int) -> None:
     )
     if job.record.resumed:
         log.info("Going on with the run that began at %s.", manifest.time_text(job.record.started_at))
+    if job.options.store is not None and job.options.pii != "keep":
+        log.warning(
+            "%s keeps payloads as received, with personal data: --pii %s is about the dataset.",
+            job.options.store,
+            job.options.pii,
+        )
 
 
 def publish_job(
