@@ -26,8 +26,9 @@ _CONNECT_S = 3.0
 #: A scheduler that restarts, or workers that do, are waited for so long.
 PATIENCE_S = 60.0
 _CLOSE_S = 0.5
-#: A local worker need not look 100 times a second at what its one thread is doing.
+# A local worker need not look 100 times a second at what its one thread is doing.
 _CALM = {
+    "distributed.comm.require-encryption": False,  # over loopback; set for clusters, perhaps
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.tick.cycle": "1s",
@@ -117,7 +118,8 @@ async def _local(workers: int) -> AsyncIterator[Cluster]:
             threads_per_worker=1,
             processes=True,
             asynchronous=True,
-            dashboard_address=None,
+            # Its HTTP server cannot be left out; at a free port of loopback it disturbs nobody.
+            scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             silence_logs=logging.CRITICAL,
             memory_limit=0,
             preload=["exporter.engines.preload"],
