@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -37,8 +37,8 @@ class DaskCluster:
     workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
     address: str = ""
 
-    def start(self, module: str, *words: str) -> subprocess.Popen[bytes]:
-        environment = clean_environment({"EXPORTER_API_TOKEN": TOKEN})
+    def start(self, module: str, *words: str, **env: str) -> subprocess.Popen[bytes]:
+        environment = clean_environment({"EXPORTER_API_TOKEN": TOKEN}) | env
         with (self.folder / "log.txt").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", f"distributed.cli.{module}", *words],
@@ -49,17 +49,17 @@ class DaskCluster:
                 start_new_session=True,
             )
 
-    def add_worker(self) -> None:
+    def add_worker(self, **env: str) -> None:
         words = [self.address, "--no-nanny", "--nthreads", "1", "--no-dashboard", "--memory-limit", "0"]
-        self.workers.append(self.start("dask_worker", *words, "--local-directory", str(self.folder)))
+        self.workers.append(self.start("dask_worker", *words, "--local-directory", str(self.folder), **env))
 
     def log(self) -> str:
         return (self.folder / "log.txt").read_text()
 
 
-@pytest.fixture(scope="module")
-def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
-    cluster = DaskCluster(tmp_path_factory.mktemp("cluster"))
+@contextmanager
+def running_cluster(folder: Path, workers: int) -> Iterator[DaskCluster]:
+    cluster = DaskCluster(folder)
     scheduler = cluster.start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
     try:
         pattern = re.compile(r"Scheduler at: +(tcp://\S+)")
@@ -67,13 +67,19 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
         found = pattern.search(cluster.log())
         assert found is not None
         cluster.address = found[1]
-        cluster.add_worker()
-        cluster.add_worker()
+        for _ in range(workers):
+            cluster.add_worker()
         yield cluster
     finally:
         for process in (*cluster.workers, scheduler):
             process.kill()
             process.wait()
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
+    with running_cluster(tmp_path_factory.mktemp("cluster"), workers=2) as running:
+        yield running
 
 
 @pytest.fixture(scope="module")
@@ -342,3 +348,17 @@ def test_a_scheduler_that_restarts_costs_what_was_in_flight(api: Api, alone: Pat
         for process in (*cluster.workers, scheduler):
             process.terminate()
             process.wait()
+
+
+def test_a_worker_of_another_version_is_refused(api: Api, tmp_path: Path) -> None:
+    """A worker whose package is another one is exit 2 with a sentence that names the version it should have."""
+    other = tmp_path / "other" / "exporter"
+    other.mkdir(parents=True)
+    (other / "__init__.py").write_text('__version__ = "0.0.1"\n')
+    with running_cluster(tmp_path, workers=0) as cluster:
+        cluster.add_worker(PYTHONPATH=str(other.parent))
+        exporter = api.exporter(tmp_path / "run", api.numbers[:10])
+        exporter.run("--dask", cluster.address).said(
+            2, "cannot take part", f"omnitron-exporter {__version__}"
+        )
+    assert not (tmp_path / "run" / "out.partial").exists()

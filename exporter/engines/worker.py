@@ -21,7 +21,7 @@ from exporter.fetching import publish_job
 from exporter.options import Options
 from exporter.publish import publish_tables
 from exporter.publish_job import PublishProgress, PublishResult
-from exporter.records import FETCHED
+from exporter.records import FETCHED, RunRecord
 from exporter.refresh import Refresh, Tally, refresh
 from exporter.store import Store
 from exporter.workdir import locked
@@ -125,44 +125,49 @@ class _Work:
         self._published = 0
 
     async def do(self) -> RangeResult:
-        assignment, freshness = self._assignment, self._assignment.freshness
+        """Ask for what is pending, write the tables, and record the result."""
+        assignment = self._assignment
         with closing(Store(self._range.store, self._options.api_url)) as store:
             store.attach_plan(self._range.plan)
-            # Begun when the whole run began: an older one is another run's, and begun anew.
-            record = store.begin_run(assignment.out, freshness.run_started_at, 0.0)
-            self._pending = store.states(freshness).get(None, 0)
+            self._pending = store.states(assignment.freshness).get(None, 0)
             self._link.standing = self._standing
             if self._pending:
-                async with open_client(self._options, self._link.pace, self._link.statistics) as client:
-                    self._client = client
-                    await refresh(
-                        Refresh(
-                            options=self._options,
-                            store=store,
-                            freshness=freshness,
-                            run=record,
-                            client=client,
-                            pace=self._link.pace,
-                            statistics=self._link.statistics,
-                            tally=self._tally,
-                            stop=self._link.stop,
-                            good_number=assignment.good_number,
-                        )
-                    )
-                record = store.begin_run(assignment.out, freshness.run_started_at, 0.0)
-            good_number = store.a_fetched_number()
+                await self._refresh(store)
+            traffic, good_number = self._run(store).traffic, store.a_fetched_number()
         staged = self._fresh_staged()
-        result = await asyncio.to_thread(self._publish, staged)
         done = RangeResult(
             key=assignment.key,
             try_id=assignment.try_id,
-            result=result,
+            result=await asyncio.to_thread(self._publish, staged),
             staged=staged.name,
-            traffic=record.traffic,
+            traffic=traffic,
             good_number=good_number,
         )
         self._range.finish(done)
         return done
+
+    def _run(self, store: Store) -> RunRecord:
+        # Begun when the whole run began: an older one is another run's, and begun anew.
+        return store.begin_run(self._assignment.out, self._assignment.freshness.run_started_at, 0.0)
+
+    async def _refresh(self, store: Store) -> None:
+        link = self._link
+        async with open_client(self._options, link.pace, link.statistics) as client:
+            self._client = client
+            await refresh(
+                Refresh(
+                    options=self._options,
+                    store=store,
+                    freshness=self._assignment.freshness,
+                    run=self._run(store),
+                    client=client,
+                    pace=link.pace,
+                    statistics=link.statistics,
+                    tally=self._tally,
+                    stop=link.stop,
+                    good_number=self._assignment.good_number,
+                )
+            )
 
     def _fresh_staged(self) -> Path:
         with durable.storage_errors("preparing a range", self._range.folder):
