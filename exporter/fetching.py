@@ -30,6 +30,8 @@ from exporter.workdir import WorkDirectory
 log = logging.getLogger("exporter")
 
 _TICK_S = 0.25
+#: An average over two seconds that has sunk below this tells of no answers at all.
+_NO_RATE_PER_S = 0.001
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,6 +176,8 @@ async def tick(
         before = settled()
         # An average over about two seconds: the eye wants a number, not its noise.
         rate += (lately - rate) * min(1.0, _TICK_S / 2.0) if rate else lately
+        if rate < _NO_RATE_PER_S:
+            rate = 0.0
 
 
 class _Fetching:

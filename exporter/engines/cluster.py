@@ -87,7 +87,8 @@ async def open_cluster(address: str) -> AsyncIterator[Cluster]:
     Raises:
         UsageError: It is no such address, or no scheduler answers there.
     """
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)  # what matters we tell ourselves
+    for name in ("distributed", "distributed.client"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters we tell ourselves
     local = _LOCAL.fullmatch(address)
     if local is not None:
         async with _local(int(local[1] or _LOCAL_WORKERS)) as cluster:
