@@ -223,9 +223,9 @@ class _Spread:
                 )
                 self._raise_if_over(broker)
                 ended = {task for task in running if task in done}
-                running -= ended
                 for task in ended:
                     task.result()
+                running -= ended
         finally:
             stopped.cancel()
             await self._end(broker, running)
