@@ -243,6 +243,16 @@ def test_the_table_tells_what_came_and_how_to_go_on(exporter: Exporter) -> None:
     assert "Exported 0 of 2 orders to out-again" in again.out
 
 
+def test_no_command_asks_again_for_what_is_no_order_number(exporter: Exporter) -> None:
+    """Where all rejects are invalid lines, the end does not send the user to ask for them again."""
+    with (exporter.cwd / "numbers.txt").open("a") as file:
+        file.write("not one\n")
+    ended = exporter.run("--max-rejects", "1")
+    assert ended.code == 3
+    assert "out/rejects.jsonl says which were rejected" in ended.out
+    assert "ask for them again" not in ended.out
+
+
 def test_too_many_rejects_gives_the_command_that_publishes(exporter: Exporter) -> None:
     """After exit 4 the last line is the same command with the --max-rejects that it takes."""
     with (exporter.cwd / "numbers.txt").open("a") as file:
@@ -263,24 +273,54 @@ def test_quiet_says_nothing_but_errors(exporter: Exporter) -> None:
     assert len(ended.err.splitlines()) == 2
 
 
+def _in_a_shell(exporter: Exporter, line: str, *words: object, out: str) -> subprocess.CompletedProcess[str]:
+    """Run `line` in a shell; `$@` in it is the command of `run`."""
+    return subprocess.run(
+        [
+            *("bash", "-o", "pipefail", "-c", line, "bash", sys.executable, "-m", "exporter"),
+            *map(str, exporter.run_words(*words, out=out)),
+        ],
+        cwd=exporter.cwd,
+        env=exporter.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+needs_bash = pytest.mark.skipif(
+    not (Path("/dev/full").exists() and shutil.which("bash")), reason="needs bash and /dev/full"
+)
+
+
+@needs_bash
 def test_a_full_disk_under_stdout_is_told(exporter: Exporter) -> None:
-    """A summary that cannot be printed is exit 7, in a sentence; the dataset stands."""
-    if not Path("/dev/full").exists():
-        pytest.skip("this system has no /dev/full")
-    words = [sys.executable, "-m", "exporter", *map(str, exporter.run_words())]
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            words,
-            cwd=exporter.cwd,
-            env=exporter.env,
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
+    """A summary that cannot be printed is exit 7, in a sentence that says where the dataset stands."""
+    done = _in_a_shell(exporter, '"$@" >/dev/full', out="out")
     assert done.returncode == 7
     assert "Error: standard output: printing the summary failed: the disk is full." in done.stderr
+    assert "The dataset stands at out" in done.stderr.splitlines()[-1]
     assert (exporter.cwd / "out" / "manifest.json").exists()
+
+
+@needs_bash
+@pytest.mark.parametrize("streams", [">&-", "2>&-", "<&-", ">&- 2>&- <&-", "2>/dev/full", "2>&1 | :"])
+def test_streams_that_are_closed_or_full_change_no_exit_code(exporter: Exporter, streams: str) -> None:
+    """Under a cron that closes them, with a full log disk, before a reader who left: the run ends as ever."""
+    with (exporter.cwd / "numbers.txt").open("a") as file:
+        file.write("missing-1\n")
+    done = _in_a_shell(exporter, f'"$@" {streams}', out="out")
+    assert (done.returncode, "Traceback" in done.stderr) == (3, False), done.stderr
+    assert (exporter.cwd / "out" / "manifest.json").exists()
+
+
+@needs_bash
+def test_a_closed_standard_input_holds_no_order_number(exporter: Exporter) -> None:
+    """`exporter run -` whose standard input is closed is exit 2, not a bug."""
+    line = f'"{sys.executable}" -m exporter run - --out out <&-'
+    done = _in_a_shell(exporter, line, out="out")
+    assert done.returncode == 2
+    assert "Error: standard input: expected at least one order number" in done.stderr
 
 
 def test_another_encoding_than_utf_8_breaks_nothing(exporter: Exporter) -> None:

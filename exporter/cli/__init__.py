@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from io import TextIOWrapper
 
 import click
 
 from exporter import __version__
 from exporter.cli.session import Session
+from exporter.cli.streams import drop_unwritable, prepare_streams
 
 COMMANDS = {
     "run": "Export the orders of a file of order numbers.",
@@ -63,16 +63,24 @@ def main(arguments: list[str] | None = None) -> int:
     Returns:
         The exit code; the contract says what each means.
     """
+    prepare_streams()
+    try:
+        return _run(arguments)
+    finally:
+        drop_unwritable()
+
+
+def _run(arguments: list[str] | None) -> int:
     session = Session()
-    if isinstance(sys.stdout, TextIOWrapper):  # a terminal or crontab of another encoding than UTF-8
-        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         result = exporter.main(args=arguments, prog_name="exporter", standalone_mode=False, obj=session)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return 2
-    except BrokenPipeError:
-        return 141  # the reader of our output is gone, as in `exporter schema | head`
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # click makes it exit code 1, which is for bugs
+            return 141
+        raise
     except (Exception, KeyboardInterrupt) as error:
         from exporter.cli.failures import failure_of, tell
 

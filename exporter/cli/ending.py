@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import click
 
 from exporter import durable
 from exporter.cli.again import command_for_rejects
+from exporter.errors import StorageError
 from exporter.summary import Summary
 from exporter.units import duration_text, size_text
 
@@ -30,8 +32,16 @@ def print_summary(summary: Summary, *, as_json: bool, quiet: bool) -> None:
         return
     else:
         text = "\n".join(_lines(summary))
-    with durable.storage_errors("printing the summary", Path("standard output")):
-        click.echo(text)
+    try:
+        # Whoever reads may have seen enough, as in `exporter run … | head -1`.
+        with (
+            durable.storage_errors("printing the summary", Path("standard output")),
+            suppress(BrokenPipeError),
+        ):
+            click.echo(text)
+    except StorageError as error:
+        hint = f"The dataset stands at {summary.out}, and its manifest.json has the same figures."
+        raise StorageError(error.what, hint) from error
 
 
 def _lines(summary: Summary) -> Iterator[str]:
@@ -84,6 +94,6 @@ def _notes(summary: Summary) -> Iterator[str]:
     if summary.rejects_by_reason:
         yield ""
         yield f"{summary.out}/rejects.jsonl says which were rejected, and why."
-        if ctx is not None and ctx.command.name == "run":
+        if ctx is not None and ctx.command.name == "run" and summary.rejected:
             yield "To ask for them again:"
             yield f"  {command_for_rejects(ctx, summary.out)}"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -47,14 +49,20 @@ def tell(failure: Failure, log_format: str) -> int:
             "exit_code": failure.exit_code,
             "command": failure.command,
         }
-        click.echo(json.dumps(line, ensure_ascii=False), err=True)
-        return failure.exit_code
-    click.echo(f"Error: {failure.what}", err=True)
-    if failure.hint:
-        click.echo(failure.hint, err=True)
-    if failure.command:
-        click.echo(f"  {failure.command}", err=True)
+        text = json.dumps(line, ensure_ascii=False)
+    else:
+        text = "\n".join(_lines(failure))
+    with suppress(OSError):  # stderr is full, or nobody reads it: the exit code still tells
+        click.echo(text, err=True)
     return failure.exit_code
+
+
+def _lines(failure: Failure) -> Iterator[str]:
+    yield f"Error: {failure.what}"
+    if failure.hint:
+        yield failure.hint
+    if failure.command:
+        yield f"  {failure.command}"
 
 
 def failure_of(error: BaseException, session: Session) -> Failure:
