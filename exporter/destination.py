@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -19,6 +20,16 @@ class Destination(Protocol):
 
         Raises:
             UsageError: Something that is no dataset of ours stands there.
+        """
+
+    def refuse_strangers(self, standing: Manifest) -> None:
+        """Refuse to replace a dataset whose place holds more than it names: that would be lost with it.
+
+        Args:
+            standing: The dataset that stands there.
+
+        Raises:
+            UsageError: Something that is not ours is there as well.
         """
 
     def repair(self, retired: Path) -> None:
@@ -67,6 +78,16 @@ class Directory:
             )
         return None
 
+    def refuse_strangers(self, standing: Manifest) -> None:
+        """See `Destination`."""
+        with durable.storage_errors("looking at it", self._path):
+            stranger = stranger_in(self._path, standing)
+        if stranger is not None:
+            raise UsageError(
+                f"--out {self._path}: expected nothing beside the dataset there, got {stranger}, which is not ours.",
+                "Move it away, or give another --out.",
+            )
+
     def repair(self, retired: Path) -> None:
         """See `Destination`."""
         with durable.storage_errors("putting the old dataset back", self._path):
@@ -92,3 +113,23 @@ def destination_of(out: str) -> Destination:
     if "://" in out:
         return object_store(out)
     return Directory(Path(out).absolute())
+
+
+def stranger_in(folder: Path, manifest: Manifest) -> str | None:
+    """Return the name of something in a dataset's directory that is not ours; None where there is nothing.
+
+    Args:
+        folder: The directory.
+        manifest: The dataset's.
+    """
+    names = (path.relative_to(folder).as_posix() for path in _below(folder))
+    return next((name for name in names if name not in manifest.names), None)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield every file, link and empty folder below."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink() and any(path.iterdir()):
+            yield from _below(path)
+        else:
+            yield path

@@ -9,7 +9,7 @@ from exporter.columns import choose_columns
 from exporter.destination import destination_of
 from exporter.identity import token_of
 from exporter.options import Options
-from exporter.run import refuse_to_replace, resolve_out
+from exporter.run import refuse_passing_store, refuse_to_replace, resolve_out
 from exporter.status import Question, Status, look
 from exporter.store import Store
 
@@ -29,7 +29,9 @@ def dry_run(options: Options) -> Status:
     choose_columns(options.select, options.drop)
     token_of(options)
     out = resolve_out(options.out, datetime.now().astimezone())
-    refuse_to_replace(destination_of(out).standing(), options, out)
+    destination = destination_of(out)
+    refuse_passing_store(options.store, out)
+    refuse_to_replace(destination.standing(), destination, options, out)
     status = look(
         Question(
             place=out,

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exporter import durable
+from exporter.destination import stranger_in
 from exporter.errors import InputError, StorageError
 from exporter.manifest import MANIFEST_FILE, Manifest, decode
 from exporter.options import PLACES
@@ -97,9 +98,9 @@ def _finished(path: Path) -> _Dataset | None:
     manifest = _manifest(path)
     if manifest is None or _GOING.fullmatch(path.name) or place_of(str(path)).exists():
         return None
-    foreign = [found for found in _below(path) if found.relative_to(path).as_posix() not in manifest.names]
-    if foreign:
-        log.warning("--keep: %s stays: it holds %s, which is not ours.", path, foreign[0].name)
+    stranger = stranger_in(path, manifest)
+    if stranger is not None:
+        log.warning("--keep: %s stays: it holds %s, which is not ours.", path, stranger)
         return None
     return _Dataset(path, manifest.finished_at)
 
@@ -112,12 +113,3 @@ def _manifest(path: Path) -> Manifest | None:
         return decode(file.read_bytes(), str(file))
     except InputError:
         return None
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """Yield every file, link and empty folder below."""
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink() and any(path.iterdir()):
-            yield from _below(path)
-        else:
-            yield path

@@ -68,6 +68,9 @@ class ObjectStore:
                 )
         return None
 
+    def refuse_strangers(self, standing: Manifest) -> None:
+        """Refuse nothing: what the old manifest does not name stays where it is."""
+
     def repair(self, retired: Path) -> None:
         """Remember what of the old dataset is still there after a kill: `put` takes it away.
 

@@ -35,7 +35,7 @@ from exporter.report.child import write_report_apart
 from exporter.stop import Stop, beside_the_loop
 from exporter.store import Freshness, Store
 from exporter.summary import Summary, summary_of
-from exporter.workdir import WorkDirectory, locked_store, work_directory
+from exporter.workdir import WorkDirectory, locked_store, place_of, work_directory
 
 log = logging.getLogger("exporter")
 
@@ -81,12 +81,12 @@ async def export_async(
     now = time.time()
     out = resolve_out(options.out, datetime.fromtimestamp(now, UTC).astimezone())
     destination = destination_of(out)
+    refuse_passing_store(options.store, out)
     stop = stop or Stop()
     with open_input(options.orders) as source, work_directory(out) as work:
-        standing = await _look(destination, work, stop)
-        if standing is not None and work.marked() == standing.run_id:
-            return _finish_published(options, work, standing, out)
-        refuse_to_replace(standing, options, out)
+        published = await _look(destination, work, options, out, stop)
+        if published is not None:
+            return _finish_published(options, work, published, out)
         with _open_store(options, work) as store:
             plan = InputPlan(source, options.orders, options.column, work.plan)
             counts, input_record = await beside_the_loop(
@@ -98,10 +98,18 @@ async def export_async(
             return await run.go(on_progress, stop)
 
 
-async def _look(destination: Destination, work: WorkDirectory, stop: Stop) -> Manifest | None:
+async def _look(
+    destination: Destination, work: WorkDirectory, options: Options, out: str, stop: Stop
+) -> Manifest | None:
+    """Return the dataset of a dead try of this run that had published; refuse what may not be replaced."""
+
     def look() -> Manifest | None:
         destination.repair(work.retired)
-        return destination.standing()
+        standing = destination.standing()
+        if standing is not None and work.marked() == standing.run_id:
+            return standing
+        refuse_to_replace(standing, destination, options, out)
+        return None
 
     return await beside_the_loop(
         look, stop, doing="looking at the destination", interrupt=destination.interrupt
@@ -121,22 +129,47 @@ def resolve_out(out: str, now: datetime) -> str:
     return out.replace("{date}", f"{now:%Y-%m-%d}").replace("{time}", f"{now:%H%M%S}")
 
 
-def refuse_to_replace(standing: Manifest | None, options: Options, out: str) -> None:
-    """Raise where a finished dataset stands that the options do not allow to replace.
+def refuse_to_replace(
+    standing: Manifest | None, destination: Destination, options: Options, out: str
+) -> None:
+    """Raise where a finished dataset stands that may not be replaced.
 
     Args:
         standing: The dataset that stands there, or None.
+        destination: Where it stands.
         options: Say whether it may be replaced.
         out: Where it stands, for the message.
 
     Raises:
         UsageError: It may not be replaced.
     """
-    if standing is not None and not options.overwrite:
+    if standing is None:
+        return
+    if not options.overwrite:
         raise UsageError(
             f"--out {out}: a finished dataset of {standing.finished_at} is there.",
             "Give another --out, or --overwrite to replace it.",
         )
+    destination.refuse_strangers(standing)
+
+
+def refuse_passing_store(store: str | None, out: str) -> None:
+    """Raise where a store that is to be kept would go with the dataset or the work directory.
+
+    Args:
+        store: As the user gave it; None for the work directory's own.
+        out: Where the dataset will stand.
+
+    Raises:
+        UsageError: It stands in one of them.
+    """
+    folders = [place_of(out)] if "://" in out else [place_of(out), Path(out).absolute()]
+    for folder in folders:
+        if store is not None and Path(store).absolute().is_relative_to(folder):
+            raise UsageError(
+                f"--store {store}: expected a file outside of {folder}, which a run replaces or removes.",
+                "Give another --store.",
+            )
 
 
 @contextmanager
@@ -262,8 +295,7 @@ class _Run:
     async def _look_again(self, stop: Stop) -> None:
         """Refuse to replace what came to the destination in mid-run: it may be anybody's."""
         try:
-            standing = await _look(self.destination, self.work, stop)
-            refuse_to_replace(standing, self.options, self.out)
+            await _look(self.destination, self.work, self.options, self.out, stop)
         except UsageError as error:
             raise StorageError(
                 f"{error.what} It came there in mid-run.",

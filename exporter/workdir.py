@@ -73,9 +73,15 @@ class WorkDirectory:
 
 
 def place_of(out: str) -> Path:
-    """Return where the work directory of `out` stands: beside it, or in the state folder for a URL."""
+    """Return where the work directory of `out` stands: beside it, or in the state folder for a URL.
+
+    Raises:
+        UsageError: Nothing can stand beside it, as beside `/`.
+    """
     if "://" not in out:
         path = Path(out).absolute()
+        if path.name in ("", ".."):
+            raise UsageError(f"--out {out}: expected a directory with a name.", "Give another --out.")
         return path.with_name(f"{path.name}.partial")
     state = Path(os.environ.get(_STATE_HOME) or Path.home() / ".local" / "state")
     return state / "omnitron-exporter" / hashlib.sha256(out.rstrip("/").encode()).hexdigest()[:32]

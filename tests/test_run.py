@@ -302,6 +302,36 @@ def test_something_else_at_out_is_left_alone(exporter: Exporter) -> None:
     assert (exporter.cwd / "folder" / "mine.txt").read_text() == "mine"
 
 
+def test_a_place_without_a_name_is_refused(exporter: Exporter) -> None:
+    """`/` and `..` are exit 2, with --overwrite too: no work directory can stand beside them."""
+    for out in ("/", ".."):
+        exporter.run("--overwrite", out=out).said(2, f"--out {out}:")
+    assert _entries(exporter.cwd) == ["numbers.txt"]
+
+
+def test_a_file_that_somebody_put_into_a_dataset_is_never_lost(exporter: Exporter) -> None:
+    """--overwrite refuses a dataset that holds more than its manifest names, before it asks for anything."""
+    assert exporter.run().code == 0
+    before = contents(exporter.cwd / "out")
+    for name in ("notes.txt", "orders.parquet.old/kept"):
+        stranger = exporter.cwd / "out" / name
+        stranger.parent.mkdir(exist_ok=True)
+        stranger.write_text("mine")
+        exporter.run("--overwrite").said(2, name)
+        assert stranger.read_text() == "mine"
+        stranger.unlink()
+    (exporter.cwd / "out" / "orders.parquet.old").rmdir()
+    assert contents(exporter.cwd / "out") == before
+    assert exporter.run("--overwrite").code == 0
+
+
+def test_a_store_that_would_go_with_the_dataset_is_refused(exporter: Exporter) -> None:
+    """A --store at OUT, in it or in its work directory is exit 2 at once, not after everything was asked for."""
+    for store in ("out", "out/store.db", "out.partial/store.db"):
+        exporter.run("--store", store).said(2, f"--store {store}:")
+    assert _entries(exporter.cwd) == ["numbers.txt"]
+
+
 def test_a_finished_dataset_is_replaced_only_when_told(exporter: Exporter) -> None:
     """A second run into the same place is refused, asks for nothing, and leaves the dataset as it is."""
     assert exporter.run().code == 0
