@@ -179,7 +179,7 @@ def test_a_success_that_is_no_json_may_be_whole_next_time(behaviour: Behaviour) 
     assert error.reason == "bad_response"
 
 
-@pytest.mark.parametrize("behaviour", [moves.another_number, moves.a_list, moves.nested(600)])
+@pytest.mark.parametrize("behaviour", [moves.another_number, moves.a_list, moves.nested(100_000)])
 def test_json_that_is_not_the_order_is_refused_at_once(behaviour: Behaviour) -> None:
     """Asking again cannot help."""
     error, _, _ = failure(behaviour)
