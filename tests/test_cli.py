@@ -258,7 +258,8 @@ def test_too_many_rejects_gives_the_command_that_publishes(exporter: Exporter) -
     with (exporter.cwd / "numbers.txt").open("a") as file:
         file.write("missing-1\nmissing-2\n")
     ended = exporter.run("--max-rejects", "1")
-    ended.said(4, "2 rejects", "not_found")
+    ended.said(4, "2 rejects", "not_found", "nothing was published")
+    assert "Published" not in ended.err
     command = shlex.split(ended.err.splitlines()[-1])
     assert command[command.index("--max-rejects") + 1] == "2"
     assert exporter(*command[1:]).code == 3

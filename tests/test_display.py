@@ -127,7 +127,7 @@ def test_a_line_a_minute_and_one_at_the_end(caplog: pytest.LogCaptureFixture) ->
     assert [record.getMessage().split(":")[0] for record in caplog.records] == [
         "12,345 of 20,000 orders done, 45 rejected, 9.8 of 10/s, 13 min left.",
         "12,345 of 20,000 orders done, 45 rejected, 9.8 of 10/s, 13 min left.",
-        "Published after 2 min",
+        "Finished after 2 min",
     ]
 
 
@@ -245,7 +245,7 @@ def test_a_dumb_terminal_gets_plain_lines(slow_api: Api, tmp_path: Path) -> None
     with at_a_terminal(exporter, *exporter.run_words(), TERM="dumb") as terminal:
         assert terminal.end() == 0
     assert "\x1b" not in terminal.seen
-    assert "Published after" in terminal.seen
+    assert "Finished after" in terminal.seen
 
 
 def test_ctrl_c_at_a_terminal_ends_in_a_sentence(slow_api: Api, tmp_path: Path) -> None:

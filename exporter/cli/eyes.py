@@ -62,7 +62,7 @@ def sentence(progress: Progress) -> str:
     rejected = f", {progress.rejected:,} rejected" if progress.rejected else ""
     if progress.phase == "done":
         took = duration_text(progress.elapsed_s)
-        return f"Published after {took}: {progress.done:,} of {progress.total:,} orders done{rejected}."
+        return f"Finished after {took}: {progress.done:,} of {progress.total:,} orders done{rejected}."
     if progress.phase == "publishing":
         return f"Publishing: {progress.published:,} of {progress.total:,} orders are in the tables."
     return (
