@@ -193,6 +193,15 @@ def _check_texts(options: Options) -> None:
     units.allowed_rejects(options.max_rejects, 0)
     if not options.out:
         raise UsageError("--out: expected a directory or s3://…, got nothing.", "Give --out OUT.")
+    _check_names(options)
+
+
+def _check_names(options: Options) -> None:
+    """Refuse names that neither the manifest nor SQLite can hold: bytes that are not UTF-8, and NUL."""
+    names = {"ORDERS": options.orders, "--out": options.out, "--store": options.store or ""}
+    for option, name in names.items():
+        if "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise UsageError(f"{option}: expected a name in UTF-8, got {name!a}.", "Rename it.")
 
 
 def _check_rate(option: str, text: str) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 import csv
 import json
+import os
 import signal
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -280,6 +282,18 @@ def test_an_unreadable_input_ends_with_one_sentence(
         (exporter.cwd / name).write_text("a,b\n1,2\n")
     before = _entries(exporter.cwd)
     exporter("run", orders, "--out", "deep/out", *column, "--store", "nightly.db").said(2, orders)
+    assert _entries(exporter.cwd) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere names are Unicode")
+def test_a_name_that_is_no_utf_8_is_refused(exporter: Exporter) -> None:
+    """The manifest and SQLite cannot hold such a name: exit 2 at once, not a bug after the last order."""
+    name = os.fsdecode(b"na\xefve")
+    (exporter.cwd / name).write_text("1\n")
+    before = _entries(exporter.cwd)
+    exporter("run", name, "--out", "out").said(2, "ORDERS")
+    exporter.run(out=name).said(2, "--out")
+    exporter.run("--store", name).said(2, "--store")
     assert _entries(exporter.cwd) == before
 
 
