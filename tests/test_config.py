@@ -103,6 +103,9 @@ def test_another_file_can_be_named(offline: Offline) -> None:
         ('concurrency = "many"', ["exporter.toml: concurrency", "not a valid integer"]),
         ('rate = "10 per second"', ["exporter.toml: rate", "10/s"]),
         ('max-age = "7"', ["exporter.toml: max-age", "7d"]),
+        ("overwrite = 1", ["exporter.toml: overwrite", "true or false"]),
+        ('overwrite = "no"', ["exporter.toml: overwrite", "true or false"]),
+        ("timeout = true", ["exporter.toml: timeout", "got true or false"]),
     ],
 )
 def test_a_slip_in_the_file_is_named_with_its_place(offline: Offline, file: str, words: list[str]) -> None:

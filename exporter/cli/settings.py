@@ -29,7 +29,7 @@ def load_settings(ctx: click.Context, _: click.Parameter, path: Path | None) -> 
     values = {}
     for key, value in _read(chosen).items():
         if key in own:
-            values[own[key].name] = _checked(chosen, key, value, multiple=own[key].multiple)
+            values[own[key].name] = _checked(chosen, key, value, own[key])
         elif key not in (others := _every_setting()):
             hint = f"The nearest is {nearest(key, {*own, *others})}."
             raise UsageError(f"{chosen}: unknown setting {key!r}.", hint)
@@ -54,12 +54,16 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: expected TOML: {error}.", 'Write for example: rate = "10/s"') from None
 
 
-def _checked(path: Path, key: str, value: Any, *, multiple: bool) -> Any:
+def _checked(path: Path, key: str, value: Any, option: Option) -> Any:
     if isinstance(value, dict):
         raise UsageError(f"{path}: {key}: expected a value, got a table.", f'Write {key} = "…".')
-    if isinstance(value, list) and not multiple:
+    if isinstance(value, list) and not option.multiple:
         raise UsageError(f"{path}: {key}: expected one value, got a list.", f'Write {key} = "…".')
-    return [value] if multiple and not isinstance(value, list) else value
+    if option.is_flag and not isinstance(value, bool):
+        raise UsageError(f"{path}: {key}: expected true or false, got {value!r}.", f"Write {key} = true")
+    if isinstance(value, bool) and not option.is_flag:
+        raise UsageError(f"{path}: {key}: expected a value, got true or false.", f'Write {key} = "…".')
+    return [value] if option.multiple and not isinstance(value, list) else value
 
 
 def _every_setting() -> set[str]:
