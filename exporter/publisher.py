@@ -6,6 +6,7 @@ this process: staged files that nobody waits for are left to the next run, which
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -27,6 +28,8 @@ def main() -> int:
     # Ctrl-C and systemd signal the whole group: the parent decides when this process ends.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    # A batch is many small objects and no cycles: looking for cycles so often cost 8 % (measured 2026-11-24).
+    gc.set_threshold(50_000, 50, 50)
     # What passed the fetching process must pass here, whatever the stack is like.
     sys.setrecursionlimit(10 * sys.getrecursionlimit())
     if hasattr(os, "nice"):
