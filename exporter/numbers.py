@@ -41,6 +41,7 @@ from exporter.stop import Stop
 log = logging.getLogger("exporter")
 
 _AGAIN = "Run the same command again."
+_GOES_ON = ": it goes on where it stopped"
 _TELL_EVERY_S = 60.0
 # Orders that arrive meanwhile push known ones onto the next page; only an API that pages wrongly brings
 # nothing but known ones again and again.
@@ -105,7 +106,8 @@ async def list_numbers(
         try:
             await _unless_stopped(listing.read(), stop)
         except (TokenRefusedError, ApiUnavailableError) as error:
-            raise type(error)(error.what, _AGAIN) from None  # theirs speaks of a run that goes on
+            # Theirs speaks of a run, and here nothing is kept to go on with.
+            raise type(error)(error.what, error.hint.replace(_GOES_ON, "") or _AGAIN) from None
     with durable.storage_errors("writing the order numbers", file):
         durable.write_lines(file, (f"{number}\n".encode() for number in listing.numbers), mode=None)
     return Listed(numbers=len(listing.numbers), pages=listing.pages, left_out=listing.left_out)
@@ -117,6 +119,8 @@ def _check(file: Path, *, overwrite: bool) -> None:
             f"--out {file}: expected the name of a text file, got one that ends in {file.suffix}.",
             "Give a name that ends in .txt.",
         )
+    if str(file) == "-":
+        raise UsageError("--out -: expected a file: it appears whole or not at all.", "Name a file.")
     if file.is_dir() or not file.parent.is_dir():
         raise UsageError(f"--out {file}: expected a file in a directory that is there.", "Name such a file.")
     if file.exists() and not overwrite:

@@ -165,12 +165,18 @@ def test_what_is_no_page_is_asked_again_and_then_given_up(tmp_path: Path, broken
 
 @pytest.mark.parametrize(
     ("code", "exit_code", "word"),
-    [(400, 2, "--filter"), (401, 5, "refused the token"), (403, 5, "403"), (404, 6, "404")],
+    [
+        (400, 2, "--filter"),
+        (401, 5, "Check it, then run the same command again."),
+        (403, 5, "403"),
+        (404, 6, "404"),
+    ],
 )
 def test_a_refused_list_is_asked_for_once(tmp_path: Path, code: int, exit_code: int, word: str) -> None:
     """Each refusal has its exit code and its hint, and no file appears."""
     ended, _, server = listed(tmp_path, moves.status(code))
     ended.said(exit_code, word)
+    assert "goes on" not in ended.err
     assert len(server.arrivals) == 1
     assert not (tmp_path / "listed.txt").exists()
 
@@ -220,6 +226,7 @@ def test_a_file_that_stands_is_kept(tmp_path: Path) -> None:
     ("words", "told"),
     [
         (["--out", "listed.csv"], "ends in .csv"),
+        (["--out", "-"], "expected a file"),
         (["--out", "no/such/folder.txt"], "a directory that is there"),
         (["--filter", "status"], "expected KEY=VALUE"),
         (["--filter", "page=3"], "the pages are counted here"),
