@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from exporter import durable
-from exporter.errors import ExporterError, StorageError
+from exporter.errors import ExporterError, StorageError, UsageError
 from exporter.summary import Summary
 
 if TYPE_CHECKING:
@@ -33,11 +33,17 @@ def reported(path: str | None) -> Iterator[Report]:
         the last success, and raises its own error.
 
     Raises:
+        UsageError: The path is a directory's; nothing in the block was begun.
         StorageError: The file cannot be written.
     """
     if path is None:
         yield lambda _: None
         return
+    if Path(path).is_dir():
+        raise UsageError(
+            f"--metrics-file {path}: expected a file, got a directory.",
+            "Give a file in it, as exporter.prom.",
+        )
     began = time.time()
     summaries: list[Summary] = []
     try:

@@ -65,3 +65,9 @@ def test_a_file_that_cannot_be_written_is_told(exporter: Exporter) -> None:
     exporter.run("--rate", "often", "--metrics-file", nowhere).said(2, "--rate")
     exporter.run("--metrics-file", nowhere).said(7, str(nowhere), "writing the metrics", "The dataset stands")
     assert (exporter.cwd / "out" / "manifest.json").exists()
+
+
+def test_a_directory_is_refused_before_anything_is_asked_for(exporter: Exporter) -> None:
+    """The folder where the file should go in place of the file is exit 2, not a bug after the run."""
+    exporter.run("--metrics-file", exporter.cwd).said(2, "--metrics-file", "got a directory")
+    assert not (exporter.cwd / "out").exists()
