@@ -282,7 +282,7 @@ class _Run:
                 f"{rejects} rejects ({reasons}) are more than --max-rejects {self.options.max_rejects} allows"
                 f" ({allowed}); nothing was published.",
                 f"They are listed in {self.work.staged / 'rejects.jsonl'}. The same command with a higher"
-                " --max-rejects publishes without asking again.",
+                f" --max-rejects publishes {_asking(result.rejects_by_reason)}.",
                 rejects,
             )
         drifted = {**result.unmapped_paths, **result.uncoerced}
@@ -328,3 +328,10 @@ class _Run:
             drift=manifest.Drift(unmapped_paths=result.unmapped_paths, uncoerced=result.uncoerced),
             statistics=fetched.statistics,
         )
+
+
+def _asking(rejects_by_reason: dict[str, int]) -> str:
+    """Say what a resumed run asks for after too many rejects."""
+    if "unavailable" in rejects_by_reason:
+        return "and asks again for those that were unavailable alone"
+    return "without asking again"

@@ -17,3 +17,8 @@ def asked_again_after_500(number: str, nth: int) -> Iterable[Step]:
     """A tenth of the orders answer 500 at first, a tenth are not there."""
     behaviours = {"0": moves.in_turn(moves.status(500), moves.good), "1": moves.status(404)}
     return behaviours.get(number[-1], moves.good)(number, nth)
+
+
+def first_dead(number: str, nth: int) -> Iterable[Step]:
+    """Order a0 answers 500 for ever."""
+    return (moves.status(500) if number == "a0" else moves.good)(number, nth)

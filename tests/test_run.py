@@ -422,6 +422,14 @@ def test_too_many_rejects_publish_nothing_until_more_are_allowed(api: Api, tmp_p
     assert manifest_of(tmp_path / "out")["rejects_by_reason"] == {"not_found": 2}
 
 
+def test_too_many_unavailable_orders_are_told_to_be_asked_for_again(tmp_path: Path) -> None:
+    """Exit 4 promises to ask for nothing only where that is so: a resumed run asks again for the unavailable."""
+    with faulty_process("tests.plans:first_dead") as url:
+        exporter = exporter_for(url, tmp_path, [f"a{index}" for index in range(20)])
+        ended = exporter.run("--max-attempts", 1, "--max-rejects", 0)
+        ended.said(4, "unavailable", "asks again for those that were unavailable alone")
+
+
 def test_a_refused_token_stops_the_run_at_once(api: Api, tmp_path: Path) -> None:
     """Exit 5 after no more requests than are in flight; with the right token the same command goes on."""
     exporter = api.exporter(tmp_path, api.numbers[:100])
