@@ -26,9 +26,14 @@ class ExporterError(Exception):
     Args:
         what: One sentence: what happened and where.
         hint: One sentence: what to do about it. May be empty.
+
+    Attributes:
+        out: Where the dataset of the failed run was to stand, with `{date}` and `{time}` filled in; None where
+            that was not known yet. The same options with this `out` go on with the run.
     """
 
     exit_code = 1
+    out: str | None = None
 
     def __init__(self, what: str, hint: str = "") -> None:
         super().__init__(what, hint)

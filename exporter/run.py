@@ -82,7 +82,22 @@ async def export_async(
     out = resolve_out(options.out, datetime.fromtimestamp(now, UTC).astimezone())
     destination = destination_of(out)
     refuse_passing_store(options.store, out)
-    stop = stop or Stop()
+    try:
+        return await _export(options, out, destination, now, on_progress, stop or Stop())
+    except ExporterError as error:
+        error.out = out
+        raise
+
+
+async def _export(
+    options: Options,
+    out: str,
+    destination: Destination,
+    now: float,
+    on_progress: ProgressCallback | None,
+    stop: Stop,
+) -> Summary:
+    """Run one export into `out`; see `export_async`."""
     with open_input(options.orders) as source, work_directory(out) as work:
         published = await _look(destination, work, options, out, stop)
         if published is not None:

@@ -265,6 +265,15 @@ def test_too_many_rejects_gives_the_command_that_publishes(exporter: Exporter) -
     assert exporter(*command[1:]).code == 3
 
 
+def test_the_command_that_goes_on_names_the_place_where_it_began(exporter: Exporter) -> None:
+    """With `{time}` in --out, the command given after a failure goes on with that run, at any later time."""
+    ended = exporter.run("--keep", 2, out="out-{time}", EXPORTER_API_TOKEN="wrong")
+    (partial,) = exporter.cwd.glob("out-*.partial")
+    ended.said(5, f"--out {partial.stem} ")
+    assert exporter(*shlex.split(ended.err.splitlines()[-1])[1:]).code == 0
+    assert [path.name for path in exporter.cwd.glob("out-*")] == [partial.stem]
+
+
 def test_quiet_says_nothing_but_errors(exporter: Exporter) -> None:
     """`--quiet` prints nothing on success, and on failure the error."""
     done = exporter.run("--quiet")

@@ -13,14 +13,18 @@ from exporter.cli.options import key_of
 _NOT_FOR_REJECTS = {"column", "overwrite", "keep", "metrics_file"}
 
 
-def command_again(ctx: click.Context, **changes: str) -> str:
-    """Return this command with some options changed.
+def command_again(ctx: click.Context, out: str | None, **changes: str) -> str:
+    """Return this command with some options changed, so that it goes on with the run that it began.
 
     Args:
         ctx: Of the command as it was given.
+        out: Where that run's dataset was to stand; None where that was not known yet.
         changes: Values by parameter name; an argument or an option.
     """
-    return _command(ctx, changes, leave_out=set())
+    if out is None or out == ctx.params["out"]:
+        return _command(ctx, changes, leave_out=set())
+    # Later, `{date}` and `{time}` would name another place. Where they are filled in, nothing fits --keep.
+    return _command(ctx, {**changes, "out": out}, leave_out={"keep"})
 
 
 def command_for_rejects(ctx: click.Context, out: str) -> str:

@@ -103,8 +103,8 @@ def _way_on(error: ExporterError, session: Session) -> str | None:
     if ctx is None or ctx.command.name != "run" or session.published:
         return None
     if isinstance(error, TooManyRejectsError):
-        return command_again(ctx, max_rejects=str(error.rejects))
-    return command_again(ctx) if error.exit_code in _RESUMABLE else None
+        return command_again(ctx, error.out, max_rejects=str(error.rejects))
+    return command_again(ctx, error.out) if error.exit_code in _RESUMABLE else None
 
 
 def _at_its_source(what: str, ctx: click.Context | None) -> str:
