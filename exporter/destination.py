@@ -23,13 +23,13 @@ class Destination(Protocol):
         """
 
     def refuse_strangers(self, standing: Manifest) -> None:
-        """Refuse to replace a dataset whose place holds more than it names: that would be lost with it.
+        """Refuse to replace a dataset where something that is not ours would be lost with it.
 
         Args:
             standing: The dataset that stands there.
 
         Raises:
-            UsageError: Something that is not ours is there as well.
+            UsageError: There is more than the dataset names, or the place is a link.
         """
 
     def repair(self, retired: Path) -> None:
@@ -80,6 +80,11 @@ class Directory:
 
     def refuse_strangers(self, standing: Manifest) -> None:
         """See `Destination`."""
+        if self._path.is_symlink():
+            raise UsageError(
+                f"--out {self._path}: expected a directory, got a link to one.",
+                f"Give the directory itself: {self._path.resolve()}",
+            )
         with durable.storage_errors("looking at it", self._path):
             stranger = stranger_in(self._path, standing)
         if stranger is not None:

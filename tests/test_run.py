@@ -339,6 +339,16 @@ def test_a_file_that_somebody_put_into_a_dataset_is_never_lost(exporter: Exporte
     assert exporter.run("--overwrite").code == 0
 
 
+def test_a_link_to_a_dataset_is_not_replaced(exporter: Exporter) -> None:
+    """--overwrite refuses a link: its target would stay as it was, with no name for readers to find."""
+    assert exporter.run().code == 0
+    before = contents(exporter.cwd / "out")
+    (exporter.cwd / "link").symlink_to("out")
+    exporter.run("--overwrite", out="link").said(2, "a link", str(exporter.cwd / "out"))
+    assert (exporter.cwd / "link").is_symlink()
+    assert contents(exporter.cwd / "link") == before
+
+
 def test_a_store_that_would_go_with_the_dataset_is_refused(exporter: Exporter) -> None:
     """A --store at OUT, in it or in its work directory is exit 2 at once, not after everything was asked for."""
     for store in ("out", "out/store.db", "out.partial/store.db"):
