@@ -20,6 +20,7 @@ from pathlib import Path
 from exporter import __version__, durable, manifest, units
 from exporter.columns import choose_columns
 from exporter.destination import Destination, destination_of
+from exporter.engines import check_extra as check_dask_extra
 from exporter.errors import DriftError, ExporterError, StorageError, TooManyRejectsError, UsageError
 from exporter.fetching import Fetched, FetchJob, fetch
 from exporter.identity import token_of
@@ -78,6 +79,8 @@ async def export_async(
     options = replace(options, token=token_of(options), token_file=None)
     if options.report:
         check_report_extra()
+    if options.dask is not None:
+        check_dask_extra()
     now = time.time()
     out = resolve_out(options.out, datetime.fromtimestamp(now, UTC).astimezone())
     destination = destination_of(out)
