@@ -97,12 +97,14 @@ def work_directory(out: str) -> Iterator[WorkDirectory]:
         out: Where the dataset will stand.
 
     Raises:
+        UsageError: Something of somebody else's has its name.
         LockedError: Another process holds it.
         StorageError: It cannot be made.
     """
     path = place_of(out)
     with durable.storage_errors("making the work directory", path):
         made = _make_folders(path)
+        _refuse_foreign(path)
     try:
         with locked(path / _LOCK, str(path)):
             yield WorkDirectory(path)
@@ -113,6 +115,16 @@ def work_directory(out: str) -> Iterator[WorkDirectory]:
             for folder in made[1:]:
                 folder.rmdir()
         raise
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse a folder that no run of ours has made: all that is in it would go when the run is over."""
+    names = {entry.name for entry in path.iterdir()}
+    if path.is_symlink() or (names and names.isdisjoint({_LOCK, _MARKER})):
+        raise UsageError(
+            f"{path}: expected a free name for the work directory, got something that is not ours.",
+            "Move it away, or give another --out.",
+        )
 
 
 def _holds_locks_only(path: Path) -> bool:
