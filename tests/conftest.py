@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,3 +22,11 @@ def api() -> Iterator[Api]:
 def exporter(api: Api, tmp_path: Path) -> Exporter:
     """The exporter in an empty directory with a `numbers.txt` of the first 60 orders."""
     return api.exporter(tmp_path, api.numbers[:60])
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run that skipped a test where none may be: the check installs what tests need."""
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("EXPORTER_TEST_NO_SKIPS") and reporter and reporter.stats.get("skipped"):
+        reporter.write_line("Tests were skipped, and EXPORTER_TEST_NO_SKIPS is set.", red=True)
+        session.exitstatus = 1
