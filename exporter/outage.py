@@ -17,6 +17,8 @@ log = logging.getLogger("exporter")
 ORDERS_IN_A_ROW = 20
 #: ... once that has lasted so long: a restart of the API behind its proxy is waited for.
 PATIENCE_S = 20.0
+#: So many are enough at once: at a high rate with few attempts, patience alone would let thousands go.
+MOST_ORDERS_IN_A_ROW = 200
 _QUESTION_S = 10.0
 
 
@@ -93,7 +95,9 @@ class OutageWatch:
             await self._judge(lambda: bool(self._orders))
 
     def _is_suspected(self) -> bool:
-        return len(self._orders) >= ORDERS_IN_A_ROW and self._now() - self._since >= self._patience_s
+        failed = len(self._orders)
+        lasting = self._now() - self._since >= self._patience_s
+        return failed >= MOST_ORDERS_IN_A_ROW or (failed >= ORDERS_IN_A_ROW and lasting)
 
     async def _judge(self, still: Callable[[], bool]) -> None:
         """Ask for a good order, one worker for all; the others wait meanwhile, and send nothing."""

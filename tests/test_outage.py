@@ -19,6 +19,7 @@ from exporter.client import open_client
 from exporter.errors import ApiUnavailableError
 from exporter.options import Options
 from exporter.order_numbers import Batch
+from exporter.outage import MOST_ORDERS_IN_A_ROW
 from exporter.pace import Pace
 from exporter.plan import make_plan
 from exporter.rate import Rate
@@ -50,7 +51,9 @@ class Work:
         batch = Batch(lines=range(1, len(self.numbers) + 1), order_numbers=self.numbers)
         make_plan(folder / "plan.db", [batch])
 
-    async def refresh(self, url: str, **settings: Any) -> dict[str | None, int]:
+    async def refresh(
+        self, url: str, patience_s: float = PATIENCE_S, **settings: Any
+    ) -> dict[str | None, int]:
         """Make one try; return how many orders stand in each state."""
         defaults = {"concurrency": 32, "timeout_s": 0.3, "rate": "unlimited", "max_attempts": 6}
         options = Options(orders="-", out="out", api_url=url, token=TOKEN, **{**defaults, **settings})
@@ -73,7 +76,7 @@ class Work:
                         statistics=statistics,
                         tally=Tally(),
                         stop=Stop(),
-                        patience_s=PATIENCE_S,
+                        patience_s=patience_s,
                     )
                 )
             return store.states(freshness)
@@ -138,6 +141,19 @@ def test_an_api_that_comes_back_within_the_patience_is_waited_for(tmp_path: Path
     async def tries() -> None:
         async with FaultyServer(Plan(down_from=100, down_for_s=0.3)) as server:
             assert await work.refresh(server.url) == {"fetched": 200}
+
+    run(tries())
+
+
+def test_few_attempts_at_a_high_rate_send_no_thousands(tmp_path: Path) -> None:
+    """However fast orders fail, some two hundred of them in a row end the run before its patience does."""
+
+    async def tries() -> None:
+        work = Work(tmp_path, numbers(2000))
+        async with FaultyServer(moves.status(500)) as server:
+            with pytest.raises(ApiUnavailableError, match="orders in a row had no good answer"):
+                await work.refresh(server.url, max_attempts=1, patience_s=60.0)
+            assert len(server.arrivals) < MOST_ORDERS_IN_A_ROW + 2 * 32
 
     run(tries())
 
