@@ -147,7 +147,7 @@ def test_without_a_terminal_nothing_moves(exporter: Exporter) -> None:
     assert "\r" not in ended.err
     assert len(lines) == 2
     assert "60 order numbers" in lines[0]
-    assert "Published" in lines[1]
+    assert "Finished" in lines[1]
 
 
 # --- a real terminal ---
