@@ -25,7 +25,7 @@ DELETE FROM plan WHERE line IN (
   SELECT line FROM (SELECT line, number = lag(number) OVER (ORDER BY number, line) AS again FROM plan)
   WHERE again)
 """
-_CACHE_KIB = 64 * 1024
+_CACHE_KIB = 4 * 1024
 
 
 def make_plan(path: Path, batches: Iterable[Batch]) -> PlanCounts:

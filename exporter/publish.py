@@ -156,6 +156,8 @@ class _Publish:
     def _end_row_group(self) -> None:
         for table in self._tables.values():
             table.write_row_group()
+        # What one row group needed and let go is given back, or it piles up in pieces over many of them.
+        pa.default_memory_pool().release_unused()
         self._in_group = self._group_bytes = 0
 
     def _progress(self) -> PublishProgress:

@@ -153,7 +153,8 @@ def _environment() -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EXPORTER_API_")}
     paths = [package_root, *filter(None, [kept.get("PYTHONPATH")])]
     # Arrow's own allocators keep 40 MiB more of what was let go (measured 2026-11-24).
-    return kept | {"PYTHONPATH": os.pathsep.join(paths), "ARROW_DEFAULT_MEMORY_POOL": "system"}
+    memory = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
+    return kept | memory | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def error_of(name: str, exit_code: int, what: str, hint: str) -> errors.ExporterError:
