@@ -50,6 +50,19 @@ class UsageError(ExporterError):
     exit_code = 2
 
 
+def missing_extra(what: str, extra: str) -> UsageError:
+    """Return the error that says which extra must be installed.
+
+    Args:
+        what: What needs it: an option, or a file's name.
+        extra: Its name.
+    """
+    return UsageError(
+        f"{what}: expected the extra '{extra}', got an installation without it.",
+        f"Run: pip install 'omnitron-exporter[{extra}]'.",
+    )
+
+
 class InputError(UsageError):
     """Raised when the file of order numbers cannot be read; nothing was created."""
 

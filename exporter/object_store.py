@@ -25,7 +25,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from exporter import durable
-from exporter.errors import InputError, StorageError, UsageError
+from exporter.errors import InputError, StorageError, UsageError, missing_extra
 from exporter.manifest import MANIFEST_FILE, Manifest, decode
 from exporter.s3 import AGAIN, Bucket, StoredObject
 from exporter.units import size_text
@@ -193,8 +193,5 @@ def object_store(url: str) -> ObjectStore:
             "Give one of these; credentials come from the environment or ~/.aws.",
         )
     if find_spec("boto3") is None:
-        raise UsageError(
-            "--out s3://…: expected the extra 's3', got an installation without it.",
-            "Run: pip install 'omnitron-exporter[s3]'.",
-        )
+        raise missing_extra("--out s3://…", "s3")
     return ObjectStore(found["bucket"], (found["prefix"] or "").rstrip("/"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from exporter.errors import UsageError
+from exporter.errors import missing_extra
 
 
 def check_extra() -> None:
@@ -14,7 +14,4 @@ def check_extra() -> None:
         UsageError: The extra `dask` is not installed.
     """
     if find_spec("distributed") is None:
-        raise UsageError(
-            "--dask: expected the extra 'dask', got an installation without it.",
-            "Run: pip install 'omnitron-exporter[dask]'.",
-        )
+        raise missing_extra("--dask", "dask")

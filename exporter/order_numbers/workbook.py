@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, dropwhile, islice
 from typing import BinaryIO
 
-from exporter.errors import InputError, UsageError
+from exporter.errors import InputError, missing_extra
 from exporter.order_numbers.batch import Batch, InvalidLine, invalid_line, sift
 from exporter.order_numbers.table import body
 
@@ -37,10 +37,7 @@ def _sheet(stream: BinaryIO, name: str) -> Iterator[Sequence[object]]:
     try:
         from python_calamine import CalamineError, CalamineWorkbook, SheetVisibleEnum
     except ImportError as error:
-        raise UsageError(
-            f"{name}: expected the extra 'xlsx' for reading workbooks, got an installation without it.",
-            "Run: pip install 'omnitron-exporter[xlsx]'.",
-        ) from error
+        raise missing_extra(name, "xlsx") from error
     try:
         workbook = CalamineWorkbook.from_filelike(stream)
         visible = [i for i, s in enumerate(workbook.sheets_metadata) if s.visible == SheetVisibleEnum.Visible]

@@ -16,7 +16,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from exporter.errors import UsageError
+from exporter.errors import missing_extra
 from exporter.manifest import REPORT_FILE
 
 __all__ = ["REPORT_FILE", "check_extra", "write_report"]
@@ -29,10 +29,7 @@ def check_extra() -> None:
         UsageError: The extra `report` is not installed.
     """
     if find_spec("matplotlib") is None:
-        raise UsageError(
-            "The report: expected the extra 'report' for its charts, got an installation without it.",
-            "Run: pip install 'omnitron-exporter[report]'.",
-        )
+        raise missing_extra("The report", "report")
 
 
 def write_report(dataset: Path) -> None:
