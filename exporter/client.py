@@ -1,8 +1,6 @@
 """One attempt: one paced GET, one payload or one of our errors.
 
 Every request for an order or a page takes a slot of the pace, and is counted once it reached the wire.
-aiohttp sends a GET again by itself when its connection is closed without an answer; `_once` forbids it,
-so that such a request is paced, counted and limited as the attempt that it is.
 """
 
 from __future__ import annotations
@@ -12,12 +10,9 @@ import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from typing import NoReturn
 from urllib.parse import quote
 
-import aiohttp
-from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
 from yarl import URL
 
 from exporter import __version__
@@ -30,13 +25,14 @@ from exporter.errors import (
     TransientError,
     UsageError,
 )
-from exporter.foreign import FOREIGN, NEVER_SENT, retry_after_s, translated
+from exporter.foreign import FOREIGN, retry_after_s, translated
 from exporter.identity import Identity
 from exporter.options import MAX_PAYLOAD_BYTES, MIB, Options
 from exporter.pace import Gate
 from exporter.payload import check
 from exporter.records import Answer, Traffic
 from exporter.statistics import Statistics
+from exporter.wire import Response, Wire, open_wire
 
 ORDERS_PATH = "/api/i1/orders/"
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -46,17 +42,12 @@ _LARGE_BYTES = MIB
 # A refusal's body is read to its end, so that its connection can be used again, but no further.
 _REFUSAL_BYTES = 64 * 1024
 _REFUSAL_S = 1.0
-# One header line of a proxy's cookie or policy may be longer than aiohttp's 8 KiB (aiohttp #2304).
-_LONGEST_HEADER = 32 * 1024
-# gunicorn closes idle connections after 2 s, many proxies after 5; aiohttp's own 15 s would meet them
-# in the moment of closing, which costs an attempt.
-_KEEPALIVE_S = 4.0
 # Connecting is given up a little before the attempt is: what never connected was never sent.
 _CONNECT_SHARE = 0.95
 
 
-class _Wire:
-    """What one attempt has done on the wire so far, and its deadline."""
+class _Attempt:
+    """What one attempt has done so far, and its deadline."""
 
     __slots__ = ("deadline", "sent", "status")
 
@@ -64,9 +55,6 @@ class _Wire:
         self.deadline = deadline
         self.sent = False
         self.status: int | None = None
-
-
-_wire: ContextVar[_Wire] = ContextVar("wire")
 
 
 class _SlashLearnedError(Exception):
@@ -77,7 +65,7 @@ class Client:
     """The API as the rest of the program sees it; made by `open_client`.
 
     Args:
-        session: An aiohttp session that speaks for us alone.
+        wire: Requests to the API.
         options: What the export is asked to do.
         pace: Gives a slot for each request, and is told of each answer.
         identity: The token, and how to get a new one.
@@ -86,18 +74,18 @@ class Client:
 
     def __init__(
         self,
-        session: aiohttp.ClientSession,
+        wire: Wire,
         options: Options,
         pace: Gate,
         identity: Identity,
         statistics: Statistics,
     ) -> None:
-        self._session = session
+        self._wire = wire
         self._pace = pace
         self._identity = identity
         self._statistics = statistics
         self._timeout_s = options.timeout_s
-        self._orders_url = options.api_url + ORDERS_PATH
+        self._orders_path = wire.base_path + ORDERS_PATH
         self._slash = ""
         self._one_large_body = asyncio.Semaphore(1)
         self._sent = self._retried = self._throttled = self._redirected = 0
@@ -138,7 +126,7 @@ class Client:
             TokenRefusedError: The API answered 401.
             ApiUnavailableError: The API's certificate is refused, or it asks for too long a wait.
         """
-        path = self._orders_url + quote(order_number, safe="")
+        path = self._orders_path + quote(order_number, safe="")
         return await self._ask(path, order_number, attempt, timeout_s or self._timeout_s)
 
     async def page(self, query: str, attempt: int) -> bytes:
@@ -148,8 +136,8 @@ class Client:
             query: The URL's query, encoded; may be empty.
             attempt: Which attempt for this page, from 1; for counting only.
         """
-        url = f"{self._orders_url}?{query}" if query else self._orders_url
-        return (await self._ask(url, None, attempt, self._timeout_s)).payload
+        path = f"{self._orders_path}?{query}" if query else self._orders_path
+        return (await self._ask(path, None, attempt, self._timeout_s)).payload
 
     async def _ask(self, path: str, order_number: str | None, attempt: int, timeout_s: float) -> Answer:
         """Ask once; again where the API moved the path, or with a login where it wants a new token."""
@@ -157,36 +145,35 @@ class Client:
         renewed = False
         while True:
             if identity.header is None:
-                await identity.log_in(self._session)
+                await identity.log_in(self._wire)
             await self._pace.slot()
             if self._draining:
                 raise asyncio.CancelledError
             # Path and token are read after the wait for the slot: others may have learnt new ones.
             header = identity.header or ""
-            url = path if order_number is None else path + self._slash
+            target = path if order_number is None else path + self._slash
             try:
-                return await self._attempt(url, header, order_number, attempt, timeout_s)
+                return await self._attempt(target, header, order_number, attempt, timeout_s)
             except _SlashLearnedError:
                 continue
             except TokenRefusedError:
                 if renewed:
                     raise
-                await identity.renew(self._session, refused=header)
+                await identity.renew(self._wire, refused=header)
                 renewed = True
                 attempt += 1
 
     async def _attempt(
-        self, url: str, header: str, order_number: str | None, attempt: int, timeout_s: float
+        self, target: str, header: str, order_number: str | None, attempt: int, timeout_s: float
     ) -> Answer:
         """Make one request under a deadline, and tell whoever counts how it ended."""
         began = time.monotonic()
         self._in_flight += 1
         failure: BaseException | None = None
         deadline = self._deadlines.start(timeout_s)
-        wire = _Wire(deadline)
-        _wire.set(wire)
+        this = _Attempt(deadline)
         try:
-            answer = await self._exchange(url, header, order_number, wire)
+            answer = await self._exchange(target, header, order_number, this)
         except FOREIGN as error:
             failure = translated(error, timeout_s)
             raise failure from None
@@ -199,27 +186,30 @@ class Client:
         finally:
             self._in_flight -= 1
             self._deadlines.end(deadline)
-            if wire.sent:
-                self._count(wire.status, failure, attempt, time.monotonic() - began)
+            if this.sent:
+                self._count(this.status, failure, attempt, time.monotonic() - began)
             # An error that its own frame names keeps that frame, and what was read, until a collection.
             del failure
         self._identity.accepted(header)
         return answer
 
-    async def _exchange(self, url: str, header: str, order_number: str | None, wire: _Wire) -> Answer:
-        async with self._session.get(
-            URL(url, encoded=True), headers={"Authorization": header}, allow_redirects=False
-        ) as response:
-            wire.status = response.status
+    async def _exchange(self, target: str, header: str, order_number: str | None, this: _Attempt) -> Answer:
+        connection = await self._wire.connect()
+        try:
+            this.sent = True
+            response = await self._wire.get(connection, target, header)
+            this.status = response.status
             if response.status != 200:
-                await self._refuse(response, wire)
-            payload = await self._body(response, wire)
+                await self._refuse(response, target, this)
+            payload = await self._body(response, this)
             return Answer(payload, None if order_number is None else check(payload, order_number))
+        finally:
+            connection.release()
 
-    async def _refuse(self, response: ClientResponse, wire: _Wire) -> NoReturn:
+    async def _refuse(self, response: Response, target: str, this: _Attempt) -> NoReturn:
         """Raise what an answer's status means; what its body does must not turn it into a time-out."""
-        verdict = self._verdict(response)
-        wire.deadline.stop()
+        verdict = self._verdict(response, target)
+        this.deadline.stop()
         try:
             await _read_out(response)
             raise verdict
@@ -251,7 +241,7 @@ class Client:
         if until is not None and until != before:
             self._statistics.paused(until - time.monotonic(), "429")
 
-    def _verdict(self, response: ClientResponse) -> Exception:
+    def _verdict(self, response: Response, target: str) -> Exception:
         """Return what an answer's status means, where that is not 200."""
         status = response.status
         if status == 401:
@@ -259,7 +249,7 @@ class Client:
         if status == 429:
             return ThrottledError("the API answered 429", retry_after_s(response))
         if status in _REDIRECTS:
-            return self._redirect(response)
+            return self._redirect(response, target)
         if status == 408 or status >= 500:
             return TransientError(f"the API answered {status}", status)
         if status >= 400:
@@ -267,9 +257,9 @@ class Client:
             return PermanentError(reason, f"the API answered {status}", status)
         return BadResponseError(f"the API answered {status} where 200 was expected", status)
 
-    def _redirect(self, response: ClientResponse) -> Exception:
+    def _redirect(self, response: Response, target: str) -> Exception:
         """Learn the slash form of our own paths; nothing else is ever followed."""
-        if _only_adds_a_slash(response.url, response.headers.get("Location", "")):
+        if _only_adds_a_slash(self._wire.url(target), response.headers.get("Location", "")):
             self._slash = "/"
             return _SlashLearnedError()
         return PermanentError(
@@ -278,27 +268,27 @@ class Client:
             response.status,
         )
 
-    async def _body(self, response: ClientResponse, wire: _Wire) -> bytes:
+    async def _body(self, response: Response, this: _Attempt) -> bytes:
         """Return the whole decoded body, or raise as soon as it is over 32 MiB."""
-        content = response.content
-        first = await content.readany()
-        if content.at_eof():
+        stream = response.body
+        first = await stream.readany()
+        if stream.at_eof():
             return first
         body = bytearray(first)
         while len(body) <= _LARGE_BYTES:
-            chunk = await content.readany()
+            chunk = await stream.readany()
             if not chunk:
                 return bytes(body)
             body += chunk
-        return await self._large(response, body, wire)
+        return await self._large(response, body, this)
 
-    async def _large(self, response: ClientResponse, body: bytearray, wire: _Wire) -> bytes:
-        if (response.content_length or 0) > MAX_PAYLOAD_BYTES:
+    async def _large(self, response: Response, body: bytearray, this: _Attempt) -> bytes:
+        if int(response.headers.get("Content-Length", 0)) > MAX_PAYLOAD_BYTES:
             raise _too_large()
-        wire.deadline.stop()
+        this.deadline.stop()
         async with self._one_large_body:
-            wire.deadline.allow(self._timeout_s)
-            async for chunk in response.content.iter_any():
+            this.deadline.allow(self._timeout_s)
+            async for chunk in response.body.iter_any():
                 body += chunk
                 if len(body) > MAX_PAYLOAD_BYTES:
                     body.clear()  # the error's traceback holds it
@@ -306,26 +296,13 @@ class Client:
             return bytes(body)
 
 
-async def _once(request: ClientRequest, handler: ClientHandlerType) -> ClientResponse:
-    """Let an attempt send one request; a client middleware, called for each that aiohttp wants to send."""
-    wire = _wire.get()
-    if wire.sent:
-        raise aiohttp.ServerDisconnectedError
-    wire.sent = True
-    try:
-        return await handler(request)
-    except NEVER_SENT:
-        wire.sent = False
-        raise
-
-
-async def _read_out(response: ClientResponse) -> None:
+async def _read_out(response: Response) -> None:
     """Read what is left of a refusal's body, so that its connection can be used again."""
     left = _REFUSAL_BYTES
     try:
         async with asyncio.timeout(_REFUSAL_S):
-            while left > 0 and not response.content.at_eof():
-                left -= len(await response.content.readany())
+            while left > 0 and not response.body.at_eof():
+                left -= len(await response.body.readany())
     except FOREIGN:
         pass  # the connection is closed instead
 
@@ -347,7 +324,7 @@ def _too_large() -> PermanentError:
 
 @asynccontextmanager
 async def open_client(options: Options, pace: Gate, statistics: Statistics) -> AsyncIterator[Client]:
-    """Open the HTTP session for one export and close it at the end.
+    """Open the client of one export and close it at the end.
 
     Args:
         options: What the export is asked to do.
@@ -358,28 +335,20 @@ async def open_client(options: Options, pace: Gate, statistics: Statistics) -> A
         UsageError: The CA file cannot be read, or the token file is readable by others.
     """
     identity = Identity(options, pace)
-    connector = aiohttp.TCPConnector(
-        limit=options.concurrency,
-        keepalive_timeout=_KEEPALIVE_S,
-        ttl_dns_cache=300,
-        ssl=_trust(options.ca_file),
-    )
-    connect_s = _CONNECT_SHARE * options.timeout_s
-    async with aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        headers={
-            "Accept": "application/json",
-            "Content-Type": "application/json",
-            "User-Agent": f"omnitron-exporter/{__version__}",
-        },
-        timeout=aiohttp.ClientTimeout(total=None, connect=connect_s, ceil_threshold=connect_s),
-        middlewares=(_once,),
+    headers = {
+        "Accept": "application/json",
+        "Content-Type": "application/json",
+        "User-Agent": f"omnitron-exporter/{__version__}",
+    }
+    async with open_wire(
+        options.api_url,
+        headers,
+        concurrency=options.concurrency,
+        connect_s=_CONNECT_SHARE * options.timeout_s,
+        trust=_trust(options.ca_file),
         proxy=options.proxy,
-        max_line_size=_LONGEST_HEADER,
-        max_field_size=_LONGEST_HEADER,
-    ) as session:
-        yield Client(session, options, pace, identity, statistics)
+    ) as wire:
+        yield Client(wire, options, pace, identity, statistics)
 
 
 def _trust(ca_file: str | None) -> ssl.SSLContext | bool:

@@ -11,29 +11,25 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import aiohttp
+from aiohttp.http import HttpProcessingError
 
 from exporter.errors import ApiUnavailableError, BadResponseError, ExporterError, TransientError
 from exporter.rate import parse_retry_after
+from exporter.wire import Response
 
 #: What an attempt can raise besides our own errors.
-FOREIGN = (aiohttp.ClientError, TimeoutError, OSError)
-#: Raised before a connection stood, so that no request reached the wire.
-NEVER_SENT = (
-    aiohttp.ClientConnectorError,
-    aiohttp.ConnectionTimeoutError,
-    aiohttp.ClientHttpProxyError,
-)
+FOREIGN = (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError)
 _PROXY_IS_DOWN = (502, 503, 504)
 _HOSTNAME_MISMATCH = 62  # X509_V_ERR_HOSTNAME_MISMATCH
 _ADDRESS_MISMATCH = 64  # X509_V_ERR_IP_ADDRESS_MISMATCH
 
 
-def retry_after_s(response: aiohttp.ClientResponse) -> float | None:
+def retry_after_s(response: Response) -> float | None:
     """Return the seconds that an answer asks to wait, or None; a date is read against the answer's own."""
     return parse_retry_after(response.headers.get("Retry-After"), _time_of(response))
 
 
-def _time_of(response: aiohttp.ClientResponse) -> datetime:
+def _time_of(response: Response) -> datetime:
     """Return the answer's own time, which no skew of our clock can bend, or ours where it has none."""
     try:
         return parsedate_to_datetime(response.headers["Date"]).astimezone(UTC)
@@ -54,7 +50,7 @@ def translated(error: Exception, timeout_s: float) -> ExporterError:
         return TransientError(f"no whole answer within {timeout_s:g} s")
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return _refused_by_proxy(error.status)
-    if isinstance(error, aiohttp.ClientResponseError):
+    if isinstance(error, HttpProcessingError | aiohttp.ClientResponseError):
         return BadResponseError("the answer is not valid HTTP")
     if isinstance(error, aiohttp.ClientPayloadError):
         return TransientError("the answer's body was cut or cannot be decoded")

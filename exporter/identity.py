@@ -7,13 +7,13 @@ import os
 import stat
 from pathlib import Path
 
-import aiohttp
 import msgspec
 
 from exporter.errors import ExporterError, ThrottledError, TokenRefusedError, TransientError, UsageError
 from exporter.foreign import FOREIGN, retry_after_s, translated
 from exporter.options import Options, is_token
 from exporter.pace import Gate
+from exporter.wire import Response, Wire
 
 LOGIN_PATH = "/api/i1/auth/login/"
 _READABLE_BY_OTHERS = stat.S_IRWXG | stat.S_IRWXO
@@ -54,7 +54,7 @@ class Identity:
         if not self._proven and header == self.header:
             self._proven = True
 
-    async def log_in(self, session: aiohttp.ClientSession) -> None:
+    async def log_in(self, wire: Wire) -> None:
         """Get the first token.
 
         Raises:
@@ -62,15 +62,15 @@ class Identity:
             AttemptError: The login had no answer, or one that may be another next time.
             ApiUnavailableError: The API's certificate is refused, or it asks for too long a wait.
         """
-        await self._change(session, refused=None)
+        await self._change(wire, refused=None)
 
-    async def renew(self, session: aiohttp.ClientSession, *, refused: str) -> None:
+    async def renew(self, wire: Wire, *, refused: str) -> None:
         """Get another token than the refused one; errors as for `log_in`.
 
         Raises:
             TokenRefusedError: There is no login, or the refused token never worked.
         """
-        await self._change(session, refused=refused)
+        await self._change(wire, refused=refused)
 
     def refusal(self, answer: str) -> TokenRefusedError:
         """Return the error that says that the API took neither token nor login.
@@ -84,7 +84,7 @@ class Identity:
             "Check it, then run the same command again: it goes on where it stopped.",
         )
 
-    async def _change(self, session: aiohttp.ClientSession, *, refused: str | None) -> None:
+    async def _change(self, wire: Wire, *, refused: str | None) -> None:
         async with self._one_login:
             if self.header != refused:
                 return  # another worker has logged in meanwhile
@@ -94,25 +94,25 @@ class Identity:
             if self._username is None or (refused is not None and not self._proven):
                 raise self.refusal("401")
             await self._pace.slot()
-            self.header = _header(await self._token(session))
+            self.header = _header(await self._token(wire))
             self._proven = False
 
-    async def _token(self, session: aiohttp.ClientSession) -> str:
+    async def _token(self, wire: Wire) -> str:
+        login = msgspec.json.encode({"username": self._username, "password": self._password})
         try:
             async with asyncio.timeout(self._timeout_s):
-                async with session.post(
-                    self._api_url + LOGIN_PATH,
-                    json={"username": self._username, "password": self._password},
-                    allow_redirects=False,
-                    middlewares=(),
-                ) as response:
+                connection = await wire.connect()
+                try:
+                    response = await wire.post(connection, wire.base_path + LOGIN_PATH, login)
                     if response.status != 200:
                         raise self._verdict(response)
                     return self._key(await _start_of_body(response))
+                finally:
+                    connection.release()
         except FOREIGN as error:
             raise translated(error, self._timeout_s) from None
 
-    def _verdict(self, response: aiohttp.ClientResponse) -> ExporterError:
+    def _verdict(self, response: Response) -> ExporterError:
         status = response.status
         if status == 429:
             wait_s = retry_after_s(response)
@@ -136,10 +136,10 @@ class Identity:
         return key
 
 
-async def _start_of_body(response: aiohttp.ClientResponse) -> bytes:
+async def _start_of_body(response: Response) -> bytes:
     """Return the body as far as an answer to a login may reach; `read` has no bound of its own."""
     body = b""
-    while len(body) <= _LARGEST_ANSWER and (chunk := await response.content.readany()):
+    while len(body) <= _LARGEST_ANSWER and (chunk := await response.body.readany()):
         body += chunk
     return body
 

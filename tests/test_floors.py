@@ -32,6 +32,7 @@ FLOORS = {
         "deadlines",
         "foreign",
         "identity",
+        "wire",
         "pace",
         "store",
         "frames",
