@@ -75,11 +75,18 @@ class Wire:
         Raises:
             aiohttp.ClientError, TimeoutError: There is none.
         """
-        connection = await self._connector.connect(self._template, [], self._timeout)
-        if connection.closed:  # by the API, between its opening and now
+        while True:
+            connection = await self._connector.connect(self._template, [], self._timeout)
+            protocol = connection.protocol
+            assert protocol is not None
+            if not protocol.is_connected():  # closed by the API between its opening and now
+                connection.close()
+                raise aiohttp.ServerDisconnectedError
+            if not protocol.should_close:
+                return connection
+            # While it was kept, something came that nobody asked for: HAProxy sends a 408 before it
+            # closes, and that would be read as the next request's answer.
             connection.close()
-            raise aiohttp.ServerDisconnectedError
-        return connection
 
     async def get(self, connection: Connection, target: str, authorization: str) -> Response:
         """Send a GET and return its answer as soon as its head is there.

@@ -151,6 +151,38 @@ def test_a_dropped_keep_alive_connection_costs_one_counted_attempt() -> None:
     run(ask())
 
 
+def test_an_answer_that_nobody_asked_for_is_nobodys() -> None:
+    """What comes on an idle connection, such as a proxy's 408, is not taken for the next order's answer."""
+
+    def good_then_408(number: str, nth: int) -> Iterable[Step]:
+        return itertools.chain(moves.good(number, nth), [moves.Pause(0.01)], moves.status(408)(number, nth))
+
+    async def ask() -> None:
+        async with FaultyServer({"a1": good_then_408}) as server, client_of(server.url) as client:
+            await client.fetch("a1", 1)
+            await asyncio.sleep(0.1)  # the answer that nobody asked for arrives
+            assert json.loads((await client.fetch("a2", 1)).payload)["number"] == "a2"
+            assert [arrival.connection for arrival in server.arrivals] == [1, 2]
+
+    run(ask())
+
+
+def test_what_comes_before_the_answer_is_passed_over() -> None:
+    """Informational answers (100, 103) are none."""
+
+    def hinted(number: str, nth: int) -> Iterable[Step]:
+        hint = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
+        return itertools.chain([b"HTTP/1.1 100 Continue\r\n\r\n", hint], moves.good(number, nth))
+
+    async def ask() -> None:
+        async with FaultyServer(hinted) as server, client_of(server.url) as client:
+            for number in ("a1", "a2"):
+                assert json.loads((await client.fetch(number, 1)).payload)["number"] == number
+            assert {arrival.connection for arrival in server.arrivals} == {1}
+
+    run(ask())
+
+
 @pytest.mark.parametrize("code", [400, 402, 403, 404, 405, 406, 409, 410, 418, 422, 451, 499])
 def test_4xx_is_permanent(code: int) -> None:
     """Each has its reason, and says so with its status."""
