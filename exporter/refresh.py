@@ -32,11 +32,11 @@ from exporter.store import Freshness, Store
 log = logging.getLogger("exporter")
 
 _CHUNK = 1000
-_BATCH = 500
-_BATCH_BYTES = 4 * MIB
+_BATCH = 2000
+_BATCH_BYTES = 8 * MIB
 #: A kill costs what is in flight and at most this much of answers, with the commit's own time.
 _COMMIT_EVERY_S = 0.25
-_MOST_WAITING = 4 * _BATCH
+_MOST_WAITING = 2 * _BATCH
 _GRACE_S = 8.0
 _HINT_AFTER = 50
 
@@ -131,7 +131,7 @@ class Recorder:
         self._bytes += len(outcome.payload or b"")
         if len(self._waiting) >= _BATCH or self._bytes >= _BATCH_BYTES:
             self._full.set()
-            if len(self._waiting) >= _MOST_WAITING or self._bytes >= 4 * _BATCH_BYTES:
+            if len(self._waiting) >= _MOST_WAITING or self._bytes >= 2 * _BATCH_BYTES:
                 self._room.clear()
                 await self._room.wait()
 
