@@ -18,7 +18,8 @@ _LEVEL = 3
 
 def dictionary_of(payloads: Sequence[bytes]) -> bytes:
     """Return the dictionary that these payloads make for all that follow."""
-    samples, size = [], 0
+    samples: list[bytes | bytearray | memoryview] = []
+    size = 0
     for payload in payloads[:_SAMPLES]:
         samples.append(payload)
         size += len(payload)

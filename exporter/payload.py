@@ -19,11 +19,17 @@ _DECODED_AT_ONCE = 1024 * 1024
 _NULL = msgspec.Raw(b"null")
 
 
+class _UsualHead(msgspec.Struct, gc=False):
+    number: str
+    status: str | None = None
+
+
 class _Head(msgspec.Struct, gc=False):
     number: msgspec.Raw = _NULL
     status: msgspec.Raw = _NULL
 
 
+_decode_usual_head = msgspec.json.Decoder(_UsualHead).decode
 _decode_head = msgspec.json.Decoder(_Head).decode
 
 
@@ -56,14 +62,22 @@ def check(payload: bytes, order_number: str) -> str | None:
 def _head(payload: bytes) -> tuple[str | None, str | None]:
     try:
         _check_utf8(payload)
-        head = _decode_head(payload)
-        return _scalar(bytes(head.number)), _scalar(bytes(head.status))
+        return _plain_head(payload)
     except UnicodeDecodeError:
         raise BadResponseError("The API answered with something that is not UTF-8.", _OK) from None
     except RecursionError:
         raise _too_deep() from None
     except msgspec.DecodeError:
         return _head_of_odd(payload.decode())
+
+
+def _plain_head(payload: bytes) -> tuple[str | None, str | None]:
+    try:
+        usual = _decode_usual_head(payload)
+    except msgspec.ValidationError:
+        head = _decode_head(payload)
+        return _scalar(bytes(head.number)), _scalar(bytes(head.status))
+    return usual.number, usual.status
 
 
 def _check_utf8(payload: bytes) -> None:

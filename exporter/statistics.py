@@ -54,6 +54,8 @@ class Statistics:
         self.latency_counts[bisect.bisect_left(LATENCY_EDGES_MS, latency_s * 1000)] += 1
         self.latency_sum_s += latency_s
         self.statuses["none" if status is None else str(status)] += 1
+        if failure is None:
+            return
         if isinstance(failure, TransientError):
             self.failures[failure.what] += 1
         elif isinstance(failure, ThrottledError):
@@ -84,6 +86,8 @@ class Statistics:
 
     def _extend(self) -> None:
         index = int((self._now() - self._began) / self.step_s)
+        if len(self.answers) > index:
+            return
         while len(self.answers) <= index:
             self.answers.append(0)
             self.permitted.append(self._permitted())

@@ -13,8 +13,9 @@ import sqlite3
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import astuple
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 import zstandard
@@ -82,8 +83,7 @@ DELETE FROM payloads WHERE id IN (
 """
 
 
-@dataclass(frozen=True, slots=True)
-class PlannedOrder:
+class PlannedOrder(NamedTuple):
     """An order number of the plan with what the store knows of it.
 
     Attributes:

@@ -61,7 +61,7 @@ class Server:
     Attributes:
         url: Its base URL.
         pid: Its process's id.
-        loop: `uvloop`, or `asyncio` where that is not installed.
+        loop: `C`, or `uvloop` or `asyncio` where this machine cannot compile or has no uvloop.
     """
 
     url: str
@@ -97,15 +97,12 @@ def serving(script: str, python: str | None = None) -> Iterator[Server]:
         python: The interpreter, by default this one; one that has uvloop serves faster.
     """
     python = python if python and not importlib.util.find_spec("uvloop") else sys.executable
-    has_uvloop = python != sys.executable or importlib.util.find_spec("uvloop")
-    # The same numbers get the same orders from every server.
-    env = environment() | {"PYTHONHASHSEED": "0"}
     command = [python, str(HERE / script)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:
         try:
             assert process.stdout is not None
-            url = process.stdout.readline().strip()
-            yield Server(url=url, pid=process.pid, loop="uvloop" if has_uvloop else "asyncio")
+            url, loop = process.stdout.readline().strip(), process.stdout.readline().strip()
+            yield Server(url=url, pid=process.pid, loop=loop)
         finally:
             process.terminate()
 

@@ -2,7 +2,7 @@
 
     python tests/benchmarks/recorder.py
 
-Its first line is its URL. `/_count` and `/_arrivals` tell how often and when, on the machine's monotonic
+Its first line is its URL, its second what runs it. `/_count` and `/_arrivals` tell how often and when, on the machine's monotonic
 clock; neither counts itself.
 """
 
@@ -47,7 +47,8 @@ async def serve() -> None:
     server = await asyncio.get_running_loop().create_server(
         lambda: Connection(recorder), "127.0.0.1", 0, backlog=1024
     )
-    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", flush=True)
+    loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+    print(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}\n{loop}", flush=True)
     await server.serve_forever()
 
 
