@@ -32,8 +32,8 @@ from exporter.store import Freshness, Store
 log = logging.getLogger("exporter")
 
 _CHUNK = 1000
-_BATCH = 2000
-_BATCH_BYTES = 8 * MIB
+_BATCH = 1000
+_BATCH_BYTES = 4 * MIB
 #: A kill costs what is in flight and at most this much of answers, with the commit's own time.
 _COMMIT_EVERY_S = 0.25
 _MOST_WAITING = 2 * _BATCH

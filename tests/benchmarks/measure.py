@@ -170,11 +170,12 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 class _Peaks:
     peak_kib: int = 0
     largest_kib: int = 0
-    members: list[int] = field(default_factory=list)
+    #: By process: what it shares with others, beyond its own share.
+    shared_kib: dict[int, int] = field(default_factory=dict)
 
 
 class MemoryWatch:
-    """Samples the resident memory of a session's processes.
+    """Samples the memory of a session's processes; what they share is counted once.
 
     Args:
         session: The id of its first process.
@@ -198,7 +199,7 @@ class MemoryWatch:
 
     @property
     def peak_kib(self) -> int:
-        """Most memory of all processes at one time."""
+        """The peaks of all processes that were there at one time, added."""
         return max(self._peaks.peak_kib, self._peaks.largest_kib)  # it may have peaked between samples
 
     @property
@@ -210,15 +211,18 @@ class MemoryWatch:
         looks = 0
         while not self._over.wait(_SAMPLE_S):
             if looks % _SAMPLES_A_LOOK == 0:
-                self._peaks.members = list(_session_members(self._session))
+                members = list(_session_members(self._session))
+                self._peaks.shared_kib = {pid: _shared_kib(pid) for pid in members}
             looks += 1
             self._sample()
 
     def _sample(self) -> None:
-        sizes = [_memory_kib(pid) for pid in self._peaks.members]
-        now = sum(resident for resident, _ in sizes)
+        shared = self._peaks.shared_kib
+        peaks = {pid: _peak_kib(pid) for pid in shared}
+        # Not what they hold at this moment: the longer a run, the more moments, the higher the highest.
+        now = sum(max(0, peak - shared[pid]) for pid, peak in peaks.items())
         self._peaks.peak_kib = max(self._peaks.peak_kib, now)
-        self._peaks.largest_kib = max(self._peaks.largest_kib, *(peak for _, peak in sizes), 0)
+        self._peaks.largest_kib = max(self._peaks.largest_kib, *peaks.values(), 0)
 
 
 def _session_members(session: int) -> Iterator[int]:
@@ -233,15 +237,26 @@ def _stat(pid: int) -> list[str]:
     return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
 
 
-def _memory_kib(pid: int) -> tuple[int, int]:
-    """Return a process's resident memory now and at its peak; zeros when it has ended."""
-    sizes = {"VmRSS": 0, "VmHWM": 0}
+def _peak_kib(pid: int) -> int:
+    """Return a process's resident memory at its peak; 0 when it has ended."""
+    return _sizes_kib(pid, "status", "VmHWM")[0]
+
+
+def _shared_kib(pid: int) -> int:
+    """Return by how much a process's resident memory is more than its share of it (Pss in proc(5))."""
+    resident, share = _sizes_kib(pid, "smaps_rollup", "Rss", "Pss")
+    return resident - share
+
+
+def _sizes_kib(pid: int, file: str, *names: str) -> list[int]:
+    """Read sizes from one of a process's files; zeros when it has ended."""
+    found = dict.fromkeys(names, 0)
     with contextlib.suppress(OSError):
-        for line in (_PROC / str(pid) / "status").read_text().splitlines():
+        for line in (_PROC / str(pid) / file).read_text().splitlines():
             name, _, value = line.partition(":")
-            if name in sizes:
-                sizes[name] = int(value.split()[0])
-    return sizes["VmRSS"], sizes["VmHWM"]
+            if name in found:
+                found[name] = int(value.split()[0])
+    return list(found.values())
 
 
 def median(values: Iterable[float]) -> float:

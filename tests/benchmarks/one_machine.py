@@ -108,7 +108,7 @@ def memory(bench: Bench) -> None:
         cost = bench.grown(orders)
         print(
             f"  {bench.numbers(orders)[1]:,} orders: {cost.peak_mib:.0f} MiB all processes "
-            f"(what they share counted for each), {cost.largest_mib:.0f} MiB the largest"
+            f"(what they share counted once), {cost.largest_mib:.0f} MiB the largest"
         )
 
 

@@ -61,7 +61,9 @@ def benchmark_server() -> Iterator[str]:
     with subprocess.Popen([sys.executable, str(_SERVER)], stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         try:
-            yield server.stdout.readline().strip()
+            url = server.stdout.readline().strip()
+            server.stdout.readline()  # what runs it
+            yield url
         finally:
             server.terminate()
 
