@@ -15,6 +15,7 @@ import msgspec
 
 import exporter
 from exporter import errors
+from exporter.lean import MEMORY
 from exporter.publish_job import PublishJob, PublishProgress, PublishResult
 
 log = logging.getLogger("exporter")
@@ -152,14 +153,7 @@ def _environment() -> dict[str, str]:
     package_root = str(Path(exporter.__file__).parent.parent)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EXPORTER_API_")}
     paths = [package_root, *filter(None, [kept.get("PYTHONPATH")])]
-    # Arrow's own allocators keep 40 MiB more of what was let go. What a row group needs is mapped for itself,
-    # or its holes in the heap grow from group to group (measured 2026-11-24).
-    memory = {
-        "ARROW_DEFAULT_MEMORY_POOL": "system",
-        "MALLOC_ARENA_MAX": "2",
-        "MALLOC_MMAP_THRESHOLD_": "32768",
-    }
-    return kept | memory | {"PYTHONPATH": os.pathsep.join(paths)}
+    return kept | MEMORY | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def error_of(name: str, exit_code: int, what: str, hint: str) -> errors.ExporterError:

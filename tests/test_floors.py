@@ -39,6 +39,7 @@ FLOORS = {
         "holdings",
         "durable",
         "publish_job",
+        "lean",
         "destination",
         "object_store",
         "s3",

@@ -16,6 +16,7 @@ from distributed import utils as _untyped_utils
 
 from exporter.engines.wire import connected, scheme_and_host
 from exporter.errors import ExporterError, UsageError
+from exporter.lean import MEMORY
 from exporter.publishing import signals_held
 
 _dask: Any = _untyped
@@ -33,6 +34,7 @@ _CALM = {
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.tick.cycle": "1s",
     "distributed.admin.tick.limit": "60s",
+    **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in MEMORY.items()},
 }
 
 

@@ -1,13 +1,17 @@
-"""Loaded by each local worker when it starts: it is deaf to signals, and has imported what it will need.
+"""Loaded by each local worker when it starts: it is lean, deaf to signals, and has imported what it will need.
 
 Ctrl-C and systemd signal the whole group: the coordinator decides when its workers end.
 """
 
 from __future__ import annotations
 
+import importlib
 import signal
 
-import exporter.engines.worker  # noqa: F401 - so that the first range starts at once
+from exporter.lean import be_lean
+
+be_lean()
+importlib.import_module("exporter.engines.worker")  # so that the first range starts at once
 
 
 def dask_setup(_worker: object) -> None:
