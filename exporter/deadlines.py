@@ -54,6 +54,7 @@ class Deadlines:
         self._tick_s = min(_MOST_TICK_S, timeout_s / _TICKS)
         self._running: set[Deadline] = set()
         self._ticking = False
+        self._due = 0.0
 
     def start(self, seconds: float) -> Deadline:
         """Let the present task, which makes an attempt, be cancelled after that many seconds."""
@@ -63,19 +64,28 @@ class Deadlines:
         deadline = Deadline(task, loop.time() + seconds)
         self._running.add(deadline)
         if not self._ticking:
-            self._ticking = True
-            loop.call_later(self._tick_s, self._sweep, loop)
+            self._tick(loop)
         return deadline
 
     def end(self, deadline: Deadline) -> None:
         """Forget the deadline of an attempt that is over."""
         self._running.discard(deadline)
 
+    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._ticking = True
+        self._due = loop.time() + self._tick_s
+        loop.call_at(self._due, self._sweep, loop)
+
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
+        late_s = now - self._due
+        if late_s > self._tick_s:
+            # The loop or the machine stood still, and answers that came meanwhile are not yet read.
+            for running in self._running:
+                running.at += late_s
         for deadline in [running for running in self._running if running.at <= now]:
             self._running.discard(deadline)
             deadline.expire()
-        self._ticking = bool(self._running)
-        if self._ticking:
-            loop.call_later(self._tick_s, self._sweep, loop)
+        self._ticking = False
+        if self._running:
+            self._tick(loop)

@@ -28,7 +28,7 @@ from exporter.errors import (
     TransientError,
 )
 from exporter.records import Answer, Traffic
-from tests.clients import TOKEN, client_of, run
+from tests.clients import TOKEN, client_of, run, serving
 from tests.servers import moves
 from tests.servers.faulty import FaultyServer, Plan
 from tests.servers.moves import Behaviour, End, Step
@@ -283,6 +283,23 @@ def test_the_wait_for_a_slot_is_not_part_of_the_time_out() -> None:
             await asyncio.gather(*(client.fetch(f"a{index}", 1) for index in range(4)))
 
     run(ask())
+
+
+def test_a_process_that_stood_still_reads_what_came_meanwhile() -> None:
+    """A laptop that slept, a machine that swapped: the time is given back, and no order is asked for again."""
+
+    async def ask(server: FaultyServer) -> None:
+        async with client_of(server.url, timeout_s=0.3) as client:
+            answer = asyncio.create_task(client.fetch("a1", 1))
+            while not server.arrivals:  # noqa: ASYNC110 - it stands in another thread
+                await asyncio.sleep(0.001)
+            wakes_up = time.monotonic() + 0.6
+            while time.monotonic() < wakes_up:
+                pass
+            assert (await answer).payload == moves.order_body("a1")
+
+    with serving(moves.late(0.1)) as server:
+        run(ask(server))
 
 
 @pytest.mark.parametrize(
