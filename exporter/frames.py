@@ -37,6 +37,9 @@ class Frames:
 
     Args:
         dictionary: What `dictionary_of` returned; needed again for every frame that was made with it.
+
+    Raises:
+        zstandard.ZstdError: The dictionary is damaged.
     """
 
     def __init__(self, dictionary: bytes) -> None:

@@ -31,7 +31,7 @@ class Statistics:
     ) -> None:
         self._now = now
         self._permitted = permitted
-        self._began = now()
+        self._began = self._step_ends = now()
         self.step_s = 1
         self.answers: list[int] = []
         self.permitted: list[float | None] = []
@@ -85,14 +85,16 @@ class Statistics:
         return self.latency_sum_s / count if count else None
 
     def _extend(self) -> None:
-        index = int((self._now() - self._began) / self.step_s)
-        if len(self.answers) > index:
+        now = self._now()
+        if now < self._step_ends:
             return
+        index = int((now - self._began) / self.step_s)
         while len(self.answers) <= index:
             self.answers.append(0)
             self.permitted.append(self._permitted())
         while len(self.answers) > _LONGEST_TIMELINE:
             self._halve()
+        self._step_ends = self._began + len(self.answers) * self.step_s
 
     def _halve(self) -> None:
         self.step_s *= 2

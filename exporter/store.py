@@ -328,7 +328,10 @@ class Store:
     def _load_dictionary(self) -> None:
         dictionary = self._meta("dictionary")
         if isinstance(dictionary, bytes):
-            self._frames = Frames(dictionary)
+            try:
+                self._frames = Frames(dictionary)
+            except zstandard.ZstdError as error:
+                raise self._corrupt("the dictionary of its payloads is damaged") from error
 
     # Reading, with a plan beside ------------------------------------------------------------------
 

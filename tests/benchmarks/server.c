@@ -57,12 +57,17 @@ static void load(const char *path) {
     if (!order_count) { fprintf(stderr, "%s: no orders\n", path); exit(1); }
 }
 
-static uint32_t unquoted(const char *from, const char *end, char *to) {
+/* Write a percent-encoded text as it stands in a JSON string; `to` holds six times its length. */
+static uint32_t to_json(const char *from, const char *end, char *to) {
     char *start = to;
     for (; from < end; from++) {
-        unsigned code;
-        if (*from == '%' && end - from > 2 && sscanf(from + 1, "%2x", &code) == 1) { *to++ = (char)code; from += 2; }
-        else *to++ = *from;
+        unsigned code = (unsigned char)*from;
+        if (*from == '%' && end - from > 2 && sscanf(from + 1, "%2x", &code) == 1) from += 2;
+        if (code < 0x20) to += sprintf(to, "\\u%04x", code);
+        else {
+            if (code == '"' || code == '\\') *to++ = '\\';
+            *to++ = (char)code;
+        }
     }
     return (uint32_t)(to - start);
 }
@@ -93,13 +98,13 @@ static int answer(int socket, const char *head, const char *end) {
         struct iovec refusal = {(char *)NOT_FOUND, sizeof NOT_FOUND - 1};
         return send_all(socket, &refusal, 1);
     }
-    static char plain[LONGEST_HEAD], top[160];
-    uint32_t length = unquoted(number, target_end, plain);
+    static char text[6 * LONGEST_HEAD], top[160];
+    uint32_t length = to_json(number, target_end, text);
     struct order *order = &orders[crc32(number, (size_t)(target_end - number)) % order_count];
     int top_length = sprintf(top, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %u\r\n\r\n",
                              order->before.length + length + order->after.length);
     struct iovec parts[] = {{top, (size_t)top_length}, {order->before.start, order->before.length},
-                            {plain, length}, {order->after.start, order->after.length}};
+                            {text, length}, {order->after.start, order->after.length}};
     return send_all(socket, parts, 4);
 }
 

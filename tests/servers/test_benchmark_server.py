@@ -3,24 +3,36 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import socket
 import subprocess
 import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 SERVER = Path(__file__).parents[1] / "benchmarks" / "server.py"
 
 
-def test_each_request_gets_the_order_of_its_number_however_requests_are_cut_or_joined() -> None:
-    """Pipelined, sent byte by byte, with an encoded number, and a missing one."""
-    targets = ("a1", "b2", "c%20%C3%BC%22", "missing1", "d4")
+in_c = pytest.mark.skipif(shutil.which("cc") is None, reason="there is no C compiler")
+
+
+@pytest.mark.parametrize(
+    "path", [pytest.param(os.environ["PATH"], marks=in_c, id="c"), pytest.param("", id="python")]
+)
+def test_each_request_gets_the_order_of_its_number_however_requests_are_cut_or_joined(path: str) -> None:
+    """Pipelined, sent byte by byte, with an encoded number, and a missing one; in C and in Python."""
+    targets = ("a1", "b2", "c%20%C3%BC%22%5C%09", "missing1", "d4")
     requests = b"".join(
         f"GET /api/i1/orders/{target} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for target in targets
     )
-    with subprocess.Popen([sys.executable, SERVER], stdout=subprocess.PIPE, text=True) as server:
+    env = {**os.environ, "PATH": path}
+    with subprocess.Popen([sys.executable, SERVER], stdout=subprocess.PIPE, text=True, env=env) as server:
         assert server.stdout is not None
         port = urlsplit(server.stdout.readline().strip()).port
+        assert (server.stdout.readline() == "C\n") == bool(path)
         with (
             socket.create_connection(("127.0.0.1", port or 0), timeout=10) as client,
             client.makefile("rb") as answers,
@@ -35,5 +47,5 @@ def test_each_request_gets_the_order_of_its_number_however_requests_are_cut_or_j
                 fields = dict(line.decode().strip().split(": ") for line in head if b": " in line)
                 bodies.append(json.loads(answers.read(int(fields["Content-Length"]))))
         server.terminate()
-    assert [body.get("number") for body in bodies] == ["a1", "b2", 'c ü"', None, "d4"]
+    assert [body.get("number") for body in bodies] == ["a1", "b2", 'c ü"\\\t', None, "d4"]
     assert bodies[3] == {"detail": "Not found."}
