@@ -66,7 +66,7 @@ def main() -> None:
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--orders", type=int, default=20_000, help="that each fetches in a round")
+    parser.add_argument("--orders", type=int, default=50_000, help="that each fetches in a round")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="2,000 orders, one round: does it all run?")
     parser.add_argument("--only", default="", help=", ".join(one.key for one in CONTENDERS))
