@@ -258,6 +258,7 @@ _GONE = "Check that the folder exists and is mounted, then run the same command 
 _PLACE = "Name another place."
 _AGAIN = "Run the same command again when the cause is gone: it goes on where it stopped."
 _BROKEN = "Put back a copy of it, or remove it: the next run then asks for its orders anew."
+_NO_STORE = "If it is a file of yours, name another place; if it was a store, put back a copy of it."
 
 _OS_FAULTS = {
     errno.ENOSPC: ("the disk is full", _ROOM),
@@ -288,7 +289,7 @@ _SQLITE_FAULTS = {
     sqlite3.SQLITE_PERM: ("permission denied", _PERMISSION),
     sqlite3.SQLITE_CANTOPEN: ("the store cannot be opened", _GONE),
     sqlite3.SQLITE_CORRUPT: ("the store is corrupt", _BROKEN),
-    sqlite3.SQLITE_NOTADB: ("it is not a store", _BROKEN),
+    sqlite3.SQLITE_NOTADB: ("it is not a store", _NO_STORE),
     sqlite3.SQLITE_BUSY: ("another program holds the store", "Close that program, then run again."),
     sqlite3.SQLITE_LOCKED: ("another program holds the store", "Close that program, then run again."),
 }

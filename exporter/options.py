@@ -186,7 +186,8 @@ def _check_words(options: Options) -> None:
 
 def _check_texts(options: Options) -> None:
     _check_rate("--rate", options.rate)
-    _check_rate("--max-rate", options.max_rate)
+    if _check_rate("--max-rate", options.max_rate).kind == "auto":
+        raise UsageError("--max-rate: expected the bound of auto, got auto.", "Give for example 50/s.")
     units.seconds(options.max_age, option="--max-age")
     units.seconds(options.resume_within, option="--resume-within")
     units.ages_by_status(options.refresh_status)
@@ -204,9 +205,9 @@ def _check_names(options: Options) -> None:
             raise UsageError(f"{option}: expected a name in UTF-8, got {name!a}.", "Rename it.")
 
 
-def _check_rate(option: str, text: str) -> None:
+def _check_rate(option: str, text: str) -> Rate:
     try:
-        Rate.parse(text)
+        return Rate.parse(text)
     except UsageError as error:
         raise UsageError(f"{option}: {error.what}", error.hint) from None
 

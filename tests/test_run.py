@@ -6,6 +6,7 @@ import copy
 import csv
 import json
 import os
+import shlex
 import signal
 import sys
 from collections.abc import Callable, Iterator
@@ -245,6 +246,7 @@ BAD: dict[str, tuple[str, tuple[object, ...], tuple[str, ...]]] = {
     "a rate of nothing": ("a1\n", ("--rate", "0/s"), ("--rate",)),
     "no concurrency": ("a1\n", ("--concurrency", "0"), ("--concurrency",)),
     "a bad share of rejects": ("a1\n", ("--max-rejects", "many"), ("--max-rejects",)),
+    "a bound of auto that is none": ("a1\n", ("--rate", "auto", "--max-rate", "auto"), ("--max-rate",)),
     "a bad age": ("a1\n", ("--max-age", "old"), ("--max-age",)),
     "a bad rule": ("a1\n", ("--refresh-status", "550"), ("--refresh-status",)),
     "an unknown column to select": ("a1\n", ("--select", "nothing_like_it"), ("nothing_like_it",)),
@@ -487,3 +489,16 @@ def test_the_json_summary_is_one_object(exporter: Exporter) -> None:
     assert ended.code == ended.summary["exit_code"] == 3
     assert ended.summary["requested"] == 61
     assert ended.summary["rejects_by_reason"] == {"not_found": 1}
+
+
+def test_a_failure_is_one_json_object_too(exporter: Exporter) -> None:
+    """Whoever reads stdout finds an object however the run ended, with the words that go on."""
+    with (exporter.cwd / "numbers.txt").open("a") as file:
+        file.write("missing\n")
+    ended = exporter.run("--json", "--max-rejects", "0")
+    assert ended.code == 4
+    told = json.loads(ended.out)
+    assert told.keys() == {"exit_code", "error", "hint", "command"}
+    assert told["exit_code"] == 4
+    assert told["error"] in ended.err
+    assert exporter(*shlex.split(told["command"])[1:]).code == 3

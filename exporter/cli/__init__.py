@@ -84,7 +84,7 @@ def _run(arguments: list[str] | None) -> int:
     except (Exception, KeyboardInterrupt) as error:
         from exporter.cli.failures import failure_of, tell
 
-        return tell(failure_of(error, session), session.log_format)
+        return tell(failure_of(error, session), session)
     return result if isinstance(result, int) else 0
 
 

@@ -37,9 +37,18 @@ class Failure:
     command: str | None = None
 
 
-def tell(failure: Failure, log_format: str) -> int:
-    """Write the last words on stderr and return the exit code."""
-    if log_format == "json":
+def tell(failure: Failure, session: Session) -> int:
+    """Write the last words on stderr, with `--json` an object on stdout too, and return the exit code."""
+    if session.as_json:
+        told = {
+            "exit_code": failure.exit_code,
+            "error": failure.what,
+            "hint": failure.hint,
+            "command": failure.command,
+        }
+        with suppress(OSError):  # as below
+            click.echo(json.dumps(told, ensure_ascii=False))
+    if session.log_format == "json":
         line = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
             "level": "error",

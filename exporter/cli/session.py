@@ -23,3 +23,8 @@ class Session:
     def log_format(self) -> str:
         """How the last words are written: `text` or `json`."""
         return str(self.context.params.get("log_format", "text")) if self.context else "text"
+
+    @property
+    def as_json(self) -> bool:
+        """Whether stdout is for one JSON object."""
+        return bool(self.context and self.context.params.get("as_json"))
