@@ -18,7 +18,6 @@ from contextlib import asynccontextmanager
 import aiohttp
 from aiohttp.connector import Connection
 from aiohttp.streams import StreamReader
-from multidict import CIMultiDictProxy
 from yarl import URL
 
 # One header line of a proxy's cookie or policy may be longer than aiohttp's 8 KiB (aiohttp #2304).
@@ -35,7 +34,7 @@ class Response:
 
     __slots__ = ("body", "headers", "status")
 
-    def __init__(self, status: int, headers: CIMultiDictProxy[str], body: StreamReader) -> None:
+    def __init__(self, status: int, headers: Mapping[str, str], body: StreamReader) -> None:
         self.status = status
         self.headers = headers
         self.body = body
