@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -30,22 +31,28 @@ def test_each_request_gets_the_order_of_its_number_however_requests_are_cut_or_j
     )
     env = {**os.environ, "PATH": path}
     with subprocess.Popen([sys.executable, SERVER], stdout=subprocess.PIPE, text=True, env=env) as server:
-        assert server.stdout is not None
-        port = urlsplit(server.stdout.readline().strip()).port
-        assert (server.stdout.readline() == "C\n") == bool(path)
-        with (
-            socket.create_connection(("127.0.0.1", port or 0), timeout=10) as client,
-            client.makefile("rb") as answers,
-        ):
-            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            for position in range(150):
-                client.sendall(requests[position : position + 1])
-            client.sendall(requests[150:])
-            bodies = []
-            for _ in targets:
-                head = iter(answers.readline, b"\r\n")
-                fields = dict(line.decode().strip().split(": ") for line in head if b": " in line)
-                bodies.append(json.loads(answers.read(int(fields["Content-Length"]))))
-        server.terminate()
+        try:
+            assert server.stdout is not None
+            port = urlsplit(server.stdout.readline().strip()).port
+            assert (server.stdout.readline() == "C\n") == bool(path)
+            bodies = list(_bodies(port or 0, requests, len(targets)))
+        finally:
+            server.terminate()
     assert [body.get("number") for body in bodies] == ["a1", "b2", 'c ü"\\\t', None, "d4"]
     assert bodies[3] == {"detail": "Not found."}
+
+
+def _bodies(port: int, requests: bytes, count: int) -> Iterator[dict[str, object]]:
+    """Send the first requests byte by byte, the others at once, and yield what comes back."""
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as client,
+        client.makefile("rb") as answers,
+    ):
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for position in range(150):
+            client.sendall(requests[position : position + 1])
+        client.sendall(requests[150:])
+        for _ in range(count):
+            head = iter(answers.readline, b"\r\n")
+            fields = dict(line.decode().strip().split(": ") for line in head if b": " in line)
+            yield json.loads(answers.read(int(fields["Content-Length"])))
