@@ -46,8 +46,8 @@ class Deadlines:
     """The deadlines of all attempts in flight; for one event loop.
 
     Args:
-        timeout_s: Seconds that an attempt usually has. One ends at most a twentieth of that late, and
-            never more than a quarter of a second.
+        timeout_s: Seconds that an attempt usually has, not counting those in which the process stood
+            still. One ends at most a twentieth of that late, and never more than a quarter of a second.
     """
 
     def __init__(self, timeout_s: float) -> None:

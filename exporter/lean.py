@@ -16,8 +16,8 @@ MEMORY = {
 
 def be_lean() -> None:
     """Spare this process what it does not need; call it before pyarrow is imported."""
-    # Where numpy is there, pyarrow's first `pa.array` imports pandas: 0.3 s and 60 MiB for nothing. (Without
-    # pandas alone pyarrow fails; a Dask worker has imported numpy by itself, and this comes too late there.)
+    # Where numpy is there, pyarrow's first `pa.array` imports pandas: 0.3 s and 60 MiB for nothing. In a Dask
+    # worker this comes too late: Dask itself imports numpy.
     sys.modules.setdefault("numpy", None)  # type: ignore[arg-type] # makes `import numpy` fail in this process
     # A batch is many small objects and no cycles: looking for cycles so often cost 8 % (measured 2026-11-24).
     gc.set_threshold(50_000, 50, 50)

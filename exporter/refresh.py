@@ -286,9 +286,14 @@ class _Crew:
     def _fetched(self, number: str, answer: Answer, attempt: int) -> Outcome:
         self._outage.answered()
         self._hint_concurrency()
-        settled_at, status = self._now(), answer.http_status
         return Outcome(
-            number, FETCHED, settled_at, attempt, status, answer.order_status, None, answer.payload
+            number,
+            FETCHED,
+            self._now(),
+            attempt,
+            answer.http_status,
+            order_status=answer.order_status,
+            payload=answer.payload,
         )
 
     def _rejected(self, number: str, error: AttemptError, attempt: int) -> Outcome:

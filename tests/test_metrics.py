@@ -63,7 +63,9 @@ def test_a_file_that_cannot_be_written_is_told(exporter: Exporter) -> None:
     """The run's own failure is told first; after a success the file's is exit 7, and the dataset stands."""
     nowhere = exporter.cwd / "nowhere" / "exporter.prom"
     exporter.run("--rate", "often", "--metrics-file", nowhere).said(2, "--rate")
-    exporter.run("--metrics-file", nowhere).said(7, str(nowhere), "writing the metrics", "The dataset stands")
+    ended = exporter.run("--metrics-file", nowhere, "--json")
+    ended.said(7, str(nowhere), "writing the metrics", "The dataset stands")
+    assert ended.summary["exported"] == 60  # the one object on stdout
     assert (exporter.cwd / "out" / "manifest.json").exists()
 
 

@@ -340,7 +340,9 @@ def test_a_run_refuses_a_damaged_store(api: Api, tmp_path: Path) -> None:
     store.write_bytes(b"SQLite format 3\0" + bytes(5000))
     exporter.run("--store", "nightly.db", out="next").said(7, "nightly.db")
     store.write_text("a text of mine, longer than any header of SQLite is, to be left alone" * 10)
-    exporter.run("--store", "nightly.db", out="next").said(7, "nightly.db", "not a store")
+    mine = store.read_bytes()
+    exporter.run("--store", "nightly.db", out="next").said(7, "nightly.db", "not a store", "another place")
+    assert store.read_bytes() == mine
     store.unlink()
     assert exporter.run("--store", "nightly.db", out="next").code == 0
 

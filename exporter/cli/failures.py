@@ -39,15 +39,14 @@ class Failure:
 
 def tell(failure: Failure, session: Session) -> int:
     """Write the last words on stderr, with `--json` an object on stdout too, and return the exit code."""
-    if session.as_json:
+    if session.as_json and not session.published:  # else the summary is the one object
         told = {
             "exit_code": failure.exit_code,
             "error": failure.what,
             "hint": failure.hint,
             "command": failure.command,
         }
-        with suppress(OSError):  # as below
-            click.echo(json.dumps(told, ensure_ascii=False))
+        _echo(json.dumps(told, ensure_ascii=False))
     if session.log_format == "json":
         line = {
             "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -58,12 +57,15 @@ def tell(failure: Failure, session: Session) -> int:
             "exit_code": failure.exit_code,
             "command": failure.command,
         }
-        text = json.dumps(line, ensure_ascii=False)
+        _echo(json.dumps(line, ensure_ascii=False), err=True)
     else:
-        text = "\n".join(_lines(failure))
-    with suppress(OSError):  # stderr is full, or nobody reads it: the exit code still tells
-        click.echo(text, err=True)
+        _echo("\n".join(_lines(failure)), err=True)
     return failure.exit_code
+
+
+def _echo(text: str, *, err: bool = False) -> None:
+    with suppress(OSError):  # the stream is full, or nobody reads it: the exit code still tells
+        click.echo(text, err=err)
 
 
 def _lines(failure: Failure) -> Iterator[str]:

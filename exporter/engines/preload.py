@@ -10,11 +10,10 @@ import signal
 
 from exporter.lean import be_lean
 
-be_lean()
-importlib.import_module("exporter.engines.worker")  # so that the first range starts at once
-
 
 def dask_setup(_worker: object) -> None:
-    """Ignore SIGINT and SIGTERM; Dask calls this in the main thread."""
+    """Ignore SIGINT and SIGTERM, and be ready for the first range; Dask calls this in the main thread."""
+    be_lean()
+    importlib.import_module("exporter.engines.worker")
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)

@@ -218,7 +218,7 @@ class MemoryWatch:
 
     def _sample(self) -> None:
         shared = self._peaks.shared_kib
-        peaks = {pid: _peak_kib(pid) for pid in shared}
+        peaks = {pid: peak_kib(pid) for pid in shared}
         # Not what they hold at this moment: the longer a run, the more moments, the higher the highest.
         now = sum(max(0, peak - shared[pid]) for pid, peak in peaks.items())
         self._peaks.peak_kib = max(self._peaks.peak_kib, now)
@@ -237,7 +237,7 @@ def _stat(pid: int) -> list[str]:
     return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
 
 
-def _peak_kib(pid: int) -> int:
+def peak_kib(pid: int) -> int:
     """Return a process's resident memory at its peak; 0 when it has ended."""
     return _sizes_kib(pid, "status", "VmHWM")[0]
 

@@ -17,12 +17,11 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-_SERVER = Path(__file__).with_name("server.py")
+from tests.benchmarks.measure import peak_kib, serving
+
 _PLAN = """
 import json, resource, sys, time
 from pathlib import Path
@@ -55,19 +54,6 @@ def measure_plan(folder: Path, orders: int) -> dict[str, float]:
     return measured
 
 
-@contextmanager
-def benchmark_server() -> Iterator[str]:
-    """Run the benchmark server and yield its URL."""
-    with subprocess.Popen([sys.executable, str(_SERVER)], stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        try:
-            url = server.stdout.readline().strip()
-            server.stdout.readline()  # what runs it
-            yield url
-        finally:
-            server.terminate()
-
-
 def measure_export(folder: Path, url: str, orders: int) -> dict[str, float]:
     """Export that many orders; return the peaks of the run's process and of its publishing process."""
     folder.mkdir()
@@ -78,19 +64,12 @@ def measure_export(folder: Path, url: str, orders: int) -> dict[str, float]:
     with subprocess.Popen([sys.executable, "-m", "exporter", *words], cwd=folder, env=env) as run:
         peaks = {"run": 0.0, "publisher": 0.0}
         while run.poll() is None:
-            peaks["run"] = max(peaks["run"], _peak_mib(run.pid))
-            peaks["publisher"] = max(peaks["publisher"], *map(_peak_mib, _children(run.pid)), 0.0)
+            peaks["run"] = max(peaks["run"], peak_kib(run.pid) / 1024)
+            publishers = [peak_kib(child) / 1024 for child in _children(run.pid)]
+            peaks["publisher"] = max(peaks["publisher"], *publishers, 0.0)
             time.sleep(0.2)
     assert run.returncode == 0, run.returncode
     return {"orders": orders, "seconds": time.monotonic() - began} | {f"{k}_mib": v for k, v in peaks.items()}
-
-
-def _peak_mib(pid: int) -> float:
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0
-    return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
 def _children(pid: int) -> list[int]:
@@ -111,10 +90,10 @@ def main() -> None:
             for orders in arguments.orders or [10_000_000]:
                 print(json.dumps(measure_plan(folder, orders)), flush=True)
             return
-        with benchmark_server() as url:
+        with serving("server.py") as server:
             found = []
             for orders in arguments.orders or [100_000, 1_000_000]:
-                found.append(measure_export(folder / str(orders), url, orders))
+                found.append(measure_export(folder / str(orders), server.url, orders))
                 print(json.dumps(found[-1]), flush=True)
             for process in ("run_mib", "publisher_mib"):
                 print(f"{process}: {found[-1][process] / found[0][process] - 1:+.1%}")

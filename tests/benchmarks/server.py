@@ -105,6 +105,7 @@ def become_c(host: str, port: int) -> None:
     program, orders = folder / "server", folder / "orders"
     source = Path(__file__).with_suffix(".c")
     if subprocess.run([compiler, "-O2", "-o", program, source], check=False).returncode:
+        shutil.rmtree(folder)
         return
     with orders.open("wb") as file:
         for pair in _templates(_DISTINCT_ORDERS):
