@@ -12,7 +12,8 @@ from pathlib import Path
 
 from exporter import durable
 from exporter.errors import StorageError
-from exporter.store import Freshness, Store, uri_to_look_at
+from exporter.store import Freshness, Store
+from exporter.store_file import uri_to_look_at
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,7 +9,6 @@ changes the answer and nothing else.
 from __future__ import annotations
 
 import math
-import sqlite3
 import uuid
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,43 +20,10 @@ import msgspec
 import zstandard
 
 from exporter import durable
-from exporter.errors import StorageError, UsageError
 from exporter.frames import Frames, dictionary_of
 from exporter.freshness import Freshness as Freshness
 from exporter.records import FETCHED, Outcome, RunRecord, Traffic
-
-STORE_VERSION = 1
-_APPLICATION_ID = 0x4F4D4E45  # "OMNE": tells our store from any other SQLite file
-_SCHEMA = f"""
-CREATE TABLE orders(
-  id INTEGER PRIMARY KEY,
-  number TEXT NOT NULL UNIQUE,
-  state TEXT NOT NULL,
-  settled_at REAL NOT NULL,
-  attempts INTEGER NOT NULL,
-  http_status INTEGER,
-  order_status TEXT,
-  detail TEXT,
-  crc INTEGER NOT NULL
-);
-CREATE TABLE payloads(id INTEGER PRIMARY KEY, body BLOB NOT NULL);
-CREATE TABLE runs(
-  id INTEGER PRIMARY KEY,
-  run_id TEXT NOT NULL UNIQUE,
-  out TEXT NOT NULL,
-  started_at REAL NOT NULL,
-  crc INTEGER NOT NULL,
-  finished_at REAL,
-  sent INTEGER NOT NULL DEFAULT 0,
-  retried INTEGER NOT NULL DEFAULT 0,
-  throttled INTEGER NOT NULL DEFAULT 0,
-  redirected INTEGER NOT NULL DEFAULT 0
-);
-CREATE TABLE meta(key TEXT PRIMARY KEY, value);
-PRAGMA application_id = {_APPLICATION_ID};
-PRAGMA user_version = {STORE_VERSION};
-"""
-_TABLES = {"orders", "payloads", "runs", "meta"}
+from exporter.store_file import StoreFile
 
 # One statement writes a whole batch from JSON text: sqlite3 gives the GIL back once for each statement,
 # and a thread that takes it again for each row starves the event loop.
@@ -120,19 +86,15 @@ class Store:
 
     def __init__(self, path: Path, api_url: str | None = None, *, readonly: bool = False) -> None:
         self.path = path
+        self._file = StoreFile(path, api_url, readonly=readonly)
+        self._connection = self._file.connection
         self._frames: Frames | None = None
-        with durable.storage_errors("opening the store", path):
-            self._connection = _connect(path, readonly=readonly)
-            try:
-                self._file = _identity(path)
-                self._check_ours()
-                if not readonly:
-                    _set_up(self._connection)
-                self._check(api_url, readonly=readonly)
+        try:
+            with durable.storage_errors("opening the store", path):
                 self._load_dictionary()
-            except BaseException:
-                self._connection.close()
-                raise
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Close the file; a clean close leaves no write-ahead log behind."""
@@ -142,66 +104,10 @@ class Store:
         """Make a query that another thread waits for end with an error."""
         self._connection.interrupt()
 
-    def _check(self, api_url: str | None, *, readonly: bool) -> None:
-        if not readonly and self._is_empty():
-            self._create(api_url)
-        version = self._pragma("user_version")
-        if version != STORE_VERSION:
-            raise UsageError(
-                f"{self.path}: expected store version {STORE_VERSION}, got {version}.",
-                "Use the exporter that wrote it, or remove the file to fetch everything anew.",
-            )
-        self._check_health()
-        if api_url is not None and self.api_url != api_url:
-            raise UsageError(
-                f"{self.path}: this store belongs to {self.api_url}, got {api_url}.",
-                "Give the API it belongs to, or another --store or --out.",
-            )
-
-    def _check_ours(self) -> None:
-        """Refuse somebody else's database before a byte of it changes."""
-        if self._pragma("application_id") != _APPLICATION_ID and not self._is_empty():
-            raise UsageError(
-                f"{self.path}: expected a store of this program, got another SQLite file.",
-                "Give another --store path.",
-            )
-
-    def _check_health(self) -> None:
-        tables = self._connection.execute(
-            "SELECT name, sql FROM sqlite_master WHERE type = 'table'"
-        ).fetchall()
-        if any(sql not in _SCHEMA for _, sql in tables) or {name for name, _ in tables} != _TABLES:
-            raise self._corrupt("its tables are not as they were made")
-        (problem,) = self._connection.execute("PRAGMA quick_check('orders')").fetchone()
-        if problem != "ok":
-            raise self._corrupt(problem.rstrip("."))
-        if self._meta("dictionary") is None and self._connection.execute("SELECT 1 FROM payloads").fetchone():
-            raise self._corrupt("the dictionary of its payloads is missing")
-
-    def _is_empty(self) -> bool:
-        return bool(self._connection.execute("SELECT count(*) = 0 FROM sqlite_master").fetchone()[0])
-
-    def _pragma(self, name: str) -> int:
-        return int(self._connection.execute(f"PRAGMA {name}").fetchone()[0])
-
-    def _create(self, api_url: str | None) -> None:
-        # One transaction: a kill in between leaves an empty file, which the next run fills again.
-        self._connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}")
-        self._set_meta("api_url", api_url)
-        self._connection.execute("COMMIT")
-        durable.step("commit")
-
-    def _set_meta(self, key: str, value: object) -> None:
-        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (key, value))
-
-    def _meta(self, key: str) -> object:
-        row = self._connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
-        return row[0] if row else None
-
     @property
     def api_url(self) -> str | None:
         """The API that the payloads come from."""
-        value = self._meta("api_url")
+        value = self._file.meta("api_url")
         return None if value is None else str(value)
 
     # Runs ---------------------------------------------------------------------------------------
@@ -244,7 +150,7 @@ class Store:
         if row is None or row[2] is not None:
             return None
         if row[3] != _crc(row[0], out, row[1], *row[4:]):
-            raise self._corrupt("the record of the unfinished run is damaged")
+            raise self._file.corrupt("the record of the unfinished run is damaged")
         return RunRecord(row[0], row[1], resumed=True, traffic=Traffic(*row[4:]))
 
     def finish_run(self, run_id: str, now: float) -> None:
@@ -268,7 +174,7 @@ class Store:
         """
         payloads = [outcome.payload for outcome in outcomes if outcome.payload is not None]
         with durable.storage_errors("writing to the store", self.path):
-            self._check_place()
+            self._file.check_place()
             if payloads and self._frames is None:
                 # Before the transaction: no frame may outlive the dictionary that it needs.
                 self._make_dictionary(payloads)
@@ -281,14 +187,6 @@ class Store:
                     self._connection.execute("ROLLBACK")
                 raise
             durable.step("commit")
-
-    def _check_place(self) -> None:
-        """Raise where the file was moved or removed: SQLite would go on writing to what nobody finds again."""
-        if _identity(self.path) != self._file:
-            raise StorageError(
-                f"{self.path}: the store was moved or removed in mid-run.",
-                "Put it back, then run the same command again: it goes on where it stopped.",
-            )
 
     def _write(self, run_id: str, outcomes: Sequence[Outcome], traffic: Traffic) -> None:
         frames = self._compressed([o for o in outcomes if o.payload is not None])
@@ -321,17 +219,17 @@ class Store:
         return {o.order_number: frame for o, frame in zip(fetched, frames, strict=True)}
 
     def _make_dictionary(self, payloads: Sequence[bytes]) -> None:
-        self._set_meta("dictionary", dictionary_of(payloads))
+        self._file.set_meta("dictionary", dictionary_of(payloads))
         durable.step("commit")
         self._load_dictionary()
 
     def _load_dictionary(self) -> None:
-        dictionary = self._meta("dictionary")
+        dictionary = self._file.meta("dictionary")
         if isinstance(dictionary, bytes):
             try:
                 self._frames = Frames(dictionary)
             except zstandard.ZstdError as error:
-                raise self._corrupt("the dictionary of its payloads is damaged") from error
+                raise self._file.corrupt("the dictionary of its payloads is damaged") from error
 
     # Reading, with a plan beside ------------------------------------------------------------------
 
@@ -407,7 +305,7 @@ class Store:
             return PlannedOrder(line, number, None, 0, None, None, None)
         facts = (number, state, settled_at, attempts, http_status, order_status, detail)
         if _crc(*facts, frame=body or b"") != crc:
-            raise self._corrupt(f"what it holds of order {number} is damaged")
+            raise self._file.corrupt(f"what it holds of order {number} is damaged")
         payload = self._payload(number, body or b"") if state == FETCHED else None
         return PlannedOrder(line, number, state, attempts, http_status, detail, payload)
 
@@ -418,13 +316,7 @@ class Store:
             assert self._frames is not None
             return self._frames.decompress(frame)
         except zstandard.ZstdError as error:
-            raise self._corrupt(f"the payload of order {number} is damaged") from error
-
-    def _corrupt(self, how: str) -> StorageError:
-        return StorageError(
-            f"{self.path}: the store is corrupt: {how}.",
-            "Put back a copy of it, or remove it: the next run then asks for its orders anew. Check the disk.",
-        )
+            raise self._file.corrupt(f"the payload of order {number} is damaged") from error
 
     def rejects(self, freshness: Freshness) -> Iterator[tuple[int, str, str, int | None, int, str]]:
         """Yield (line, text, reason, HTTP status, attempts, detail) of invalid lines and rejects, in line order."""
@@ -466,36 +358,3 @@ def _joined(frames: Mapping[str, bytes]) -> tuple[str, bytes]:
         places.append((number, offset, len(frame)))
         offset += len(frame)
     return msgspec.json.encode(places).decode(), b"".join(frames.values())
-
-
-def _identity(path: Path) -> tuple[int, int]:
-    """Return what tells this file from another of the same name."""
-    found = path.stat()
-    return found.st_dev, found.st_ino
-
-
-def _connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
-    if not readonly:
-        path.touch(mode=0o600, exist_ok=True)
-    # `check_same_thread` is off because one worker thread owns it after the main thread opened it.
-    return sqlite3.connect(
-        uri_to_look_at(path) if readonly else f"{path.absolute().as_uri()}?mode=rw",
-        uri=True,
-        isolation_level=None,
-        check_same_thread=False,
-        timeout=30,
-    )
-
-
-def uri_to_look_at(path: Path) -> str:
-    """Return the URI that opens a store for looking only, and leaves no file beside it."""
-    at_work = path.with_name(f"{path.name}-wal").exists()
-    # At rest it cannot change: without this, SQLite makes a -wal and a -shm, and may not remove them.
-    return f"{path.absolute().as_uri()}?mode=ro{'' if at_work else '&immutable=1'}"
-
-
-def _set_up(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
-    # FULL: a commit survives a power cut, not only a killed process; two fsyncs a second cost nothing.
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA journal_size_limit = 16777216")

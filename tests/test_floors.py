@@ -35,6 +35,7 @@ FLOORS = {
         "wire",
         "pace",
         "store",
+        "store_file",
         "frames",
         "holdings",
         "durable",
