@@ -6,8 +6,8 @@ from contextlib import closing
 from datetime import datetime
 
 from exporter.columns import choose_columns
+from exporter.credentials import token_of
 from exporter.destination import destination_of
-from exporter.identity import token_of
 from exporter.options import Options
 from exporter.run import refuse_passing_store, refuse_to_replace, resolve_out
 from exporter.status import Question, Status, look

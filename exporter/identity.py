@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import stat
-from pathlib import Path
 
 import msgspec
 
-from exporter.errors import ExporterError, ThrottledError, TokenRefusedError, TransientError, UsageError
+from exporter.credentials import token_of
+from exporter.errors import ExporterError, ThrottledError, TokenRefusedError, TransientError
 from exporter.foreign import FOREIGN, retry_after_s, translated
 from exporter.options import Options, is_token
 from exporter.pace import Gate
 from exporter.wire import Response, Wire
 
 LOGIN_PATH = "/api/i1/auth/login/"
-_READABLE_BY_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _LARGEST_ANSWER = 64 * 1024
 
 
@@ -146,27 +143,3 @@ async def _start_of_body(response: Response) -> bytes:
 
 def _header(token: str) -> str:
     return f"Token {token}"
-
-
-def token_of(options: Options) -> str | None:
-    """Return the token as given or as the token file has it; None where a login must bring one.
-
-    Raises:
-        UsageError: The token file cannot be read, is empty, or others can read it.
-    """
-    if options.token is not None or options.token_file is None:
-        return options.token
-    path = Path(options.token_file)
-    try:
-        with path.open(encoding="ascii") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            text = file.read().strip()
-    except (OSError, UnicodeError):
-        raise UsageError(
-            f"--token-file {path}: it cannot be read as text.", "Give a file that holds the token."
-        ) from None
-    if os.name == "posix" and mode & _READABLE_BY_OTHERS:
-        raise UsageError(f"--token-file {path}: others can read it.", f"Run: chmod 600 {path}")
-    if not is_token(text):
-        raise UsageError(f"--token-file {path}: expected one token.", "Write the token alone into it.")
-    return text

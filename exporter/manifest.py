@@ -144,3 +144,12 @@ def decode(text: bytes, name: str) -> Manifest:
             f"{name}: expected manifest version {MANIFEST_VERSION}, got {manifest.manifest_version}."
         )
     return manifest
+
+
+def part_name(index: int, suffix: str) -> str:
+    """Return the name of a table's part file.
+
+    >>> part_name(17, ".parquet")
+    'part-00017.parquet'
+    """
+    return f"part-{index:05}{suffix}"

@@ -15,7 +15,7 @@ import msgspec
 
 import exporter
 from exporter import errors
-from exporter.lean import MEMORY
+from exporter.lean import PUBLISHING_MEMORY
 from exporter.publish_job import PublishJob, PublishProgress, PublishResult
 
 log = logging.getLogger("exporter")
@@ -153,7 +153,7 @@ def _environment() -> dict[str, str]:
     package_root = str(Path(exporter.__file__).parent.parent)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EXPORTER_API_")}
     paths = [package_root, *filter(None, [kept.get("PYTHONPATH")])]
-    return kept | MEMORY | {"PYTHONPATH": os.pathsep.join(paths)}
+    return kept | PUBLISHING_MEMORY | {"PYTHONPATH": os.pathsep.join(paths)}
 
 
 def error_of(name: str, exit_code: int, what: str, hint: str) -> errors.ExporterError:

@@ -19,11 +19,11 @@ from pathlib import Path
 
 from exporter import __version__, durable, manifest, units
 from exporter.columns import choose_columns
+from exporter.credentials import token_of
 from exporter.destination import Destination, destination_of
 from exporter.engines import check_extra as check_dask_extra
 from exporter.errors import DriftError, ExporterError, StorageError, TooManyRejectsError, UsageError
-from exporter.fetching import Fetched, FetchJob, fetch
-from exporter.identity import token_of
+from exporter.fetch_job import Fetched, FetchJob
 from exporter.input import InputPlan, open_input
 from exporter.keep import remove_older
 from exporter.manifest import Manifest
@@ -265,6 +265,8 @@ class _Run:
 
             return await spread(job, on_progress)
         self._refuse_ranges()
+        from exporter.fetching import fetch
+
         return await fetch(job, on_progress)
 
     def _refuse_ranges(self) -> None:

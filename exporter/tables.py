@@ -16,6 +16,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from exporter import durable
+from exporter.manifest import part_name
 from exporter.records import PartFile
 
 FileFormat = Literal["parquet", "csv"]
@@ -155,15 +156,6 @@ class TableWriter:
         if self._csv_dialect == "excel":
             return _ExcelSink(path, self._schema)
         return _CsvSink(path, self._schema)
-
-
-def part_name(index: int, suffix: str) -> str:
-    """Return the name of a table's part file.
-
-    >>> part_name(17, ".parquet")
-    'part-00017.parquet'
-    """
-    return f"part-{index:05}{suffix}"
 
 
 class _Sink(Protocol):

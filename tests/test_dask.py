@@ -20,7 +20,7 @@ import pytest
 pytest.importorskip("distributed")
 
 from exporter import __version__
-from exporter.engines.worker import fitness
+from exporter.engines.tasks import fitness
 from tests.processes import TOKEN, Api, Exporter, clean_environment, demo_api, wait_until
 from tests.servers.process import faulty_process
 from tests.standing import contents, manifest_of

@@ -16,6 +16,7 @@ FLOORS = {
     4: ["run", "dry_run", "status"],
     3: [
         "fetching",
+        "fetch_job",
         "refresh",
         "outage",
         "publish",
@@ -32,6 +33,7 @@ FLOORS = {
         "deadlines",
         "foreign",
         "identity",
+        "credentials",
         "wire",
         "pace",
         "store",

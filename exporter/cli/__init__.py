@@ -6,6 +6,7 @@ Commands are imported when they are named, and each imports what it needs when i
 
 from __future__ import annotations
 
+import gc
 import sys
 from importlib import import_module
 
@@ -68,6 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
         return _run(arguments)
     finally:
         drop_unwritable()
+        gc.freeze()  # or Python looks through everything once more before it ends: up to 0.1 s
 
 
 def _run(arguments: list[str] | None) -> int:

@@ -254,6 +254,10 @@ def _tell(options: Options, *, as_json: bool) -> int:
 
 
 def _export(options: Options, *, quiet: bool, log_format: str) -> Summary:
+    if options.dask is not None:
+        from exporter import engines
+
+        engines.prepare(options.dask)
     from exporter.cli.eyes import watching
     from exporter.cli.signals import run_stoppable
     from exporter.run import export_async

@@ -189,11 +189,12 @@ class Broker:
         await member.wire.write(msgspec.msgpack.encode(word))
 
     def _take(self, member: _Member, report: Report) -> None:
-        for retry_after_s, latency_s in report.refusals:
-            self._throttled(retry_after_s, latency_s)
         was_free = self._free
+        # A refusal is reported at once, so the other answers of its report came before it.
         for latency_s in report.latencies:
             self._pace.answered(latency_s)
+        for retry_after_s, latency_s in report.refusals:
+            self._throttled(retry_after_s, latency_s)
         member.asked = report.asked
         if member.wants:
             self._wanted.set()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import dask.config
 import distributed as _untyped
 from distributed import utils as _untyped_utils
 
+from exporter.engines import local_workers
 from exporter.engines.wire import connected, scheme_and_host
 from exporter.errors import ExporterError, UsageError
 from exporter.lean import MEMORY
@@ -21,8 +21,6 @@ from exporter.publishing import signals_held
 
 _dask: Any = _untyped
 _utils: Any = _untyped_utils
-_LOCAL = re.compile(r"local(?::([1-9][0-9]{0,2}))?")
-_LOCAL_WORKERS = 2
 _CONNECT_S = 3.0
 #: A scheduler that restarts, or workers that do, are waited for so long.
 PATIENCE_S = 60.0
@@ -34,7 +32,10 @@ _CALM = {
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.tick.cycle": "1s",
     "distributed.admin.tick.limit": "60s",
+    "distributed.admin.system-monitor.interval": "60s",
     **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in MEMORY.items()},
+    # Dask's own setting makes malloc give back and take anew what each read of an answer needs.
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
 }
 
 
@@ -91,9 +92,9 @@ async def open_cluster(address: str) -> AsyncIterator[Cluster]:
     """
     for name in ("distributed", "distributed.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters we tell ourselves
-    local = _LOCAL.fullmatch(address)
-    if local is not None:
-        async with _local(int(local[1] or _LOCAL_WORKERS)) as cluster:
+    workers = local_workers(address)
+    if workers is not None:
+        async with _local(workers) as cluster:
             yield cluster
         return
     await _check_answers(address)

@@ -16,8 +16,9 @@ from exporter.errors import StorageError
 from exporter.plan import SCHEMA
 
 _SMALLEST, _LARGEST = 250, 50_000
-#: So many ranges where neither bound holds: several for each worker of a small cluster.
-_RANGES = 16
+#: Several for each worker, so that none waits long for the last one; each costs 75 ms.
+_RANGES_A_WORKER = 4
+_USUAL_WORKERS = 4
 _CUT_FILE = "cut.json"
 _LAST_LINE = 2**62
 
@@ -73,32 +74,35 @@ def _stands(staged: Path, done: RangeResult) -> bool:
     return False
 
 
-def range_size(orders: int) -> int:
+def range_size(orders: int, workers: int | None) -> int:
     """Return how many order numbers a range of a plan holds.
 
     Args:
         orders: Order numbers of the plan.
+        workers: How many share them; None where that is not known.
 
-    >>> range_size(100), range_size(100_000), range_size(10_000_000)
-    (250, 6250, 50000)
+    >>> range_size(100, 2), range_size(100_000, 2), range_size(10_000_000, 2)
+    (250, 12500, 50000)
     """
-    return min(_LARGEST, max(_SMALLEST, -(-orders // _RANGES)))
+    ranges = _RANGES_A_WORKER * (workers or _USUAL_WORKERS)
+    return min(_LARGEST, max(_SMALLEST, -(-orders // ranges)))
 
 
-def cut(folder: Path, plan: Path, orders: int) -> list[Range]:
+def cut(folder: Path, plan: Path, orders: int, workers: int | None) -> list[Range]:
     """Cut a plan into ranges, in the sizes of the run's first try, and make the folder of each.
 
     Args:
         folder: Where the ranges are kept.
         plan: The plan's file.
         orders: Order numbers in it.
+        workers: See `range_size`.
 
     Raises:
         StorageError: The disk refuses.
     """
     with durable.storage_errors("cutting the plan", folder):
         folder.mkdir(mode=0o700, exist_ok=True)
-        size = _recorded_size(folder, orders)
+        size = _recorded_size(folder, orders, workers)
         with closing(sqlite3.connect(f"{plan.absolute().as_uri()}?mode=ro", uri=True)) as connection:
             starts = list(_starts(connection, size))
         ranges = []
@@ -108,13 +112,13 @@ def cut(folder: Path, plan: Path, orders: int) -> list[Range]:
         return ranges
 
 
-def _recorded_size(folder: Path, orders: int) -> int:
+def _recorded_size(folder: Path, orders: int, workers: int | None) -> int:
     """Return the size of the first try, whose stores are cut like that, whatever the input has become."""
     file = folder / _CUT_FILE
     try:
         return int(msgspec.json.decode(file.read_bytes())["size"])
     except FileNotFoundError:
-        size = range_size(orders)
+        size = range_size(orders, workers)
         durable.write_bytes(file, msgspec.json.encode({"size": size}))
         return size
     except (msgspec.MsgspecError, KeyError, TypeError, ValueError):

@@ -9,11 +9,10 @@ from pathlib import Path
 
 from exporter import durable
 from exporter.engines.messages import RangeResult
-from exporter.manifest import REJECTS_FILE
+from exporter.manifest import REJECTS_FILE, part_name
 from exporter.options import FileFormat
 from exporter.publish_job import PublishResult
 from exporter.records import PartFile
-from exporter.tables import part_name
 
 TABLES = ("orders", "order_items")
 

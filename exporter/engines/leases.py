@@ -1,9 +1,10 @@
 """A worker's pace: slots that the coordinator's one pace has given out, used at their own times.
 
 Each slot comes with its age, and is used a fixed lag after it was given: so the even spacing of the
-coordinator's pace reaches the API as it was, however the slots travelled. A slot that nobody waits for
-when its time has come is lost, as it would be on one machine. Without the coordinator a worker goes on
-with its static share of the pace.
+coordinator's pace reaches the API as it was, however the slots travelled. So slots are asked for ahead,
+also for the requests in flight that will have ended by then: else each request would wait for the lag. A
+slot that nobody waits for when its time has come is lost, as it would be on one machine. Without the
+coordinator a worker goes on with its static share of the pace.
 """
 
 from __future__ import annotations
@@ -19,7 +20,12 @@ from exporter.rate import Rate
 
 #: It must cover how long slots wait to be sent together, and their travel.
 LAG_S = 0.030
+#: From asking for a slot to its time: the asking waits for company, too.
+_AHEAD_S = LAG_S + 0.007
+#: A new latency's weight in the mean.
+_LATELY = 0.1
 _KEPT_S = 0.010
+_SHORTEST_S = 0.001
 _SLOWEST_PER_S = 1 / 3600
 _quiet = logging.getLogger("exporter.engines.alone")
 _quiet.disabled = True  # of a share's pauses the coordinator tells, or nobody
@@ -29,12 +35,17 @@ class LeasedPace:
     """Gives each request of one worker its slot; see `exporter.pace.Gate`.
 
     For one event loop. A cancelled `slot` leaves nothing behind.
+
+    Args:
+        concurrency: How many may want a slot or be in flight at one time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, concurrency: int) -> None:
         self.changed = asyncio.Event()
         self.latencies: list[float] = []
         self.refusals: list[tuple[float | None, float | None]] = []
+        self._concurrency = concurrency
+        self._latency_s = math.inf
         self._loop = asyncio.get_running_loop()
         self._free = False
         self._last = Word(share_per_s=0.0)
@@ -45,10 +56,15 @@ class LeasedPace:
         self._received = 0
         self._kept = 0
 
-    @property
-    def asked(self) -> int:
-        """Slots wanted since the link was made: those received, and those that are still missing."""
-        return self._received + max(0, len(self._waiting) - len(self._held) - self._kept)
+    def asked(self, left: int | None) -> int:
+        """Return the slots wanted since the link was made: those received, and those that are still missing.
+
+        Args:
+            left: Orders that are not settled; None where that is not known.
+        """
+        usable = 0 if self._free else math.ceil(self._concurrency * _AHEAD_S / self._latency_s)
+        wanted = max(len(self._waiting), usable if left is None else min(usable, left))
+        return self._received + max(0, wanted - len(self._held) - self._kept)
 
     async def slot(self) -> None:
         """Return when one request may start."""
@@ -58,6 +74,7 @@ class LeasedPace:
                 return
             if self._kept:
                 self._kept -= 1
+                self.changed.set()
                 return
             if await self._wait():
                 return
@@ -79,6 +96,9 @@ class LeasedPace:
     def answered(self, latency_s: float) -> None:
         """Take in an answer that is no 429."""
         self.latencies.append(latency_s)
+        if math.isinf(self._latency_s):
+            self._latency_s = latency_s
+        self._latency_s = max(_SHORTEST_S, self._latency_s + _LATELY * (latency_s - self._latency_s))
         if self._alone is not None:
             self._alone.answered(latency_s)
 
@@ -136,6 +156,7 @@ class LeasedPace:
 
     def _due(self, number: int) -> None:
         del self._held[number]
+        self.changed.set()  # others are to be asked for
         while self._waiting:
             future = self._waiting.popleft()
             if not future.done():

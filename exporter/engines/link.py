@@ -49,7 +49,7 @@ class Link(logging.Handler):
 
     def __init__(self, assignment: Assignment, connect_args: dict[str, Any], beacon: Path) -> None:
         super().__init__(logging.INFO)
-        self.pace = LeasedPace()
+        self.pace = LeasedPace(assignment.concurrency)
         self.statistics = Statistics(time.monotonic)
         self.stop = Stop()
         self.standing: Callable[[], Standing | None] = lambda: None
@@ -118,12 +118,13 @@ class Link(logging.Handler):
     async def report(self, wire: Wire) -> None:
         """Send what has come together since the last report."""
         pace, logs = self.pace, [self._logs.popleft() for _ in range(len(self._logs))]
+        standing = self.standing()
         report = Report(
-            asked=pace.asked,
+            asked=pace.asked(None if standing is None else standing.left),
             latencies=pace.latencies,
             refusals=pace.refusals,
             figures=self._figures(),
-            standing=self.standing(),
+            standing=standing,
             logs=logs,
             last=self._over,
         )

@@ -107,6 +107,11 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     waiting: int = 0
     published: int = 0
 
+    @property
+    def left(self) -> int:
+        """Order numbers that are still to be settled."""
+        return self.pending - self.fetched - self.rejected
+
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a worker tells the coordinator, a few times a second.

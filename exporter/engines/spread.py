@@ -24,14 +24,15 @@ from distributed import KilledWorker
 from distributed.client import ClosedClientError
 
 from exporter import __version__, durable
+from exporter.engines import local_workers
 from exporter.engines.broker import Broker, open_broker
 from exporter.engines.cluster import PATIENCE_S, Cluster, ClusterUnavailableError, open_cluster
 from exporter.engines.cut import Range, cut
 from exporter.engines.gather import gather
 from exporter.engines.messages import Assignment, RangeResult
-from exporter.engines.worker import BEACON, SECRETS, fitness, run_range
+from exporter.engines.tasks import BEACON, SECRETS, fitness, run_range
 from exporter.errors import ExporterError, UsageError
-from exporter.fetching import Fetched, FetchJob, tell_plan, tick
+from exporter.fetch_job import Fetched, FetchJob, tell_plan, tick
 from exporter.pace import Pace
 from exporter.progress import Progress, ProgressCallback
 from exporter.publishing import DriftLog, error_of
@@ -58,8 +59,9 @@ async def spread(job: FetchJob, on_progress: ProgressCallback | None) -> Fetched
         ClusterUnavailableError: It is gone in mid-run; what was fetched is kept.
     """
     _refuse(job)
+    address = str(job.options.dask)
     ranges = await beside_the_loop(
-        lambda: cut(job.work.ranges, job.work.plan, job.counts.requested),
+        lambda: cut(job.work.ranges, job.work.plan, job.counts.requested, local_workers(address)),
         job.stop,
         doing="cutting the plan",
         interrupt=lambda: None,
@@ -322,7 +324,7 @@ class _Spread:
         standing = self._broker.standings.get(each.index) if self._broker else None
         if standing is None:
             return self._pending_before[each.index]
-        return standing.pending - standing.fetched - standing.rejected
+        return standing.left
 
     def _settled(self) -> int:
         return self._pending_at_start - self._pending

@@ -8,17 +8,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-import msgspec
-from distributed import get_worker
-
-from exporter import __version__, durable
+from exporter import durable
 from exporter.client import Client, open_client
 from exporter.engines.cut import Range
 from exporter.engines.link import Link, LinkLostError, open_link
 from exporter.engines.messages import Assignment, RangeResult, Standing
-from exporter.errors import ExporterError, InterruptedRunError, LockedError, UsageError
-from exporter.fetching import publish_job
-from exporter.options import Options
+from exporter.engines.tasks import BEACON, fitness, options_of, own_secrets
+from exporter.errors import ExporterError, InterruptedRunError, LockedError
+from exporter.fetch_job import publish_job
 from exporter.publish import publish_tables
 from exporter.publish_job import PublishProgress, PublishResult
 from exporter.records import FETCHED, RunRecord
@@ -26,70 +23,14 @@ from exporter.refresh import Refresh, Tally, refresh
 from exporter.store import Store
 from exporter.workdir import locked
 
-#: The coordinator's try, as a file beside the ranges.
-BEACON = "try"
-#: Options that never go through the scheduler, and where a worker finds them.
-SECRETS = {
-    "token": "EXPORTER_API_TOKEN",
-    "username": "EXPORTER_API_USERNAME",
-    "password": "EXPORTER_API_PASSWORD",
-    "pii_key": "EXPORTER_PII_KEY",
-    "proxy": "EXPORTER_PROXY",
-}
 
-
-def own_secrets() -> dict[str, str | None]:
-    """Return the secret options of this process's environment."""
-    return {name: os.environ.get(variable) or None for name, variable in SECRETS.items()}
-
-
-def options_of(public: dict[str, Any], secrets: dict[str, str | None]) -> Options:
-    """Return options from their public part and the secret ones.
-
-    Raises:
-        UsageError: A credential is missing here, or an option cannot work.
-    """
-    return msgspec.convert({**public, **secrets}, Options)
-
-
-def fitness(version: str, beacon: str, try_id: str, public: dict[str, Any] | None) -> str | None:
-    """Say why this worker cannot take part, None where it can; asked of each worker before the first range.
+async def do_range(assignment: Assignment, connect_args: dict[str, Any]) -> RangeResult:
+    """Do one range; what goes wrong is told in the result.
 
     Args:
-        version: The coordinator's.
-        beacon: A file that the coordinator has just written.
-        try_id: What it holds.
-        public: The options but for the secret ones; None where the secrets come over the link.
+        assignment: The range.
+        connect_args: For the connection to the coordinator, as TLS needs them.
     """
-    if version != __version__:
-        return f"it has omnitron-exporter {__version__}, and this is {version}"
-    try:
-        seen = Path(beacon).read_text() == try_id
-    except OSError:
-        seen = False
-    if not seen:
-        return (
-            f"it does not see the folder {Path(beacon).parent}; --out must be on a file system that all share"
-        )
-    if public is None:
-        return None
-    try:
-        options_of(public, own_secrets())
-    except UsageError as error:
-        return f"in its own environment: {error}"
-    return None
-
-
-def run_range(text: str) -> str:
-    """Do one range, from JSON of an `Assignment` to JSON of a `RangeResult`."""
-    assignment = msgspec.json.decode(text, type=Assignment)
-    worker: Any = get_worker()
-    connect_args = worker.security.get_connection_args("worker")
-    result = asyncio.run(_range(assignment, connect_args))
-    return msgspec.json.encode(result).decode()
-
-
-async def _range(assignment: Assignment, connect_args: dict[str, Any]) -> RangeResult:
     folder = Path(assignment.folder)
     public = None if assignment.is_local else assignment.options
     unfit = fitness(assignment.version, str(folder.parent / BEACON), assignment.try_id, public)

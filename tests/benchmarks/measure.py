@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import importlib.util
 import json
+import math
 import os
 import platform
 import random
@@ -28,6 +30,7 @@ HERE = Path(__file__).parent
 _SAMPLE_S = 0.05
 _SAMPLES_A_LOOK = 5  # how often to look for new processes: that takes longer than a sample
 _PROC = Path("/proc")
+_PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,8 +41,9 @@ class Cost:
         began: On the machine's monotonic clock, seconds; so is `ended`.
         ended: When its first process had ended.
         cpu_s: User and system time of the whole process tree.
-        peak_mib: Most resident memory of all processes at one time; what they share counts for each.
-        largest_mib: Peak resident memory of the largest process.
+        peak_mib: The peaks of all processes that were there at one time, added; what they share counts
+            once. NaN where nobody looked.
+        largest_mib: Peak resident memory of the largest process; NaN where nobody looked.
     """
 
     began: float
@@ -121,13 +125,21 @@ def write_numbers(path: Path, count: int) -> Path:
     return path
 
 
-def run(command: Sequence[str], cwd: Path) -> Cost:
-    """Run a command to its end and return what it cost; one that fails ends the benchmark."""
+def run(command: Sequence[str], cwd: Path, *, memory: bool = True) -> Cost:
+    """Run a command to its end and return what it cost; one that fails ends the benchmark.
+
+    Args:
+        command: Its words.
+        cwd: Where it runs.
+        memory: Whether to look at its memory: looking slows down a command of many processes.
+    """
+    _adopt_orphans()
     with tempfile.TemporaryFile("w+") as said, started(command, cwd, said.fileno()) as process:
         began = time.monotonic()
-        with MemoryWatch(process.pid) as memory:
+        with MemoryWatch(process.pid) if memory else contextlib.nullcontext() as watch:
             _, status, usage = os.wait4(process.pid, 0)
         ended = time.monotonic()
+        cpu_s = usage.ru_utime + usage.ru_stime + _cpu_of_orphans(process.pid)
         process.returncode = os.waitstatus_to_exitcode(status)
         if process.returncode:
             said.seek(0)
@@ -135,10 +147,26 @@ def run(command: Sequence[str], cwd: Path) -> Cost:
     return Cost(
         began=began,
         ended=ended,
-        cpu_s=usage.ru_utime + usage.ru_stime,
-        peak_mib=memory.peak_kib / 1024,
-        largest_mib=memory.largest_kib / 1024,
+        cpu_s=cpu_s,
+        peak_mib=watch.peak_kib / 1024 if watch else math.nan,
+        largest_mib=watch.largest_kib / 1024 if watch else math.nan,
     )
+
+
+def _adopt_orphans() -> None:
+    """Become the parent of what a command leaves behind, so that its CPU is counted: a fork server's workers."""
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+def _cpu_of_orphans(session: int) -> float:
+    """Wait for what is left of a session, and return its seconds of CPU."""
+    cpu_s = 0.0
+    while left := list(_session_members(session)):
+        for pid in left:
+            with contextlib.suppress(ChildProcessError):  # another's child, and its to wait for
+                _, _, usage = os.wait4(pid, 0)
+                cpu_s += usage.ru_utime + usage.ru_stime
+    return cpu_s
 
 
 @contextmanager

@@ -52,10 +52,12 @@ class Bench:
         out.mkdir()
         return Task(url=server.url, numbers=self.numbers(orders)[0], out=out, rate_per_s=rate_per_s)
 
-    def export(self, server: Server, orders: int, *words: str, rate_per_s: int | None = None) -> Cost:
+    def export(
+        self, server: Server, orders: int, *words: str, rate_per_s: int | None = None, memory: bool = True
+    ) -> Cost:
         """Run one export and remove what it wrote."""
         task = self.task(server, orders, rate_per_s)
-        cost = run([*export_command(task), *words], task.out)
+        cost = run([*export_command(task), *words], task.out, memory=memory)
         shutil.rmtree(task.out)
         return cost
 
@@ -179,11 +181,12 @@ SECTIONS: dict[str, Callable[[Bench], None]] = {
 
 def _one_round(bench: Bench, server: Server) -> list[tuple[str, Cost]]:
     """Run each that is compared once; bare aiohttp is among them."""
-    costs = [("this exporter", bench.export(server, 100_000))]
+    costs = [("this exporter", bench.export(server, 100_000, memory=False))]
     if bench.dask:
-        costs.append((f"--dask {bench.dask}", bench.export(server, 100_000, "--dask", bench.dask)))
+        words = ("--dask", bench.dask)
+        costs.append((f"--dask {bench.dask}", bench.export(server, 100_000, *words, memory=False)))
     task = bench.task(server, 100_000)
-    costs.append(("bare aiohttp", run(bare_command(task), task.out)))
+    costs.append(("bare aiohttp", run(bare_command(task), task.out, memory=False)))
     note(", ".join(f"{name} {cost.wall_s:.1f} s" for name, cost in costs))
     return costs
 
