@@ -166,6 +166,7 @@ def _cpu_of_orphans(session: int) -> float:
             with contextlib.suppress(ChildProcessError):  # another's child, and its to wait for
                 _, _, usage = os.wait4(pid, 0)
                 cpu_s += usage.ru_utime + usage.ru_stime
+        time.sleep(_SAMPLE_S)
     return cpu_s
 
 
