@@ -204,7 +204,7 @@ class Client:
             payload = await self._body(response, this)
             return Answer(payload, None if order_number is None else check(payload, order_number))
         finally:
-            connection.release()
+            self._wire.release(connection)
 
     async def _refuse(self, response: Response, target: str, this: _Attempt) -> NoReturn:
         """Raise what an answer's status means; what its body does must not turn it into a time-out."""
@@ -343,7 +343,6 @@ async def open_client(options: Options, pace: Gate, statistics: Statistics) -> A
     async with open_wire(
         options.api_url,
         headers,
-        concurrency=options.concurrency,
         connect_s=_CONNECT_SHARE * options.timeout_s,
         trust=_trust(options.ca_file),
         proxy=options.proxy,

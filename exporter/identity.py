@@ -105,7 +105,7 @@ class Identity:
                         raise self._verdict(response)
                     return self._key(await _start_of_body(response))
                 finally:
-                    connection.release()
+                    wire.release(connection)
         except FOREIGN as error:
             raise translated(error, self._timeout_s) from None
 

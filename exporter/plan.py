@@ -7,7 +7,7 @@ and in which order they are published, stands here. It needs no durability: the 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from exporter import durable
@@ -26,6 +26,7 @@ DELETE FROM plan WHERE line IN (
   WHERE again)
 """
 _CACHE_KIB = 4 * 1024
+_MOST_HASHES = 250_000
 
 
 def make_plan(path: Path, batches: Iterable[Batch]) -> PlanCounts:
@@ -57,6 +58,7 @@ def make_plan(path: Path, batches: Iterable[Batch]) -> PlanCounts:
 
 def _fill(connection: sqlite3.Connection, batches: Iterable[Batch]) -> PlanCounts:
     blank = invalid = given = 0
+    hashes = _Hashes()
     connection.execute("BEGIN")
     for batch in batches:
         connection.executemany("INSERT INTO plan VALUES (?, ?)", batch.pairs())
@@ -67,7 +69,29 @@ def _fill(connection: sqlite3.Connection, batches: Iterable[Batch]) -> PlanCount
         blank += batch.blank
         invalid += len(batch.invalid)
         given += len(batch.order_numbers)
-    connection.execute(_DROP_DUPLICATES)
+        hashes.add(batch.order_numbers)
+    if not hashes.all_differ:
+        connection.execute(_DROP_DUPLICATES)
     connection.execute("COMMIT")
     (requested,) = connection.execute("SELECT count(*) FROM plan").fetchone()
     return PlanCounts(blank + invalid + given, blank, invalid, given - requested, requested)
+
+
+class _Hashes:
+    """Tells a small input without duplicates from all others, in a tenth of the time that sorting takes."""
+
+    def __init__(self) -> None:
+        self._seen: set[int] = set()
+        self._count = 0
+
+    def add(self, numbers: Sequence[str]) -> None:
+        self._count += len(numbers)
+        if self._count <= _MOST_HASHES:  # about 20 MiB; then sorting is the better way
+            self._seen.update(map(hash, numbers))
+        else:
+            self._seen.clear()
+
+    @property
+    def all_differ(self) -> bool:
+        """Whether they surely do: two that share a hash may differ all the same."""
+        return len(self._seen) == self._count

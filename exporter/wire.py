@@ -1,10 +1,10 @@
-"""One request and its answer, on a connection of aiohttp's pool.
+"""One request and its answer, on a connection of aiohttp's.
 
 aiohttp's session is passed by, for two reasons. It does what an export must not have: it sends a request
 again by itself where a kept connection was closed, and it would keep cookies and follow redirects. And
 it costs three times what all beneath it costs: 82 µs of CPU a request through it, 29 from here (Python
-3.11, aiohttp 3.14.5, measured 2026-11-24). Pool, DNS, TLS, proxies, parser and decompression are
-aiohttp's own. Three of their names are not documented (`protocol`, `set_response_params`, `read`), so
+3.11, aiohttp 3.14.5, measured 2026-11-24), 5 of which its pool would take: so idle connections are kept
+here. Connecting, DNS, TLS, proxies, parser and decompression are aiohttp's own. Three of their names are not documented (`protocol`, `set_response_params`, `read`), so
 `pyproject.toml` holds aiohttp to the releases that were tested.
 """
 
@@ -44,7 +44,7 @@ class Wire:
     """Requests to one API; made by `open_wire`.
 
     Args:
-        connector: aiohttp's pool of connections.
+        connector: Makes connections.
         template: A request to the API that is never sent: where it goes, by which proxy, with which
             headers.
         connect_s: Seconds after which a connection is given up.
@@ -63,36 +63,49 @@ class Wire:
         self._before = self._origin if template.proxy and not template.is_ssl() else ""
         self._lines = ""
         self._lines_count = 0
+        #: Connections that wait for a request, each with the loop's time since when; the last one is used first.
+        self._idle: list[tuple[Connection, float]] = []
 
     def url(self, target: str) -> URL:
         """Return where a target points."""
         return URL(self._origin + target, encoded=True)
 
     async def connect(self) -> Connection:
-        """Return a connection for one request, kept or new; release it when its answer is read.
+        """Return a connection for one request, kept or new; `release` it when its answer is read.
 
         Raises:
             aiohttp.ClientError, TimeoutError: There is none.
         """
-        while True:
-            connection = await self._connector.connect(self._template, [], self._timeout)
-            protocol = connection.protocol
-            assert protocol is not None
-            if not protocol.is_connected():  # closed by the API between its opening and now
-                connection.close()
-                raise aiohttp.ServerDisconnectedError
-            if not protocol.should_close:
+        oldest = asyncio.get_running_loop().time() - _KEEPALIVE_S
+        while self._idle:
+            connection, since = self._idle.pop()
+            if since >= oldest and _is_usable(connection):
                 return connection
-            # While it was kept, something came that nobody asked for: HAProxy sends a 408 before it
-            # closes, and that would be read as the next request's answer.
             connection.close()
+        connection = await self._connector.connect(self._template, [], self._timeout)
+        if not _is_usable(connection):  # closed by the API between its opening and now
+            connection.close()
+            raise aiohttp.ServerDisconnectedError
+        return connection
+
+    def release(self, connection: Connection) -> None:
+        """Keep a connection for the next request, or close it where its answer was not read to the end."""
+        if _is_usable(connection):
+            self._idle.append((connection, asyncio.get_running_loop().time()))
+        else:
+            connection.close()
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        for connection, _ in self._idle:
+            connection.close()
+        self._idle.clear()
 
     async def get(self, connection: Connection, target: str, authorization: str) -> Response:
         """Send a GET and return its answer as soon as its head is there.
 
         Args:
-            connection: From `connect`. It is closed on any failure, and by its release where the body
-                was not read to its end.
+            connection: From `connect`. It is closed on any failure.
             target: Path and query, percent-encoded.
             authorization: The header's value.
 
@@ -139,29 +152,35 @@ class Wire:
             raise
 
 
+def _is_usable(connection: Connection) -> bool:
+    """Tell whether a request can be sent on it, and the next bytes on it will be its answer.
+
+    Not so where something came that nobody had asked for: HAProxy sends a 408 before it closes an idle one.
+    """
+    protocol = connection.protocol
+    return protocol is not None and protocol.is_connected() and not protocol.should_close
+
+
 @asynccontextmanager
 async def open_wire(
     api_url: str,
     headers: Mapping[str, str],
     *,
-    concurrency: int,
     connect_s: float,
     trust: ssl.SSLContext | bool = True,
     proxy: str | None = None,
 ) -> AsyncIterator[Wire]:
-    """Open a pool of connections to an API and close it at the end.
+    """Open the connections to an API and close them at the end.
 
     Args:
         api_url: The API's base URL.
         headers: What every request carries, besides `Host` and `Accept-Encoding`.
-        concurrency: Connections at most.
         connect_s: Seconds after which a connection is given up.
         trust: Whose certificates to believe; True for those that this machine believes.
         proxy: URL of an HTTP proxy.
     """
-    connector = aiohttp.TCPConnector(
-        limit=concurrency, keepalive_timeout=_KEEPALIVE_S, ttl_dns_cache=300, ssl=trust
-    )
+    # Its limit is for those who share its pool; here there are as many connections as requests at one time.
+    connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, ssl=trust)
     template = aiohttp.ClientRequest(
         "GET",
         URL(api_url),
@@ -170,4 +189,8 @@ async def open_wire(
         proxy=None if proxy is None else URL(proxy),
     )
     async with connector:
-        yield Wire(connector, template, connect_s)
+        wire = Wire(connector, template, connect_s)
+        try:
+            yield wire
+        finally:
+            wire.close()

@@ -151,6 +151,20 @@ def test_a_dropped_keep_alive_connection_costs_one_counted_attempt() -> None:
     run(ask())
 
 
+def test_a_connection_that_was_idle_for_long_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before a server closes it for being idle, it is closed here: meeting that moment would cost an attempt."""
+    monkeypatch.setattr("exporter.wire._KEEPALIVE_S", 0.1)
+
+    async def ask() -> None:
+        async with FaultyServer(moves.good) as server, client_of(server.url) as client:
+            for number, idle_s in (("a1", 0.0), ("a2", 0.2), ("a3", 0.0)):
+                await asyncio.sleep(idle_s)
+                await client.fetch(number, 1)
+            assert [arrival.connection for arrival in server.arrivals] == [1, 2, 2]
+
+    run(ask())
+
+
 def test_an_answer_that_nobody_asked_for_is_nobodys() -> None:
     """What comes on an idle connection, such as a proxy's 408, is not taken for the next order's answer."""
 

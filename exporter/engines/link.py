@@ -152,7 +152,7 @@ class Link(logging.Handler):
         try:
             async with asyncio.timeout(_REPORT_EVERY_S):
                 await changed.wait()
-                if not self.pace.refusals:
+                if not (self.pace.refusals or self._over):
                     await asyncio.sleep(_BATCH_S)
         except TimeoutError:
             pass
