@@ -97,6 +97,17 @@ class Running:
         self.process.kill()
         return self.end()
 
+    def family(self) -> dict[int, str]:
+        """Return the command line of every process of its session, by id; also once it has ended itself (Linux)."""
+        found = {}
+        for folder in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                session = (folder / "stat").read_text().rpartition(")")[2].split()[3]
+                command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                if int(session) == self.pid and command:  # one that has ended and is not waited for has none
+                    found[int(folder.name)] = command
+        return found
+
     def publishers(self) -> list[int]:
         """Return the ids of its publishing processes that have begun (Linux)."""
         try:

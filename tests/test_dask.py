@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
 import socket
@@ -206,17 +207,35 @@ def test_a_killed_coordinator_costs_what_was_in_flight(
     same_rows(alone, tmp_path / "out")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_local_workers_die_with_the_coordinator(api: Api, tmp_path: Path) -> None:
-    """After `kill -9` of the coordinator its own workers ask for nothing more."""
+    """After `kill -9` of the coordinator nothing that it started is left, nor asks for anything."""
     exporter, before = api.exporter(tmp_path, lines_of(api)), api.asked()
     with exporter.run_started("--dask", "local", *SLOW) as running:
         half_done(api, before)
+        assert len(running.family()) >= 3
         running.process.kill()
         running.process.wait()
-        time.sleep(0.3)
-        asked = api.asked()
-        time.sleep(0.7)
-        assert api.asked() == asked
+        wait_until(lambda: not running.family(), 3)
+        assert api.asked() - before < ORDERS
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
+def test_local_workers_outlive_what_they_were_forked_from(api: Api, alone: Path, tmp_path: Path) -> None:
+    """A killed fork server costs what was in flight; the run ends well and leaves no process behind."""
+    exporter, before = api.exporter(tmp_path, lines_of(api)), api.asked()
+    with exporter.run_started("--dask", "local", *SLOW) as running:
+        half_done(api, before)
+        servers = [
+            pid for pid, command in running.family().items() if "multiprocessing.forkserver" in command
+        ]
+        assert len(servers) == 3  # it and two workers, which are its images
+        os.kill(min(servers), signal.SIGKILL)
+        ended = running.end()
+        assert ended.code == 3, ended.err
+        wait_until(lambda: not running.family(), 3)
+    assert api.asked() - before <= ORDERS + 2 + COST
+    same_rows(alone, tmp_path / "out")
 
 
 def stopped(exporter: Exporter, api: Api, number: int, *words: object) -> None:
