@@ -26,7 +26,7 @@ DELETE FROM plan WHERE line IN (
   WHERE again)
 """
 _CACHE_KIB = 4 * 1024
-_MOST_HASHES = 250_000
+_MOST_HASHES = 100_000
 
 
 def make_plan(path: Path, batches: Iterable[Batch]) -> PlanCounts:
@@ -86,7 +86,7 @@ class _Hashes:
 
     def add(self, numbers: Sequence[str]) -> None:
         self._count += len(numbers)
-        if self._count <= _MOST_HASHES:  # about 20 MiB; then sorting is the better way
+        if self._count <= _MOST_HASHES:  # 8 MiB
             self._seen.update(map(hash, numbers))
         else:
             self._seen.clear()
