@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
@@ -64,7 +65,7 @@ class Wire:
         self._lines = ""
         self._lines_count = 0
         #: Connections that wait for a request, each with the loop's time since when; the last one is used first.
-        self._idle: list[tuple[Connection, float]] = []
+        self._idle: deque[tuple[Connection, float]] = deque()
 
     def url(self, target: str) -> URL:
         """Return where a target points."""
@@ -90,13 +91,16 @@ class Wire:
 
     def release(self, connection: Connection) -> None:
         """Keep a connection for the next request, or close it where its answer was not read to the end."""
-        if _is_usable(connection):
-            self._idle.append((connection, asyncio.get_running_loop().time()))
-        else:
+        if not _is_usable(connection):
             connection.close()
+            return
+        now = asyncio.get_running_loop().time()
+        self._idle.append((connection, now))
+        while self._idle[0][1] < now - _KEEPALIVE_S:
+            self._idle.popleft()[0].close()
 
     def close(self) -> None:
-        """Close the connections that are kept."""
+        """Let go of the connections that are kept."""
         for connection, _ in self._idle:
             connection.close()
         self._idle.clear()
@@ -188,9 +192,10 @@ async def open_wire(
         loop=asyncio.get_running_loop(),
         proxy=None if proxy is None else URL(proxy),
     )
-    async with connector:
-        wire = Wire(connector, template, connect_s)
-        try:
+    wire = Wire(connector, template, connect_s)
+    try:
+        # It ends what is open at once; closed one by one, TLS connections would take their time.
+        async with connector:
             yield wire
-        finally:
-            wire.close()
+    finally:
+        wire.close()

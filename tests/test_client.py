@@ -152,7 +152,7 @@ def test_a_dropped_keep_alive_connection_costs_one_counted_attempt() -> None:
 
 
 def test_a_connection_that_was_idle_for_long_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Before a server closes it for being idle, it is closed here: meeting that moment would cost an attempt."""
+    """Before a server closes it for being idle, it is given up: meeting that moment would cost an attempt."""
     monkeypatch.setattr("exporter.wire._KEEPALIVE_S", 0.1)
 
     async def ask() -> None:

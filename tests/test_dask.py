@@ -164,6 +164,40 @@ def test_a_cluster_keeps_the_rate(cluster: DaskCluster, api: Api, alone: Path, t
     assert TOKEN not in cluster.log()
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
+def test_a_file_of_our_name_does_not_take_our_place(api: Api, tmp_path: Path) -> None:
+    """`exporter.py` in the current directory is not what local workers are forked from."""
+    exporter = api.exporter(tmp_path / "here", api.numbers[:10])
+    (exporter.cwd / "exporter.py").write_text("raise SystemExit('not this one')")
+    program = tmp_path / "program.py"
+    program.write_text(
+        "import sys\nfrom exporter.cli import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
+    )
+    words = ["run", "numbers.txt", "--out", "out", "--dask", "local"]
+    ended = subprocess.run(
+        [sys.executable, str(program), *words],
+        check=False,
+        cwd=exporter.cwd,
+        env=exporter.env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "not this one" not in ended.stderr
+
+
+def test_workers_are_forked_with_all_that_they_need() -> None:
+    """Python passes over what cannot be preloaded: nobody would notice but by the time."""
+    needed = ["exporter.engines.worker", "exporter.cli", "distributed.worker", "aiohttp", "pyarrow"]
+    code = f"import sys, exporter.engines.seed; print([m for m in {needed} if m not in sys.modules])"
+    said = subprocess.run(
+        [sys.executable, "-c", code], env=clean_environment(), capture_output=True, text=True, check=True
+    )
+    assert said.stdout.strip() == "[]"
+
+
 # --- what may die meanwhile
 
 SLOW = ("--rate", "300/s", "--concurrency", CONCURRENCY)
@@ -221,7 +255,7 @@ def test_local_workers_die_with_the_coordinator(api: Api, tmp_path: Path) -> Non
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
-def test_local_workers_outlive_what_they_were_forked_from(api: Api, alone: Path, tmp_path: Path) -> None:
+def test_a_run_outlives_the_fork_server_of_its_workers(api: Api, alone: Path, tmp_path: Path) -> None:
     """A killed fork server costs what was in flight; the run ends well and leaves no process behind."""
     exporter, before = api.exporter(tmp_path, lines_of(api)), api.asked()
     with exporter.run_started("--dask", "local", *SLOW) as running:

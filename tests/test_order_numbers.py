@@ -9,6 +9,7 @@ import json
 import sys
 import zipfile
 from functools import partial
+from pathlib import Path
 from typing import BinaryIO, cast
 from xml.sax.saxutils import escape
 
@@ -21,7 +22,8 @@ from hypothesis import strategies as st
 from exporter import order_numbers
 from exporter.errors import InputError, UsageError
 from exporter.order_numbers import text as text_format
-from exporter.order_numbers.batch import complaint
+from exporter.order_numbers.batch import Batch, complaint
+from exporter.plan import make_plan
 
 LONG = "12345678901234567890"
 NAMESPACE = "http://schemas.openxmlformats.org"
@@ -165,6 +167,18 @@ def test_lines_do_not_depend_on_blocks(size: int, lines: list[str]) -> None:
         cut = read(data)
     whole = read(data)
     assert (cut.pairs, cut.invalid, cut.blank) == (whole.pairs, whole.invalid, whole.blank)
+
+
+@pytest.mark.parametrize("most_hashes", [0, 3, 100])
+def test_duplicates_are_found_in_inputs_of_any_length(
+    most_hashes: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What proves small inputs free of duplicates misses none, be they apart or side by side."""
+    monkeypatch.setattr("exporter.plan._MOST_HASHES", most_hashes)
+    for texts in (["a", "b", "c", "d"], ["a", "a", "b", "c", "d"], ["a", "b", "c", "d", "a"], ["a", "a"]):
+        batches = [Batch(lines=[line], order_numbers=[text]) for line, text in enumerate(texts, 1)]
+        counts = make_plan(tmp_path / "plan.db", batches)
+        assert (counts.requested, counts.duplicates) == (len(set(texts)), len(texts) - len(set(texts)))
 
 
 def test_text_rules() -> None:

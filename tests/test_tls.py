@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,6 +60,21 @@ def test_a_trusted_authority_is_enough(authority: Authority) -> None:
             await client.fetch("a1", 1)
 
     run(ask())
+
+
+def test_nothing_is_left_open(authority: Authority) -> None:
+    """Connections that wait for a request are closed with the client, those over TLS as well."""
+
+    async def ask() -> list[int]:
+        async with FaultyServer(tls=authority.certificate("127.0.0.1")) as server, AsyncExitStack() as opened:
+            client = await opened.enter_async_context(client_of(server.url, ca_file=authority.pem))
+            await asyncio.gather(*(client.fetch(f"a{number}", 1) for number in range(5)))
+            transports = [connection.transport for connection, _ in client._wire._idle]
+            sockets = [transport.get_extra_info("socket") for transport in transports if transport]
+            await opened.aclose()
+            return [socket.fileno() for socket in sockets]
+
+    assert run(ask()) == [-1] * 5
 
 
 def test_an_unknown_authority_ends_the_run_at_once(authority: Authority, tmp_path: Path) -> None:

@@ -69,7 +69,8 @@ def main(arguments: list[str] | None = None) -> int:
         return _run(arguments)
     finally:
         drop_unwritable()
-        gc.freeze()  # or Python looks through everything once more before it ends: up to 0.1 s
+        if arguments is None:  # the process ends with us
+            gc.freeze()  # or Python looks through everything once more: up to 0.1 s
 
 
 def _run(arguments: list[str] | None) -> int:

@@ -190,7 +190,7 @@ class Broker:
 
     def _take(self, member: _Member, report: Report) -> None:
         was_free = self._free
-        # A refusal is reported at once, so the other answers of its report came before it.
+        # A refusal is reported within hundredths of a second: most other answers of its report came before it.
         for answer_s in report.latencies:
             self._pace.answered(answer_s)
         for retry_after_s, latency_s in report.refusals:

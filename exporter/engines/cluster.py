@@ -33,6 +33,7 @@ _CALM = {
     "distributed.admin.tick.cycle": "1s",
     "distributed.admin.tick.limit": "60s",
     "distributed.admin.system-monitor.interval": "60s",
+    # For workers that are started anew: those that are forked have the environment of the fork server.
     **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in MEMORY.items()},
     # Dask's own setting makes malloc give back and take anew what each read of an answer needs.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,

@@ -7,34 +7,50 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver, get_context, resource_tracker
+from pathlib import Path
 
+import exporter
 from exporter.lean import MEMORY, without_numpy
 from exporter.publishing import signals_held
 
+# Dask's own way to be told how workers begin.
+_METHOD = "DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD"
+
 
 def start() -> None:
-    """Start it. A process has one at most, and ours is deaf to signals: whoever forks from it must want that."""
+    """Start it, unless the user's environment tells Dask another way.
+
+    A process has one at most, and ours is deaf to signals: whoever forks from it must want that.
+    """
     if sys.platform != "linux":
         return  # elsewhere libraries are not made to be forked once they are loaded
+    if os.environ.setdefault(_METHOD, "forkserver") != "forkserver":
+        return
     without_numpy()  # Dask would import it, and pandas, to have them forked
-    # Dask's own way to be told; what the user has said there stands.
-    os.environ.setdefault("DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD", "forkserver")
     get_context("forkserver").set_forkserver_preload(["exporter.engines.seed"])
     resource_tracker.ensure_running()  # it lets the signals go, whoever holds them
-    with signals_held(), _environment(MEMORY):
+    with signals_held(), _environment():
         forkserver.ensure_running()
 
 
 @contextmanager
-def _environment(more: Mapping[str, str]) -> Iterator[None]:
-    """Have variables in the environment for the length of the block, unless the user has set them."""
-    added = more.keys() - os.environ.keys()
-    os.environ.update({name: more[name] for name in added})
+def _environment() -> Iterator[None]:
+    """Have the fork server's environment in ours for the length of the block."""
+    package_root = str(Path(exporter.__file__).parent.parent)
+    paths = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
+    ours = {name: value for name, value in MEMORY.items() if name not in os.environ}
+    # A file named exporter.py in the user's folder must not take our place.
+    ours |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    before = {name: os.environ.get(name) for name in ours}
+    os.environ.update(ours)
     try:
         yield
     finally:
-        for name in added:
-            del os.environ[name]
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value

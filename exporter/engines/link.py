@@ -49,7 +49,7 @@ class Link(logging.Handler):
 
     def __init__(self, assignment: Assignment, connect_args: dict[str, Any], beacon: Path) -> None:
         super().__init__(logging.INFO)
-        self.pace = LeasedPace(assignment.concurrency)
+        self.pace = LeasedPace()
         self.statistics = Statistics(time.monotonic)
         self.stop = Stop()
         self.standing: Callable[[], Standing | None] = lambda: None
@@ -115,8 +115,8 @@ class Link(logging.Handler):
         keeping.cancel()
         await asyncio.wait({keeping})
 
-    async def report(self, wire: Wire) -> None:
-        """Send what has come together since the last report."""
+    async def report(self, wire: Wire, *, last: bool = False) -> None:
+        """Send what has come together since the last report; after the `last` the coordinator hangs up."""
         pace, logs = self.pace, [self._logs.popleft() for _ in range(len(self._logs))]
         standing = self.standing()
         report = Report(
@@ -126,7 +126,7 @@ class Link(logging.Handler):
             figures=self._figures(),
             standing=standing,
             logs=logs,
-            last=self._over,
+            last=last,
         )
         pace.latencies, pace.refusals = [], []
         await wire.write(msgspec.msgpack.encode(report))
@@ -143,9 +143,11 @@ class Link(logging.Handler):
                 speaking.cancel()
 
     async def _speak(self, wire: Wire) -> None:
-        while not self._over:
+        last = False
+        while not last:
             await self._until_changed()
-            await self.report(wire)
+            last = self._over
+            await self.report(wire, last=last)
 
     async def _until_changed(self) -> None:
         changed = self.pace.changed

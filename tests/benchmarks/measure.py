@@ -31,6 +31,7 @@ _SAMPLE_S = 0.05
 _SAMPLES_A_LOOK = 5  # how often to look for new processes: that takes longer than a sample
 _PROC = Path("/proc")
 _PR_SET_CHILD_SUBREAPER = 36  # prctl(2)
+_ORPHANS_S = 10.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,8 +140,8 @@ def run(command: Sequence[str], cwd: Path, *, memory: bool = True) -> Cost:
         with MemoryWatch(process.pid) if memory else contextlib.nullcontext() as watch:
             _, status, usage = os.wait4(process.pid, 0)
         ended = time.monotonic()
-        cpu_s = usage.ru_utime + usage.ru_stime + _cpu_of_orphans(process.pid)
         process.returncode = os.waitstatus_to_exitcode(status)
+        cpu_s = usage.ru_utime + usage.ru_stime + _cpu_of_orphans(process.pid)
         if process.returncode:
             said.seek(0)
             sys.exit(f"{' '.join(command)} ended with {process.returncode}:\n{said.read()[-3000:]}")
@@ -160,11 +161,14 @@ def _adopt_orphans() -> None:
 
 def _cpu_of_orphans(session: int) -> float:
     """Wait for what is left of a session, and return its seconds of CPU."""
-    cpu_s = 0.0
+    cpu_s, deadline = 0.0, time.monotonic() + _ORPHANS_S
     while left := list(_session_members(session)):
+        if time.monotonic() > deadline:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(session, signal.SIGKILL)
         for pid in left:
             with contextlib.suppress(ChildProcessError):  # another's child, and its to wait for
-                _, _, usage = os.wait4(pid, 0)
+                _, _, usage = os.wait4(pid, os.WNOHANG)
                 cpu_s += usage.ru_utime + usage.ru_stime
         time.sleep(_SAMPLE_S)
     return cpu_s
