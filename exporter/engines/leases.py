@@ -24,7 +24,7 @@ LAG_S = 0.030
 #: From asking for a slot to its time: the asking waits for company, too.
 _AHEAD_S = LAG_S + 0.010
 #: "Lately" is a mean over so long.
-_LATELY_S = 0.25
+_LATELY_S = 0.1
 # A slot may be used so late. With the 10 ms by which the pace itself may catch up, and the 5 ms that are left for
 # the way to the API, a second holds what was given out in 1.02 s.
 _KEPT_S = 0.005
