@@ -5,16 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-import signal
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from pathlib import Path
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 
 import msgspec
 
-import exporter
 from exporter import errors
+from exporter.child_process import python_path, signals_held
 from exporter.lean import PUBLISHING_MEMORY
 from exporter.publish_job import PublishJob, PublishProgress, PublishResult
 
@@ -107,7 +105,7 @@ async def start_publishing(job: PublishJob) -> AsyncIterator[Publishing]:
     with signals_held():
         process = await asyncio.create_subprocess_exec(
             sys.executable,
-            "-P",  # a file named exporter.py in the user's folder must not take our place
+            "-P",
             "-m",
             "exporter.publisher",
             stdin=asyncio.subprocess.PIPE,
@@ -129,31 +127,10 @@ async def start_publishing(job: PublishJob) -> AsyncIterator[Publishing]:
             await process.wait()
 
 
-@contextmanager
-def signals_held() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back, for us until the end of the block, for a process started in it for ever.
-
-    A terminal and systemd signal the whole group, in whatever moment: also while the new process does not
-    yet ignore them by itself.
-    """
-    if sys.platform == "win32":
-        yield
-        return
-    held = {signal.SIGINT, signal.SIGTERM}
-    # Another export of this thread may hold them already: only who began to hold them lets them go.
-    held -= signal.pthread_sigmask(signal.SIG_BLOCK, held)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, held)
-
-
 def _environment() -> dict[str, str]:
     """Return our environment without the credentials, and with the way to this very package."""
-    package_root = str(Path(exporter.__file__).parent.parent)
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EXPORTER_API_")}
-    paths = [package_root, *filter(None, [kept.get("PYTHONPATH")])]
-    return kept | PUBLISHING_MEMORY | {"PYTHONPATH": os.pathsep.join(paths)}
+    return kept | PUBLISHING_MEMORY | {"PYTHONPATH": python_path()}
 
 
 def error_of(name: str, exit_code: int, what: str, hint: str) -> errors.ExporterError:

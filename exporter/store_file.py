@@ -45,17 +45,7 @@ _TABLES = {"orders", "payloads", "runs", "meta"}
 
 
 class StoreFile:
-    """An open file that is a store.
-
-    Args:
-        path: The SQLite file; made, with mode 0600, where it is missing.
-        api_url: The API that its payloads come from.
-        readonly: Open for looking only; the file must exist.
-
-    Raises:
-        UsageError: It belongs to another API, is of another version, or is not a store.
-        StorageError: It cannot be opened, or it is damaged.
-    """
+    """An open file that is a store; arguments and errors are those of `exporter.store.Store`."""
 
     def __init__(self, path: Path, api_url: str | None = None, *, readonly: bool = False) -> None:
         self.path = path

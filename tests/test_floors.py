@@ -43,6 +43,7 @@ FLOORS = {
         "durable",
         "publish_job",
         "lean",
+        "child_process",
         "destination",
         "object_store",
         "s3",

@@ -13,11 +13,11 @@ import dask.config
 import distributed as _untyped
 from distributed import utils as _untyped_utils
 
+from exporter.child_process import signals_held
 from exporter.engines import local_workers
 from exporter.engines.wire import connected, scheme_and_host
 from exporter.errors import ExporterError, UsageError
 from exporter.lean import MEMORY
-from exporter.publishing import signals_held
 
 _dask: Any = _untyped
 _utils: Any = _untyped_utils

@@ -16,7 +16,7 @@ from exporter.errors import StorageError
 from exporter.plan import SCHEMA
 
 _SMALLEST, _LARGEST = 250, 50_000
-#: Several for each worker, so that none waits long for the last one; each costs 75 ms.
+#: Several for each worker, so that none waits long for the last one; each costs its worker some 50 ms.
 _RANGES_A_WORKER = 4
 _USUAL_WORKERS = 4
 _CUT_FILE = "cut.json"

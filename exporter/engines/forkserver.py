@@ -10,11 +10,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver, get_context, resource_tracker
-from pathlib import Path
 
-import exporter
+from exporter.child_process import python_path, signals_held
 from exporter.lean import MEMORY, without_numpy
-from exporter.publishing import signals_held
 
 # Dask's own way to be told how workers begin.
 _METHOD = "DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD"
@@ -39,11 +37,8 @@ def start() -> None:
 @contextmanager
 def _environment() -> Iterator[None]:
     """Have the fork server's environment in ours for the length of the block."""
-    package_root = str(Path(exporter.__file__).parent.parent)
-    paths = [package_root, *filter(None, [os.environ.get("PYTHONPATH")])]
     ours = {name: value for name, value in MEMORY.items() if name not in os.environ}
-    # A file named exporter.py in the user's folder must not take our place.
-    ours |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": os.pathsep.join(paths)}
+    ours |= {"PYTHONSAFEPATH": "1", "PYTHONPATH": python_path()}
     before = {name: os.environ.get(name) for name in ours}
     os.environ.update(ours)
     try:

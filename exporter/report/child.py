@@ -8,8 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-import exporter
 from exporter import errors
+from exporter.child_process import python_path
 
 
 async def write_report_apart(dataset: Path) -> None:
@@ -24,7 +24,7 @@ async def write_report_apart(dataset: Path) -> None:
     """
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        "-P",  # a file named exporter.py in the user's folder must not take our place
+        "-P",
         "-m",
         "exporter.report",
         str(dataset),
@@ -46,8 +46,7 @@ async def write_report_apart(dataset: Path) -> None:
 def _environment() -> dict[str, str]:
     """Return our environment without what the process has no use for, and with the way to this package."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EXPORTER_")}
-    paths = [str(Path(exporter.__file__).parent.parent), *filter(None, [kept.get("PYTHONPATH")])]
-    return kept | {"PYTHONPATH": os.pathsep.join(paths)}
+    return kept | {"PYTHONPATH": python_path()}
 
 
 def _error(told: bytes, code: int) -> errors.ExporterError:
