@@ -1,6 +1,6 @@
 """This exporter beside its peers, on the same server and the same orders, in turns.
 
-    python tests/benchmarks/side_by_side.py [--orders 20000] [--rounds 5] [--markdown]
+    python tests/benchmarks/side_by_side.py [--orders 50000] [--rounds 5] [--markdown]
 
 The first run installs the peers into an environment of their own. README.md beside this file says more.
 """
