@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from exporter.model.version import __version__
+
 if TYPE_CHECKING:
-    from exporter.errors import (
+    from exporter.dataset.flatten import rebuild
+    from exporter.model.errors import (
         ApiUnavailableError,
         DriftError,
         ExporterError,
@@ -17,32 +20,29 @@ if TYPE_CHECKING:
         TooManyRejectsError,
         UsageError,
     )
-    from exporter.flatten import rebuild
-    from exporter.options import Options
-    from exporter.progress import Progress
-    from exporter.run import export, export_async
-    from exporter.summary import Summary
-
-__version__ = "0.1.0"
+    from exporter.model.options import Options
+    from exporter.model.progress import Progress
+    from exporter.model.summary import Summary
+    from exporter.run.export import export, export_async
 
 # Name to the module that has it: imported when first used, so that `exporter --help` starts at once.
 _HOMES = {
-    "ApiUnavailableError": "exporter.errors",
-    "DriftError": "exporter.errors",
-    "ExporterError": "exporter.errors",
-    "InputError": "exporter.errors",
-    "InterruptedRunError": "exporter.errors",
-    "LockedError": "exporter.errors",
-    "Options": "exporter.options",
-    "Progress": "exporter.progress",
-    "StorageError": "exporter.errors",
-    "Summary": "exporter.summary",
-    "TokenRefusedError": "exporter.errors",
-    "TooManyRejectsError": "exporter.errors",
-    "UsageError": "exporter.errors",
-    "export": "exporter.run",
-    "export_async": "exporter.run",
-    "rebuild": "exporter.flatten",
+    "ApiUnavailableError": "exporter.model.errors",
+    "DriftError": "exporter.model.errors",
+    "ExporterError": "exporter.model.errors",
+    "InputError": "exporter.model.errors",
+    "InterruptedRunError": "exporter.model.errors",
+    "LockedError": "exporter.model.errors",
+    "Options": "exporter.model.options",
+    "Progress": "exporter.model.progress",
+    "StorageError": "exporter.model.errors",
+    "Summary": "exporter.model.summary",
+    "TokenRefusedError": "exporter.model.errors",
+    "TooManyRejectsError": "exporter.model.errors",
+    "UsageError": "exporter.model.errors",
+    "export": "exporter.run.export",
+    "export_async": "exporter.run.export",
+    "rebuild": "exporter.dataset.flatten",
 }
 
 __all__ = [

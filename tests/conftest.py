@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.processes import Api, Exporter, demo_api
+from tests.support.processes import Api, Exporter, demo_api
 
 
 @pytest.fixture(scope="session")

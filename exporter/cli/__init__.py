@@ -12,9 +12,9 @@ from importlib import import_module
 
 import click
 
-from exporter import __version__
 from exporter.cli.session import Session
-from exporter.cli.streams import drop_unwritable, prepare_streams
+from exporter.cli.standard_streams import drop_unwritable, prepare_streams
+from exporter.model.version import __version__
 
 COMMANDS = {
     "run": "Export the orders of a file of order numbers.",
@@ -37,7 +37,7 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"exporter.cli.{cmd_name}").command
+        command: click.Command = import_module(f"exporter.cli.commands.{cmd_name}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

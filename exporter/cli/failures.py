@@ -11,10 +11,10 @@ from datetime import UTC, datetime
 
 import click
 
-from exporter.cli.nearest import nearest
-from exporter.cli.options import key_of, source_of
+from exporter.cli.nearest_word import nearest
+from exporter.cli.option_kinds import key_of, source_of
 from exporter.cli.session import Session
-from exporter.errors import ExporterError, TooManyRejectsError
+from exporter.model.errors import ExporterError, TooManyRejectsError
 
 #: After these the same command goes on where it stopped.
 _RESUMABLE = {1, 5, 6, 7, 130, 143}
@@ -108,7 +108,7 @@ def _of_ours(error: ExporterError, session: Session) -> Failure:
 
 
 def _way_on(error: ExporterError, session: Session) -> str | None:
-    from exporter.cli.again import command_again
+    from exporter.cli.next_command import command_again
 
     ctx = session.context
     if ctx is None or ctx.command.name != "run" or session.published:
@@ -185,7 +185,7 @@ def _sentence(text: str) -> str:
 
 
 def _of_bug(error: BaseException, session: Session) -> Failure:
-    from exporter.cli.bugs import place_in_our_code, write_report
+    from exporter.cli.bug_report import place_in_our_code, write_report
 
     report = write_report(error)
     return Failure(

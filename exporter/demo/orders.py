@@ -9,11 +9,11 @@ from datetime import UTC, datetime, timedelta, timezone
 from hashlib import blake2b
 from typing import Any, TypeVar
 
-from exporter.demo import words
+from exporter.demo import vocabulary
 
 _T = TypeVar("_T")
 _Json = dict[str, Any]
-_STATUSES = tuple(status for status, share in words.STATUS_SHARES.items() for _ in range(share))
+_STATUSES = tuple(status for status, share in vocabulary.STATUS_SHARES.items() for _ in range(share))
 _FIRST_ORDER_S = int(datetime(2019, 1, 1, tzinfo=UTC).timestamp())
 _DAYS = 2_500
 _TURKEY_TIME = timezone(timedelta(hours=3))
@@ -135,7 +135,10 @@ def order_payload(number: str) -> dict[str, Any]:
         **_refunds(facts),
         **_delivery(dice, facts),
         "orderitem_set": [_item(dice, facts, index) for index in range(len(facts.lines))],
-        "channel": {"name": dice.pick(words.CHANNELS), "conf": {"server": "http://localhost:8080/api/v1/"}},
+        "channel": {
+            "name": dice.pick(vocabulary.CHANNELS),
+            "conf": {"server": "http://localhost:8080/api/v1/"},
+        },
     }
 
 
@@ -165,8 +168,8 @@ def _customer(dice: _Dice) -> _Json:
     return {
         "id": customer_id,
         "email": f"musteri{customer_id}@example.com",
-        "first_name": dice.pick(words.FIRST_NAMES),
-        "last_name": dice.pick(words.LAST_NAMES),
+        "first_name": dice.pick(vocabulary.FIRST_NAMES),
+        "last_name": dice.pick(vocabulary.LAST_NAMES),
         "phone_number": dice.maybe(0.6, _phone(dice)),
     }
 
@@ -179,18 +182,18 @@ def _address(dice: _Dice, customer: _Json) -> _Json:
         "last_name": customer["last_name"],
         "country": {"name": "Turkey", "code": "tr"},
         **_place(dice),
-        "notes": dice.maybe(0.15, dice.pick(words.NOTES)),
+        "notes": dice.maybe(0.15, dice.pick(vocabulary.NOTES)),
         **_taxpayer(dice),
         "extra_field": {},
     }
 
 
 def _place(dice: _Dice) -> _Json:
-    place = dice.pick(words.PLACES)
+    place = dice.pick(vocabulary.PLACES)
     return {
         "city": {"id": place.city_id, "name": place.city},
-        "line": f"{dice.pick(words.STREETS)} No: {1 + dice.below(180)} D: {1 + dice.below(40)}",
-        "title": dice.pick(words.ADDRESS_TITLES),
+        "line": f"{dice.pick(vocabulary.STREETS)} No: {1 + dice.below(180)} D: {1 + dice.below(40)}",
+        "title": dice.pick(vocabulary.ADDRESS_TITLES),
         "township": {"id": place.township_id, "name": place.township},
         "district": {"id": place.district_id, "name": place.district},
         "postcode": place.postcode,
@@ -199,10 +202,10 @@ def _place(dice: _Dice) -> _Json:
 
 def _taxpayer(dice: _Dice) -> _Json:
     """No real tax or identity number begins with 0."""
-    company = dice.maybe(0.15, dice.pick(words.COMPANIES))
+    company = dice.maybe(0.15, dice.pick(vocabulary.COMPANIES))
     return {
         "company_name": company,
-        "tax_office": company and dice.pick(words.TAX_OFFICES),
+        "tax_office": company and dice.pick(vocabulary.TAX_OFFICES),
         "tax_no": company and f"0{dice.digits(9)}",
         "e_bill_taxpayer": company is not None and dice.random() < 0.5,
         "identity_number": None if company else dice.maybe(0.2, f"0{dice.digits(10)}"),
@@ -224,7 +227,7 @@ def _totals(dice: _Dice, facts: _Facts) -> _Json:
 
 
 def _payment(dice: _Dice, facts: _Facts) -> _Json:
-    option, slug = dice.pick(words.PAYMENT_OPTIONS)
+    option, slug = dice.pick(vocabulary.PAYMENT_OPTIONS)
     return {
         "payment_option": option,
         "payment_option_slug": slug,
@@ -258,7 +261,7 @@ def _refunds(facts: _Facts) -> _Json:
 
 
 def _delivery(dice: _Dice, facts: _Facts) -> _Json:
-    gift_note = dice.maybe(0.1, dice.pick(words.GIFT_NOTES))
+    gift_note = dice.maybe(0.1, dice.pick(vocabulary.GIFT_NOTES))
     return {
         "is_send": facts.sent,
         "net_shipping_amount": _decimal(facts.shipping),
@@ -294,7 +297,7 @@ def _item(dice: _Dice, facts: _Facts, index: int) -> _Json:
         **_item_invoice(dice, facts),
         "installment_interest_amount": _decimal(line.interest),
         **_tracking(facts),
-        "shipping_company": dice.pick(words.SHIPPERS) if facts.sent else None,
+        "shipping_company": dice.pick(vocabulary.SHIPPERS) if facts.sent else None,
         "shipment_code": f"S{dice.digits(8)}" if facts.sent else None,
         "external_status": dice.maybe(0.1, 1 + dice.below(20)),
         "discount_amount": _decimal(line.discount),
@@ -316,8 +319,8 @@ def _item_invoice(dice: _Dice, facts: _Facts) -> _Json:
 def _product(dice: _Dice, sku: str) -> _Json:
     attributes, kwargs = {}, {}
     if dice.random() < 0.25:
-        colour = dice.pick(words.COLOURS)
-        attributes = {"renk": colour, "beden": dice.pick(words.SIZES)}
+        colour = dice.pick(vocabulary.COLOURS)
+        attributes = {"renk": colour, "beden": dice.pick(vocabulary.SIZES)}
         kwargs = {"renk": {"label": "Renk", "value": colour}}
     return {
         "attributes": attributes,

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from exporter import durable
 from exporter.demo.api import DemoSettings
 from exporter.demo.server import serve
-from exporter.options import Options
-from exporter.progress import ProgressCallback
-from exporter.run import export_async
-from exporter.stop import Stop
-from exporter.summary import Summary
-from exporter.workdir import discard
+from exporter.fetch.work_directory import discard
+from exporter.model.options import Options
+from exporter.model.progress import ProgressCallback
+from exporter.model.summary import Summary
+from exporter.run.export import export_async
+from exporter.system import durable
+from exporter.system.stopping import Stop
 
 RATE = "200/s"
 

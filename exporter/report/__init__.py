@@ -16,8 +16,8 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
-from exporter.errors import missing_extra
-from exporter.manifest import REPORT_FILE
+from exporter.model.errors import missing_extra
+from exporter.model.manifest import REPORT_FILE
 
 __all__ = ["REPORT_FILE", "check_extra", "write_report"]
 
@@ -43,6 +43,6 @@ def write_report(dataset: Path) -> None:
         StorageError: A file of the dataset cannot be read, or the report cannot be written.
     """
     check_extra()
-    from exporter.report.write import write
+    from exporter.report.write_report import write
 
     write(dataset)

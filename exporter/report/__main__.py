@@ -10,7 +10,7 @@ import logging
 import sys
 from pathlib import Path
 
-from exporter.errors import ExporterError
+from exporter.model.errors import ExporterError
 from exporter.report import write_report
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from xml.etree.ElementTree import Element
 
 from exporter.report.charts import Bar, Draw, bars
-from exporter.report.elements import Child, h
+from exporter.report.html_elements import Child, h
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,9 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from exporter.report.run import Latency, Timeline
-from exporter.report.svg import ACCENT, BAD, GRID, INK, MUTED, TRACK, WARN, svg
-from exporter.report.words import milliseconds, number
+from exporter.report.chart_svg import ACCENT, BAD, GRID, INK, MUTED, TRACK, WARN, svg
+from exporter.report.figure_texts import milliseconds, number
+from exporter.report.run_figures import Latency, Timeline
 
 Draw = Callable[[int], Element]
 

@@ -7,14 +7,23 @@ from datetime import date
 from functools import partial
 from xml.etree.ElementTree import Element
 
-from exporter.manifest import Drift
+from exporter.model.manifest import Drift
 from exporter.report import charts
 from exporter.report.cards import Chart, Table, bar_card, card, missing, table_of
 from exporter.report.charts import FULL, HALF, Bar
-from exporter.report.data import CurrencyTotal, DataFigures, NullCount, TableNulls
-from exporter.report.elements import h
-from exporter.report.steps import steps
-from exporter.report.words import counted, currency_name, day, money, number, percent, status_name, visible
+from exporter.report.data_figures import CurrencyTotal, DataFigures, NullCount, TableNulls
+from exporter.report.date_steps import steps
+from exporter.report.figure_texts import (
+    counted,
+    currency_name,
+    day,
+    money,
+    number,
+    percent,
+    status_name,
+    visible,
+)
+from exporter.report.html_elements import h
 
 _MOST_BARS = 14
 _MOST_PATHS = 100

@@ -8,14 +8,14 @@ from pathlib import PurePath
 from urllib.parse import urlsplit
 from xml.etree.ElementTree import Element
 
-from exporter.manifest import Manifest
+from exporter.model.manifest import Manifest
 from exporter.report.cards import Table, card, table_of
-from exporter.report.data import DataFigures
+from exporter.report.data_figures import DataFigures
 from exporter.report.data_section import data_cards
-from exporter.report.elements import h, html
-from exporter.report.run import RunFigures
+from exporter.report.figure_texts import counted, duration, moment, number, percent, size, visible
+from exporter.report.html_elements import h, html
+from exporter.report.run_figures import RunFigures
 from exporter.report.run_section import run_cards
-from exporter.report.words import counted, duration, moment, number, percent, size, visible
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
@@ -43,7 +43,7 @@ def _head(manifest: Manifest) -> Element:
         h("title", f"{_headline(manifest)} – export report"),
         # A page without an icon of its own makes some browsers ask for one.
         h("link", rel="icon", href="data:,"),
-        h("style", files("exporter.report").joinpath("style.css").read_text("utf-8")),
+        h("style", files(__package__).joinpath("style.css").read_text("utf-8")),
     )
 
 

@@ -6,14 +6,22 @@ from collections.abc import Mapping
 from functools import partial
 from xml.etree.ElementTree import Element
 
-from exporter.manifest import Manifest
-from exporter.records import REJECT_REASONS
+from exporter.model.manifest import Manifest
+from exporter.model.records import REJECT_REASONS
 from exporter.report import charts
 from exporter.report.cards import Chart, Table, bar_card, card, missing
+from exporter.report.chart_svg import ACCENT, BAD, GOOD, WARN
 from exporter.report.charts import FULL, HALF, QUANTILES, Bar
-from exporter.report.run import Latency, RunFigures, Timeline
-from exporter.report.svg import ACCENT, BAD, GOOD, WARN
-from exporter.report.words import REASON_NAMES, counted, duration, http_name, milliseconds, number, percent
+from exporter.report.figure_texts import (
+    REASON_NAMES,
+    counted,
+    duration,
+    http_name,
+    milliseconds,
+    number,
+    percent,
+)
+from exporter.report.run_figures import Latency, RunFigures, Timeline
 
 _MOST_STEPS = 240
 _NOTHING_ASKED = (

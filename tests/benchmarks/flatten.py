@@ -14,8 +14,8 @@ from typing import Any
 
 import orjson
 
-from exporter.flatten import Flattener
-from exporter.payload import check
+from exporter.api.payload_check import check
+from exporter.dataset.flatten import Flattener
 
 ORDERS = 500
 Payloads = list[tuple[str, bytes]]

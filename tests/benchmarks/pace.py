@@ -19,8 +19,8 @@ from datetime import UTC, datetime
 
 import aiohttp
 
-from exporter.pace import Pace
-from exporter.rate import Rate, parse_retry_after
+from exporter.api.pace import Pace
+from exporter.model.rate import Rate, parse_retry_after
 
 BODY = json.dumps({"number": "bf7b66149236455", "filler": "x" * 3500}).encode()
 

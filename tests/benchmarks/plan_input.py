@@ -19,7 +19,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from exporter import order_numbers
+from exporter import lists
 
 SHEET_ROWS = 1_048_575  # what a sheet holds beside its header
 
@@ -75,7 +75,7 @@ def measure(path: Path) -> None:
     before, began = peak_mib(), time.perf_counter()
     lines = found = 0
     with path.open("rb") as stream:
-        for batch in order_numbers.read(stream, name=path.name):
+        for batch in lists.read(stream, name=path.name):
             lines += batch.line_count
             found += len(batch.order_numbers)
     seconds = time.perf_counter() - began

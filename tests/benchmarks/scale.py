@@ -25,7 +25,7 @@ from tests.benchmarks.measure import peak_kib, serving
 _PLAN = """
 import json, resource, sys, time
 from pathlib import Path
-from exporter.input import InputPlan, open_input
+from exporter.store.input_file import InputPlan, open_input
 name, plan = sys.argv[1:]
 began = time.monotonic()
 with open_input(name) as stream:

@@ -1,0 +1,1 @@
+"""The API: one exchange, its login, the pace, outages, the order list."""

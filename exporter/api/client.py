@@ -1,0 +1,361 @@
+"""One attempt: one paced GET, one payload or one of our errors.
+
+Every request for an order or a page takes a slot of the pace, and is counted once it reached the wire.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NoReturn
+from urllib.parse import quote
+
+from yarl import URL
+
+from exporter.api.aiohttp_errors import FOREIGN, retry_after_s, translated
+from exporter.api.deadlines import Deadline, Deadlines
+from exporter.api.identity import Identity
+from exporter.api.lean_transport import Response, Wire, open_wire
+from exporter.api.pace import Gate
+from exporter.api.payload_check import check
+from exporter.model.errors import (
+    BadResponseError,
+    PermanentError,
+    ThrottledError,
+    TokenRefusedError,
+    TransientError,
+    UsageError,
+)
+from exporter.model.options import MAX_PAYLOAD_BYTES, MIB, Options
+from exporter.model.records import Answer, Traffic
+from exporter.model.run_statistics import Statistics
+from exporter.model.version import __version__
+
+ORDERS_PATH = "/api/i1/orders/"
+_REDIRECTS = (301, 302, 303, 307, 308)
+_REASON_BY_STATUS = {403: "forbidden", 404: "not_found"}
+# Bodies beyond this are read one at a time: 32 of 32 MiB at once would be a gigabyte of memory.
+_LARGE_BYTES = MIB
+# A refusal's body is read to its end, so that its connection can be used again, but no further.
+_REFUSAL_BYTES = 64 * 1024
+_REFUSAL_S = 1.0
+# Connecting is given up a little before the attempt is: what never connected was never sent.
+_CONNECT_SHARE = 0.95
+
+
+class _Attempt:
+    """What one attempt has done so far, and its deadline."""
+
+    __slots__ = ("deadline", "sent", "status")
+
+    def __init__(self, deadline: Deadline) -> None:
+        self.deadline = deadline
+        self.sent = False
+        self.status: int | None = None
+
+
+class _SlashLearnedError(Exception):
+    """Raised when the API answered that it wants its order paths to end in a slash."""
+
+
+class Client:
+    """The API as the rest of the program sees it; made by `open_client`.
+
+    Args:
+        wire: Requests to the API.
+        options: What the export is asked to do.
+        pace: Gives a slot for each request, and is told of each answer.
+        identity: The token, and how to get a new one.
+        statistics: Told of each answer.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        options: Options,
+        pace: Gate,
+        identity: Identity,
+        statistics: Statistics,
+    ) -> None:
+        self._wire = wire
+        self._pace = pace
+        self._identity = identity
+        self._statistics = statistics
+        self._timeout_s = options.timeout_s
+        self._orders_path = wire.base_path + ORDERS_PATH
+        self._slash = ""
+        self._one_large_body = asyncio.Semaphore(1)
+        self._sent = self._retried = self._throttled = self._redirected = 0
+        self._in_flight = 0
+        self._deadlines = Deadlines(options.timeout_s)
+        self._draining = False
+
+    async def drain(self, grace_s: float) -> None:
+        """Start no request any more, and wait until those in flight have arrived.
+
+        Args:
+            grace_s: Return after that many seconds, whatever is still in flight.
+        """
+        self._draining = True
+        deadline = time.monotonic() + grace_s
+        while self._in_flight and time.monotonic() < deadline:  # noqa: ASYNC110 - once a run; an event would cost each request
+            await asyncio.sleep(0.02)
+
+    @property
+    def traffic(self) -> Traffic:
+        """Requests for orders and pages that reached the wire since this client was made."""
+        return Traffic(self._sent, self._retried, self._throttled, self._redirected)
+
+    async def fetch(self, order_number: str, attempt: int, *, timeout_s: float | None = None) -> Answer:
+        """Ask once for an order.
+
+        Args:
+            order_number: The number as the input has it.
+            attempt: Which attempt for this order, from 1; for counting only.
+            timeout_s: Seconds for the whole answer; those of the options where None.
+
+        Returns:
+            The payload, checked to be this order's.
+
+        Raises:
+            AttemptError: One of its children, which says whether asking again may help. The pace has
+                been told of a 429 already: the next request waits by itself.
+            TokenRefusedError: The API answered 401.
+            ApiUnavailableError: The API's certificate is refused, or it asks for too long a wait.
+        """
+        path = self._orders_path + quote(order_number, safe="")
+        return await self._ask(path, order_number, attempt, timeout_s or self._timeout_s)
+
+    async def page(self, query: str, attempt: int) -> bytes:
+        """Ask once for a page of the order list and return its body; errors as for `fetch`.
+
+        Args:
+            query: The URL's query, encoded; may be empty.
+            attempt: Which attempt for this page, from 1; for counting only.
+        """
+        path = f"{self._orders_path}?{query}" if query else self._orders_path
+        return (await self._ask(path, None, attempt, self._timeout_s)).payload
+
+    async def _ask(self, path: str, order_number: str | None, attempt: int, timeout_s: float) -> Answer:
+        """Ask once; again where the API moved the path, or with a login where it wants a new token."""
+        identity = self._identity
+        renewed = False
+        while True:
+            if identity.header is None:
+                await identity.log_in(self._wire)
+            await self._pace.slot()
+            if self._draining:
+                raise asyncio.CancelledError
+            # Path and token are read after the wait for the slot: others may have learnt new ones.
+            header = identity.header or ""
+            target = path if order_number is None else path + self._slash
+            try:
+                return await self._attempt(target, header, order_number, attempt, timeout_s)
+            except _SlashLearnedError:
+                continue
+            except TokenRefusedError:
+                if renewed:
+                    raise
+                await identity.renew(self._wire, refused=header)
+                renewed = True
+                attempt += 1
+
+    async def _attempt(
+        self, target: str, header: str, order_number: str | None, attempt: int, timeout_s: float
+    ) -> Answer:
+        """Make one request under a deadline, and tell whoever counts how it ended."""
+        began = time.monotonic()
+        self._in_flight += 1
+        failure: BaseException | None = None
+        deadline = self._deadlines.start(timeout_s)
+        this = _Attempt(deadline)
+        try:
+            answer = await self._exchange(target, header, order_number, this)
+        except FOREIGN as error:
+            failure = translated(error, timeout_s)
+            raise failure from None
+        except BaseException as error:
+            failure = error
+            if isinstance(error, asyncio.CancelledError) and deadline.is_the_cause():
+                failure = translated(TimeoutError(), timeout_s)
+                raise failure from None
+            raise
+        finally:
+            self._in_flight -= 1
+            self._deadlines.end(deadline)
+            if this.sent:
+                self._count(this.status, failure, attempt, time.monotonic() - began)
+            # An error that its own frame names keeps that frame, and what was read, until a collection.
+            del failure
+        self._identity.accepted(header)
+        return answer
+
+    async def _exchange(self, target: str, header: str, order_number: str | None, this: _Attempt) -> Answer:
+        connection = await self._wire.connect()
+        try:
+            this.sent = True
+            response = await self._wire.get(connection, target, header)
+            this.status = response.status
+            if response.status != 200:
+                await self._refuse(response, target, this)
+            payload = await self._body(response, this)
+            return Answer(payload, None if order_number is None else check(payload, order_number))
+        finally:
+            self._wire.release(connection)
+
+    async def _refuse(self, response: Response, target: str, this: _Attempt) -> NoReturn:
+        """Raise what an answer's status means; what its body does must not turn it into a time-out."""
+        verdict = self._verdict(response, target)
+        this.deadline.stop()
+        try:
+            await _read_out(response)
+            raise verdict
+        finally:
+            del verdict  # see `_attempt`
+
+    def _count(
+        self, status: int | None, failure: BaseException | None, attempt: int, latency_s: float
+    ) -> None:
+        self._sent += 1
+        if isinstance(failure, ThrottledError):
+            self._throttled += 1
+        elif isinstance(failure, _SlashLearnedError):
+            self._redirected += 1
+        elif attempt > 1:
+            self._retried += 1
+        if isinstance(failure, asyncio.CancelledError):
+            return
+        self._statistics.ended(status, failure, latency_s)
+        if isinstance(failure, ThrottledError):
+            self._slow_down(failure.retry_after_s, latency_s)
+        elif status is not None:
+            self._pace.answered(latency_s)
+
+    def _slow_down(self, retry_after_s: float | None, latency_s: float) -> None:
+        before = self._pace.snapshot().paused_until
+        self._pace.throttled(retry_after_s, latency_s)
+        until = self._pace.snapshot().paused_until
+        if until is not None and until != before:
+            self._statistics.paused(until - time.monotonic(), "429")
+
+    def _verdict(self, response: Response, target: str) -> Exception:
+        """Return what an answer's status means, where that is not 200."""
+        status = response.status
+        if status == 401:
+            return self._identity.refusal("401")
+        if status == 429:
+            return ThrottledError("the API answered 429", retry_after_s(response))
+        if status in _REDIRECTS:
+            return self._redirect(response, target)
+        if status == 408 or status >= 500:
+            return TransientError(f"the API answered {status}", status)
+        if status >= 400:
+            reason = _REASON_BY_STATUS.get(status, "client_error")
+            return PermanentError(reason, f"the API answered {status}", status)
+        return BadResponseError(f"the API answered {status} where 200 was expected", status)
+
+    def _redirect(self, response: Response, target: str) -> Exception:
+        """Learn the slash form of our own paths; nothing else is ever followed."""
+        if _only_adds_a_slash(self._wire.url(target), response.headers.get("Location", "")):
+            self._slash = "/"
+            return _SlashLearnedError()
+        return PermanentError(
+            "client_error",
+            f"the API answered {response.status} and pointed elsewhere, which is never followed",
+            response.status,
+        )
+
+    async def _body(self, response: Response, this: _Attempt) -> bytes:
+        """Return the whole decoded body, or raise as soon as it is over 32 MiB."""
+        stream = response.body
+        first = await stream.readany()
+        if stream.at_eof():
+            return first
+        body = bytearray(first)
+        while len(body) <= _LARGE_BYTES:
+            chunk = await stream.readany()
+            if not chunk:
+                return bytes(body)
+            body += chunk
+        return await self._large(response, body, this)
+
+    async def _large(self, response: Response, body: bytearray, this: _Attempt) -> bytes:
+        if int(response.headers.get("Content-Length", 0)) > MAX_PAYLOAD_BYTES:
+            raise _too_large()
+        this.deadline.stop()
+        async with self._one_large_body:
+            this.deadline.allow(self._timeout_s)
+            async for chunk in response.body.iter_any():
+                body += chunk
+                if len(body) > MAX_PAYLOAD_BYTES:
+                    body.clear()  # the error's traceback holds it
+                    raise _too_large()
+            return bytes(body)
+
+
+async def _read_out(response: Response) -> None:
+    """Read what is left of a refusal's body, so that its connection can be used again."""
+    left = _REFUSAL_BYTES
+    try:
+        async with asyncio.timeout(_REFUSAL_S):
+            while left > 0 and not response.body.at_eof():
+                left -= len(await response.body.readany())
+    except FOREIGN:
+        pass  # the connection is closed instead
+
+
+def _only_adds_a_slash(asked: URL, location: str) -> bool:
+    """Tell whether a redirect stays where it is but for a `/`, however it is percent-encoded."""
+    if asked.raw_path.endswith("/") or not location:
+        return False
+    here = URL(str(asked))
+    try:
+        return here.join(URL(location)) == URL(f"{here}/")
+    except ValueError:
+        return False
+
+
+def _too_large() -> PermanentError:
+    return PermanentError("bad_response", f"the answer is over {MAX_PAYLOAD_BYTES // MIB} MiB", 200)
+
+
+@asynccontextmanager
+async def open_client(options: Options, pace: Gate, statistics: Statistics) -> AsyncIterator[Client]:
+    """Open the client of one export and close it at the end.
+
+    Args:
+        options: What the export is asked to do.
+        pace: Gives a slot for each request.
+        statistics: Told of each answer.
+
+    Raises:
+        UsageError: The CA file cannot be read, or the token file is readable by others.
+    """
+    identity = Identity(options, pace)
+    headers = {
+        "Accept": "application/json",
+        "Content-Type": "application/json",
+        "User-Agent": f"omnitron-exporter/{__version__}",
+    }
+    async with open_wire(
+        options.api_url,
+        headers,
+        connect_s=_CONNECT_SHARE * options.timeout_s,
+        trust=_trust(options.ca_file),
+        proxy=options.proxy,
+    ) as wire:
+        yield Client(wire, options, pace, identity, statistics)
+
+
+def _trust(ca_file: str | None) -> ssl.SSLContext | bool:
+    if ca_file is None:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise UsageError(
+            f"--ca-file {ca_file}: expected PEM certificates: {error}.", "Give a readable PEM file."
+        ) from None

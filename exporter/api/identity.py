@@ -1,0 +1,145 @@
+"""Who we are to the API: a token that was given, or one that a login brings."""
+
+from __future__ import annotations
+
+import asyncio
+
+import msgspec
+
+from exporter.api.aiohttp_errors import FOREIGN, retry_after_s, translated
+from exporter.api.credentials import token_of
+from exporter.api.lean_transport import Response, Wire
+from exporter.api.pace import Gate
+from exporter.model.errors import ExporterError, ThrottledError, TokenRefusedError, TransientError
+from exporter.model.options import Options, is_token
+
+LOGIN_PATH = "/api/i1/auth/login/"
+_LARGEST_ANSWER = 64 * 1024
+
+
+class _LoginAnswer(msgspec.Struct):
+    key: str
+
+
+class Identity:
+    """The token of one export. With a login, a 401 in mid-run is answered by one new login.
+
+    Args:
+        options: Holds the token, the token file, or the user name and password.
+        pace: Gives a login its slot.
+
+    Attributes:
+        header: The value of the Authorization header; None until the first login.
+
+    Raises:
+        UsageError: The token file cannot be read, is empty, or others can read it.
+    """
+
+    def __init__(self, options: Options, pace: Gate) -> None:
+        self._pace = pace
+        self._api_url = options.api_url
+        self._timeout_s = options.timeout_s
+        self._username, self._password = options.username, options.password
+        token = token_of(options)
+        self.header = None if token is None else _header(token)
+        self._proven = False
+        self._one_login = asyncio.Lock()
+        self._refused_with: str | None = None
+
+    def accepted(self, header: str) -> None:
+        """Note that the API took this token, so that a later 401 means that it has expired."""
+        if not self._proven and header == self.header:
+            self._proven = True
+
+    async def log_in(self, wire: Wire) -> None:
+        """Get the first token.
+
+        Raises:
+            TokenRefusedError: The API refuses the user name or the password.
+            AttemptError: The login had no answer, or one that may be another next time.
+            ApiUnavailableError: The API's certificate is refused, or it asks for too long a wait.
+        """
+        await self._change(wire, refused=None)
+
+    async def renew(self, wire: Wire, *, refused: str) -> None:
+        """Get another token than the refused one; errors as for `log_in`.
+
+        Raises:
+            TokenRefusedError: There is no login, or the refused token never worked.
+        """
+        await self._change(wire, refused=refused)
+
+    def refusal(self, answer: str) -> TokenRefusedError:
+        """Return the error that says that the API took neither token nor login.
+
+        Args:
+            answer: What it answered instead, such as `401`.
+        """
+        what = "the token" if self._username is None else "the login"
+        return TokenRefusedError(
+            f"{self._api_url}: the API refused {what} ({answer}).",
+            "Check it, then run the same command again: it goes on where it stopped.",
+        )
+
+    async def _change(self, wire: Wire, *, refused: str | None) -> None:
+        async with self._one_login:
+            if self.header != refused:
+                return  # another worker has logged in meanwhile
+            if self._refused_with is not None:
+                # Those who waited for the lock must not try the same password again: accounts get locked.
+                raise self.refusal(self._refused_with)
+            if self._username is None or (refused is not None and not self._proven):
+                raise self.refusal("401")
+            await self._pace.slot()
+            self.header = _header(await self._token(wire))
+            self._proven = False
+
+    async def _token(self, wire: Wire) -> str:
+        login = msgspec.json.encode({"username": self._username, "password": self._password})
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                connection = await wire.connect()
+                try:
+                    response = await wire.post(connection, wire.base_path + LOGIN_PATH, login)
+                    if response.status != 200:
+                        raise self._verdict(response)
+                    return self._key(await _start_of_body(response))
+                finally:
+                    wire.release(connection)
+        except FOREIGN as error:
+            raise translated(error, self._timeout_s) from None
+
+    def _verdict(self, response: Response) -> ExporterError:
+        status = response.status
+        if status == 429:
+            wait_s = retry_after_s(response)
+            self._pace.throttled(wait_s)
+            return ThrottledError("the login was answered 429", wait_s)
+        if status == 408 or status >= 500:
+            return TransientError(f"the login was answered {status}", status)
+        return self._final_refusal(str(status))
+
+    def _final_refusal(self, answer: str) -> TokenRefusedError:
+        self._refused_with = answer
+        return self.refusal(answer)
+
+    def _key(self, body: bytes) -> str:
+        try:
+            key = msgspec.json.decode(body, type=_LoginAnswer).key
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            raise self._final_refusal("200 without a key") from None
+        if not is_token(key):
+            raise self._final_refusal("200 with a key that is no token")
+        return key
+
+
+async def _start_of_body(response: Response) -> bytes:
+    """Return the body as far as an answer to a login may reach; `read` has no bound of its own."""
+    body = b""
+    while len(body) <= _LARGEST_ANSWER and (chunk := await response.body.readany()):
+        body += chunk
+    return body
+
+
+def _header(token: str) -> str:
+    return f"Token {token}"

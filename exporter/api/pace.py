@@ -1,0 +1,175 @@
+"""When the next request may start: one gate for every request that reaches the wire."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from aiolimiter import AsyncLimiter
+
+from exporter.model.pace_law import Steering
+from exporter.model.rate import Rate
+
+# A timer of the event loop rings late. What is lost by it, up to this, is made up for at once: more
+# would break the promise `rate * 1.02 + 1` a second, that is 0.02 s to share with the network's jitter.
+_CATCH_UP_S = 0.010
+# Arrivals of one minute or hour may come this much closer together than they left.
+_JITTER_S = 0.3
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaceState:
+    """The pace at one moment.
+
+    Args:
+        per_s: Permitted requests a second; infinite where nothing bounds them.
+        paused_until: The pause's end on the pace's monotonic clock, or None when nobody waits.
+        why: What set this pace, in words.
+    """
+
+    per_s: float
+    paused_until: float | None
+    why: str
+
+
+class Gate(Protocol):
+    """What every request passes: a `Pace`, or what speaks for one that is elsewhere."""
+
+    async def slot(self) -> None:
+        """See `Pace`."""
+
+    def throttled(self, retry_after_s: float | None, latency_s: float | None = None) -> None:
+        """See `Pace`."""
+
+    def answered(self, latency_s: float) -> None:
+        """See `Pace`."""
+
+    def snapshot(self) -> PaceState:
+        """See `Pace`."""
+
+
+class Pace:
+    """Gives each request its slot, and slows down when the API asks for it.
+
+    For one event loop. A cancelled `slot` leaves nothing behind.
+
+    Args:
+        rate: The permitted rate.
+        max_rate: The bound of `auto`; 50/s when None.
+        clock: The event loop's own clock: monotonic, in seconds.
+        log: Where waits are told.
+        waiting: Returns how many orders wait, for the log.
+    """
+
+    def __init__(
+        self,
+        rate: Rate,
+        *,
+        max_rate: Rate | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        log: logging.Logger | None = None,
+        waiting: Callable[[], int] | None = None,
+    ) -> None:
+        auto = rate.kind == "auto"
+        bound = (max_rate or Rate(requests=50)) if auto else rate
+        self._rate = rate
+        self._clock = clock
+        self._log = log or logging.getLogger("exporter")
+        self._waiting = waiting
+        self._steering = Steering(ceiling_per_s=_even_per_s(bound), auto=auto, now=clock())
+        self._unlimited = self._open = rate.kind == "unlimited"
+        self._turn = asyncio.Lock()
+        # It holds seconds of the API's time, and one second leaks out in a second. So one bucket
+        # serves every pace: a request costs 1/pace.
+        self._bucket = AsyncLimiter(1, 1)
+
+    async def slot(self) -> None:
+        """Return when one request may start; call it for each request that reaches the wire."""
+        if self._open:
+            return
+        # One at a time in the bucket: first come, first served, and a new pace holds for all at once.
+        async with self._turn:
+            await self._take()
+
+    def throttled(self, retry_after_s: float | None, latency_s: float | None = None) -> None:
+        """Take in a 429: everybody waits, then goes on more slowly.
+
+        Args:
+            retry_after_s: Seconds to wait as the API asked, or None where it did not say.
+            latency_s: Seconds from the request's start to its answer; tells whether it was in
+                flight when a pause began. None takes the last answer's.
+
+        Raises:
+            ApiUnavailableError: When the wait is over 15 minutes.
+        """
+        self._open = False
+        if self._steering.throttled(self._clock(), retry_after_s, latency_s):
+            self._tell_pause(retry_after_s)
+
+    def answered(self, latency_s: float) -> None:
+        """Take in an answer that is no 429.
+
+        Args:
+            latency_s: Seconds from the request's start to its answer.
+        """
+        now = self._clock()
+        if self._steering.answered(now, latency_s):
+            self._log.info("Answers take %.2f s: slowing to %s.", latency_s, self._pace_in_words())
+        if self._unlimited and not self._open:
+            self._open = self._steering.forget(now)
+
+    def snapshot(self) -> PaceState:
+        """Return the pace at this moment."""
+        now, steering = self._clock(), self._steering
+        return PaceState(
+            per_s=steering.pace(now),
+            paused_until=steering.paused_until if steering.paused_until > now else None,
+            why=steering.limit.why if steering.limit else f"rate {self._rate}",
+        )
+
+    async def _take(self) -> None:
+        steering, bucket = self._steering, self._bucket
+        cost_s = 0.0
+        while True:
+            if await self._paused():
+                cost_s = steering.probe_s
+            cost_s = max(cost_s, 1 / steering.pace(self._clock()))
+            # A request may start when no more than the catch-up is booked ahead of it.
+            bucket.max_rate = cost_s + _CATCH_UP_S
+            await bucket.acquire(cost_s)
+            if self._clock() >= steering.paused_until:
+                return
+
+    async def _paused(self) -> bool:
+        """Wait for the end of a pause; return whether there was one."""
+        steering, waited = self._steering, False
+        while (wait_s := steering.paused_until - self._clock()) > 0:
+            waited = True
+            await asyncio.sleep(wait_s)
+        if waited:
+            self._log.info("Going on at %s.", self._pace_in_words())
+        return waited
+
+    def _tell_pause(self, retry_after_s: float | None) -> None:
+        wait = timedelta(seconds=self._steering.paused_until - self._clock())
+        self._log.warning(
+            "The API answered 429 (%s): everybody waits until %s%s.",
+            "no Retry-After" if retry_after_s is None else f"Retry-After: {retry_after_s:.0f} s",
+            f"{(datetime.now(UTC) + wait).astimezone():%H:%M:%S}",
+            f"; {self._waiting()} orders wait" if self._waiting else "",
+        )
+
+    def _pace_in_words(self) -> str:
+        return f"{self._steering.pace(self._clock()):.3g}/s"
+
+
+def _even_per_s(rate: Rate) -> float:
+    """Return the even pace at which no window of the rate's period holds too much."""
+    if rate.period_s == 1:
+        return rate.per_s
+    return rate.requests / (rate.period_s + _JITTER_S + _CATCH_UP_S)

@@ -1,0 +1,126 @@
+"""Tell, cheaply and without Arrow, whether an answer's body is the order that was asked for.
+
+What passes here is JSON that `flatten` can take: valid UTF-8, valid syntax, an object that carries the
+right `number`, nested no deeper than this Python can follow (about 1,000; RFC 8259 lets a parser set a limit). No error text quotes the body, which holds personal data.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+from typing import NoReturn
+
+import msgspec
+
+from exporter.model.errors import BadResponseError, PermanentError
+
+_OK = 200
+_DECODED_AT_ONCE = 1024 * 1024
+_NULL = msgspec.Raw(b"null")
+
+
+class _UsualHead(msgspec.Struct, gc=False):
+    number: str
+    status: str | None = None
+
+
+class _Head(msgspec.Struct, gc=False):
+    number: msgspec.Raw = _NULL
+    status: msgspec.Raw = _NULL
+
+
+_decode_usual_head = msgspec.json.Decoder(_UsualHead).decode
+_decode_head = msgspec.json.Decoder(_Head).decode
+
+
+def check(payload: bytes, order_number: str) -> str | None:
+    """Check that a payload is the order asked for, and tell its status.
+
+    Args:
+        payload: The body as received, decompressed.
+        order_number: The order number that was asked for.
+
+    Returns:
+        The order's `status` as text, or None where it has none that is text or a number.
+
+    Raises:
+        BadResponseError: The body is HTML, or cut or broken JSON; it may be whole next time.
+        PermanentError: With the reason `bad_response`: not an object, an object without an order number
+            or with another one, or nested too deep.
+
+    >>> check(b'{"number": "A1", "status": "400"}', "A1")
+    '400'
+    """
+    number, status = _head(payload)
+    if number is None:
+        raise PermanentError("bad_response", "The API answered with an object without an order number.", _OK)
+    if number != order_number:
+        raise PermanentError("bad_response", "The API answered with another order's number.", _OK)
+    return status
+
+
+def _head(payload: bytes) -> tuple[str | None, str | None]:
+    try:
+        _check_utf8(payload)
+        return _plain_head(payload)
+    except UnicodeDecodeError:
+        raise BadResponseError("The API answered with something that is not UTF-8.", _OK) from None
+    except RecursionError:
+        raise _too_deep() from None
+    except msgspec.DecodeError:
+        return _head_of_odd(payload.decode())
+
+
+def _plain_head(payload: bytes) -> tuple[str | None, str | None]:
+    try:
+        usual = _decode_usual_head(payload)
+    except msgspec.ValidationError:
+        head = _decode_head(payload)
+        return _scalar(bytes(head.number)), _scalar(bytes(head.status))
+    return usual.number, usual.status
+
+
+def _check_utf8(payload: bytes) -> None:
+    """Raise where the payload is not UTF-8: msgspec does not look at what it skips."""
+    if len(payload) <= _DECODED_AT_ONCE:
+        payload.decode()
+        return
+    # One character beyond 16 bits makes Python hold 4 bytes for each of a text's characters.
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    for start in range(0, len(payload), _DECODED_AT_ONCE):
+        decoder.decode(payload[start : start + _DECODED_AT_ONCE])
+    decoder.decode(b"", final=True)
+
+
+def _head_of_odd(text: str) -> tuple[str | None, str | None]:
+    """Read what msgspec refuses: broken JSON, another type than an object, lone surrogates."""
+    try:
+        value = json.loads(text, parse_int=str, parse_float=str, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise _too_deep() from None
+    except ValueError:
+        raise BadResponseError("The API answered with HTML, or with cut or broken JSON.", _OK) from None
+    if not isinstance(value, dict):
+        raise PermanentError("bad_response", "The API answered with JSON that is not an object.", _OK)
+    return _writable(value.get("number")), _writable(value.get("status"))
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def _scalar(literal: bytes) -> str | None:
+    if literal.startswith(b'"'):
+        return msgspec.json.decode(literal, type=str)
+    return literal.decode() if literal[0] in b"-0123456789" else None
+
+
+def _writable(value: object) -> str | None:
+    """Pass on text that has a UTF-8 form; a lone surrogate has none."""
+    if not isinstance(value, str):
+        return None
+    return value if value.isascii() or value.encode(errors="replace").decode() == value else None
+
+
+def _too_deep() -> PermanentError:
+    return PermanentError("bad_response", "The API answered with JSON that is nested too deep.", _OK)

@@ -1,0 +1,272 @@
+"""`exporter run`: the main job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from exporter.cli.option_kinds import PATH, Command, F, option, together
+from exporter.cli.session import Session
+from exporter.cli.shared_options import (
+    api_options,
+    config_option,
+    log_options,
+    pace_options,
+    secrets_from_environment,
+)
+
+if TYPE_CHECKING:
+    from exporter.model.options import Options
+    from exporter.model.summary import Summary
+
+EPILOG = "Example: exporter run orders.txt --out orders-{date} --rate 10/s"
+
+_INPUT = "Input and output"
+_STORE = "Between runs"
+_DATA = "The data"
+_SCALE = "Past one machine"
+
+column_option = option(
+    "--column",
+    metavar="NAME",
+    section=_INPUT,
+    help="The input's column of order numbers.  [default: found]",
+)
+
+_files = together(
+    column_option,
+    option("--overwrite", is_flag=True, section=_INPUT, help="Replace a finished dataset at OUT."),
+    option(
+        "--format",
+        "formats",
+        type=click.Choice(["parquet", "csv"]),
+        multiple=True,
+        default=("parquet",),
+        section=_INPUT,
+        help="Of the tables; may be given twice.  [default: parquet]",
+    ),
+    option(
+        "--max-rejects",
+        default="5%",
+        show_default=True,
+        metavar="N|N%",
+        section=_INPUT,
+        help="A count, or a percentage of the lines; with more nothing is published.",
+    ),
+    option(
+        "--keep",
+        type=int,
+        metavar="N",
+        section=_INPUT,
+        help="Keep the N newest datasets whose names fit an OUT with {date} or {time}; remove older ones.",
+    ),
+    option(
+        "--rows-per-file",
+        type=int,
+        metavar="N",
+        section=_INPUT,
+        help="Above it a table becomes a directory of part files.",
+    ),
+    option(
+        "--compression",
+        type=click.Choice(["zstd", "snappy", "gzip", "lz4", "none"]),
+        default="zstd",
+        show_default=True,
+        section=_INPUT,
+        help="Of the Parquet files.",
+    ),
+    option(
+        "--csv-dialect",
+        type=click.Choice(["standard", "excel"]),
+        default="standard",
+        show_default=True,
+        section=_INPUT,
+        help="excel is for spreadsheets: BOM, `;`, harmless formulas.",
+    ),
+)
+
+_data = together(
+    option(
+        "--select",
+        multiple=True,
+        metavar="COLUMNS",
+        section=_DATA,
+        help="Only these columns (names or globs, commas between them); may be given again.",
+    ),
+    option(
+        "--drop",
+        multiple=True,
+        metavar="COLUMNS",
+        section=_DATA,
+        help="Without these columns (as for --select); may be given again.",
+    ),
+    option(
+        "--pii",
+        type=click.Choice(["keep", "drop", "hash"]),
+        default="keep",
+        show_default=True,
+        section=_DATA,
+        help="Personal columns: keep, leave null, or HMAC-SHA256 by EXPORTER_PII_KEY.",
+    ),
+    option(
+        "--on-drift",
+        type=click.Choice(["warn", "fail"]),
+        default="warn",
+        show_default=True,
+        section=_DATA,
+        help="What fields and values that fit no column do.",
+    ),
+)
+
+freshness_options = together(
+    option("--store", type=PATH, metavar="PATH", section=_STORE, help="Keep the store there between runs."),
+    option(
+        "--max-age",
+        default="0s",
+        show_default=True,
+        metavar="AGE",
+        section=_STORE,
+        help="Younger orders in the store are not asked for again; as 12h or 7d.",
+    ),
+    option(
+        "--refresh-status",
+        multiple=True,
+        metavar="CODES=AGE",
+        section=_STORE,
+        help="Another --max-age for orders of these statuses, as 550,600=30d; may be given again.",
+    ),
+    option(
+        "--resume-within",
+        default="24h",
+        show_default=True,
+        metavar="AGE",
+        section=_STORE,
+        help="An unfinished run that is older is begun anew.",
+    ),
+)
+
+_dask = option(
+    "--dask",
+    metavar="ADDRESS|local",
+    section=_SCALE,
+    help="Spread the run over a Dask cluster: a scheduler's address, local, or local:N workers.",
+)
+
+_ends = together(
+    option(
+        "--report",
+        is_flag=True,
+        help="Write report.html into the dataset: the run and the data, to look at.",
+    ),
+    option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout."),
+    option(
+        "--metrics-file",
+        type=PATH,
+        metavar="FILE",
+        help="Write how the run ended for Prometheus' textfile collector, as /…/exporter.prom.",
+    ),
+)
+
+
+def run_options(*, required: bool) -> Callable[[F], F]:
+    """Return the decorator that gives a command every option of `run`.
+
+    Args:
+        required: Whether `--out` must be given.
+    """
+    return together(
+        config_option,
+        option(
+            "--out",
+            type=PATH,
+            required=required,
+            metavar="OUT",
+            section=_INPUT,
+            help="Directory of the dataset; {date} and {time} stand for the run's start.",
+        ),
+        _files,
+        _data,
+        freshness_options,
+        pace_options,
+        api_options,
+        _dask,
+        _ends,
+        log_options,
+    )
+
+
+def options_of(orders: str, settings: dict[str, Any]) -> Options:
+    """Build `Options` from what click parsed; credentials come from the environment.
+
+    Raises:
+        UsageError: They cannot work.
+    """
+    from exporter.model.options import Options
+
+    given = dict(settings)
+    given["timeout_s"] = given.pop("timeout")
+    return Options(orders=orders, **given, **secrets_from_environment())
+
+
+@click.command("run", cls=Command, epilog=EPILOG)
+@click.argument("orders", type=PATH, metavar="ORDERS")
+@run_options(required=True)
+@option("--dry-run", is_flag=True, section=_INPUT, help="Say what would be asked for, and ask for nothing.")
+def command(
+    orders: str,
+    as_json: bool,
+    metrics_file: str | None,
+    quiet: bool,
+    log_format: str,
+    dry_run: bool,
+    **settings: Any,
+) -> int:
+    """Export the orders named in ORDERS (.txt, .csv, .jsonl, .parquet, .xlsx, also .gz; - is standard input).
+
+    The dataset appears at OUT all at once: orders, order_items, rejects.jsonl and manifest.json. Stopped
+    or killed, the same command goes on where it was.
+
+    Exit code: 0 all exported; 2 usage or input; 3 published, with rejects; 4 too many rejects, nothing
+    published; 5 token refused; 6 API not available; 7 storage; 8 another run is at work; 130 and 143
+    stopped. After 1 and 4 to 7, 130 and 143 the same command goes on.
+    """
+    from exporter.cli.metrics_file import reported
+    from exporter.cli.run_outcome import print_summary
+
+    if dry_run:
+        return _tell(options_of(orders, settings), as_json=as_json)
+    with reported(metrics_file) as report:
+        summary = _export(options_of(orders, settings), quiet=quiet, log_format=log_format)
+        report(summary)
+        _note_published()
+        print_summary(summary, as_json=as_json, quiet=quiet)
+    return summary.exit_code
+
+
+def _tell(options: Options, *, as_json: bool) -> int:
+    from exporter.cli.status_text import show
+    from exporter.run.dry_run import dry_run
+
+    show(dry_run(options), as_json=as_json)
+    return 0
+
+
+def _export(options: Options, *, quiet: bool, log_format: str) -> Summary:
+    if options.dask is not None:
+        from exporter.fetch import cluster
+
+        cluster.prepare(options.dask, "exporter.cli")
+    from exporter.cli.signals import run_stoppable
+    from exporter.cli.watching import watching
+    from exporter.run.export import export_async
+
+    with watching(quiet=quiet, log_format=log_format) as on_progress:
+        return run_stoppable(lambda stop: export_async(options, on_progress=on_progress, stop=stop))
+
+
+def _note_published() -> None:
+    session = click.get_current_context().find_object(Session)
+    if session is not None:
+        session.published = True

@@ -1,0 +1,27 @@
+"""`exporter schema`: every column of both tables."""
+
+from __future__ import annotations
+
+import click
+
+from exporter.cli.option_kinds import Command
+
+
+@click.command("schema", cls=Command, epilog="Example: exporter schema --format sql | duckdb orders.duckdb")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "markdown", "json", "sql"]),
+    default="text",
+    show_default=True,
+    help="For a terminal, a data dictionary, programs, or as CREATE TABLE for DuckDB and PostgreSQL.",
+)
+def command(form: str) -> int:
+    """Print every column of both tables: its name, its type, whether it is personal, and its meaning."""
+    from typing import cast, get_args
+
+    from exporter.model.catalog_text import Format, render
+
+    assert form in get_args(Format)
+    click.echo(render(cast("Format", form)), nl=False)
+    return 0

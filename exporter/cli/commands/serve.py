@@ -1,0 +1,52 @@
+"""`exporter serve`: the demo API by itself."""
+
+from __future__ import annotations
+
+import click
+
+from exporter.cli.option_kinds import Command
+from exporter.model.errors import UsageError
+
+
+@click.command(
+    "serve",
+    cls=Command,
+    epilog="Example: exporter serve --orders 1000 --rate-limit 30 --fault-rate 0.05",
+)
+@click.option(
+    "--port", type=click.IntRange(0, 65535), default=8000, show_default=True, help="0 takes a free one."
+)
+@click.option(
+    "--orders", type=click.IntRange(0), default=500, show_default=True, help="Orders that it holds."
+)
+@click.option(
+    "--rate-limit", type=float, help="Requests it answers in any second; more get 429. [default: no limit]"
+)
+@click.option(
+    "--fault-rate",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of faulty answers.",
+)
+@click.option(
+    "--latency", type=click.FloatRange(0), default=0.0, show_default=True, help="Seconds before each answer."
+)
+@click.option("--token", default="demo-token", show_default=True, help="The token that it accepts.")
+def command(
+    port: int, orders: int, rate_limit: float | None, fault_rate: float, latency: float, token: str
+) -> int:
+    """Run the demo API on this machine until Ctrl-C, to try the options of `exporter run` against it."""
+    from exporter.demo.api import DemoSettings
+    from exporter.demo.server import run_forever
+
+    settings = DemoSettings(
+        orders=orders, rate_limit_per_s=rate_limit, fault_rate=fault_rate, latency_s=latency, token=token
+    )
+    try:
+        run_forever(settings, click.echo, port=port)
+    except OSError as error:
+        raise UsageError(
+            f"--port {port}: it cannot be used: {error.strerror}.", "Give another --port, or 0."
+        ) from None
+    return 0

@@ -1,0 +1,31 @@
+"""`exporter status`: what a dataset, a work directory or a store holds, and what a run would ask for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from exporter.cli.commands.run import column_option, freshness_options
+from exporter.cli.option_kinds import PATH, Command
+from exporter.cli.shared_options import config_option, rate_options
+from exporter.cli.status_text import show
+
+
+@click.command("status", cls=Command, epilog="Example: exporter status nightly.db orders.txt --max-age 7d")
+@click.argument("place", type=PATH, metavar="OUT|STORE")
+@click.argument("orders", type=PATH, metavar="[ORDERS]", required=False)
+@config_option
+@column_option
+@freshness_options
+@rate_options
+@click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object on stdout.")
+def command(place: str, orders: str | None, as_json: bool, **settings: Any) -> int:
+    """Show what stands at OUT (a dataset, an unfinished run) or in STORE, and touch nothing.
+
+    With ORDERS, also what a run with these options would ask for, and how long that takes.
+    """
+    from exporter.run.place_status import Question, look
+
+    show(look(Question(place=place, orders=orders, **settings)), as_json=as_json)
+    return 0

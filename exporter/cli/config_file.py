@@ -1,0 +1,74 @@
+"""The configuration file: TOML with the names of the options, weakest of the three sources."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import click
+
+from exporter.cli.nearest_word import nearest
+from exporter.cli.option_kinds import Option, key_of
+from exporter.model.errors import UsageError
+
+DEFAULT_FILE = Path("exporter.toml")
+
+
+def load_settings(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Make the file's values the defaults of the command being parsed; a click callback.
+
+    Raises:
+        UsageError: The file is missing, is no TOML, or holds an unknown name or an impossible value.
+    """
+    chosen = path or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
+    ctx.meta["exporter.settings"] = chosen
+    if chosen is None or ctx.resilient_parsing:
+        return
+    own = settings_of(ctx.command)
+    values = {}
+    for key, value in _read(chosen).items():
+        if key in own:
+            values[own[key].name] = _checked(chosen, key, value, own[key])
+        elif key not in (others := _every_setting()):
+            hint = f"The nearest is {nearest(key, {*own, *others})}."
+            raise UsageError(f"{chosen}: unknown setting {key!r}.", hint)
+    ctx.default_map = {**(ctx.default_map or {}), **values}
+
+
+def settings_of(command: click.Command) -> dict[str, Option]:
+    """Return what the file and the environment can set of a command, by name."""
+    return {key_of(option): option for option in command.params if isinstance(option, Option)}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be read: {error.strerror}.", "Give a readable --config file."
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: expected TOML: {error}.", 'Write for example: rate = "10/s"') from None
+
+
+def _checked(path: Path, key: str, value: Any, option: Option) -> Any:
+    if isinstance(value, dict):
+        raise UsageError(f"{path}: {key}: expected a value, got a table.", f'Write {key} = "…".')
+    if isinstance(value, list) and not option.multiple:
+        raise UsageError(f"{path}: {key}: expected one value, got a list.", f'Write {key} = "…".')
+    if option.is_flag and not isinstance(value, bool):
+        raise UsageError(f"{path}: {key}: expected true or false, got {value!r}.", f"Write {key} = true")
+    if isinstance(value, bool) and not option.is_flag:
+        raise UsageError(f"{path}: {key}: expected a value, got true or false.", f'Write {key} = "…".')
+    return [value] if option.multiple and not isinstance(value, list) else value
+
+
+def _every_setting() -> set[str]:
+    """Return what any command can set: one file serves all of them."""
+    from exporter.cli import COMMANDS
+
+    commands = (import_module(f"exporter.cli.commands.{name}").command for name in COMMANDS)
+    return {key for command in commands for key in settings_of(command)}

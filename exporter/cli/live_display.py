@@ -1,0 +1,138 @@
+"""The live display of a run at a terminal; the log goes above it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+
+from rich.console import Console
+from rich.live import Live
+from rich.text import Text
+
+from exporter.cli.progress_text import rate_text
+from exporter.model.progress import Progress, ProgressCallback
+from exporter.model.units import duration_text
+
+#: Drawing costs the event loop about a millisecond; four times a second is smooth enough.
+_FASTEST_S = 0.2
+_LABEL = 11
+_COLUMN = 28
+_STYLES = {"WARNING": "yellow", "ERROR": "red"}
+
+
+@contextmanager
+def display() -> Iterator[tuple[ProgressCallback, logging.Handler]]:
+    """Hold the last lines of the terminal for the display.
+
+    Yields:
+        What shows the progress, and where the log goes meanwhile.
+    """
+    console = _Console(stderr=True, highlight=False, markup=False, emoji=False)
+    live = Live(
+        console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
+    )
+    with live:
+        yield _Display(live), _AboveDisplay(console)
+
+
+class _Console(Console):
+    """Never hides the cursor: nobody would bring it back after `kill -9`."""
+
+    def show_cursor(self, show: bool = True) -> bool:
+        return False
+
+
+class _AboveDisplay(logging.Handler):
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._console = console
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._console.print(
+                Text(self.format(record), style=_STYLES.get(record.levelname, "")), soft_wrap=True
+            )
+        except OSError:
+            pass  # the terminal is gone; the run goes on
+
+
+class _Display:
+    def __init__(self, live: Live) -> None:
+        self._live = live
+        self._shown_at = 0.0
+
+    def __call__(self, progress: Progress) -> None:
+        now = time.monotonic()
+        if now - self._shown_at < _FASTEST_S:
+            return
+        self._shown_at = now
+        try:
+            console = self._live.console
+            drawn = picture(progress, console.width, ascii_only=console.options.ascii_only)
+            self._live.update(drawn, refresh=True)
+        except OSError:
+            pass  # the terminal is gone; the run goes on
+
+
+def picture(progress: Progress, width: int, *, ascii_only: bool = False) -> Text:
+    """Draw how far the run is.
+
+    Args:
+        progress: How far it is.
+        width: Columns of the terminal.
+        ascii_only: Whether the terminal's encoding may lack what the bar is drawn with.
+
+    Returns:
+        A few lines that fit into 60 columns and more.
+    """
+    publishing = progress.phase != "fetching"
+    done = progress.published if publishing else progress.done
+    text = Text(no_wrap=True, overflow="crop")
+    strokes = ("#", "-") if ascii_only else ("━", "━")
+    _bar(text, "Publishing" if publishing else "Fetching", done, progress.total, width, strokes)
+    if not publishing:
+        _cells(text, ("Rate", rate_text(progress)), ("Left", duration_text(progress.left_s)))
+    _cells(text, ("Fetched", f"{progress.fetched:,}"), ("Rejected", f"{progress.rejected:,}"))
+    retried = f"{progress.retried:,}" + (f" and {progress.throttled:,} × 429" if progress.throttled else "")
+    _cells(text, ("Retried", retried), ("Elapsed", duration_text(progress.elapsed_s)))
+    if not publishing and (waiting := _waiting(progress)):
+        text.append("\n" + "Waiting".ljust(_LABEL), "yellow")
+        text.append(waiting, "yellow")
+    return text
+
+
+def _bar(text: Text, label: str, done: int, total: int, width: int, strokes: tuple[str, str]) -> None:
+    numbers = f" {_percent(done, total)}  {done:,} of {total:,}"
+    room = max(8, min(40, width - _LABEL - len(numbers) - 1))
+    full = round(room * done / total) if total else room
+    text.append(label.ljust(_LABEL), "bold")
+    text.append(strokes[0] * full, "green")
+    text.append(strokes[1] * (room - full), "bright_black")
+    text.append(numbers)
+
+
+def _percent(done: int, total: int) -> str:
+    return f"{100 * done // total if total else 100:3d} %"  # rounded down: 100 % is all of them
+
+
+def _cells(text: Text, *cells: tuple[str, str]) -> None:
+    """Write two labels, each with its value, side by side."""
+    text.append("\n")
+    (first, left), (second, right) = cells
+    text.append(first.ljust(_LABEL), "bright_black")
+    text.append(left.ljust(_COLUMN))
+    text.append(second.ljust(_LABEL), "bright_black")
+    text.append(right)
+
+
+def _waiting(progress: Progress) -> str:
+    """Say who waits, until when and why; nothing where nobody does."""
+    if progress.paused_s:
+        until = (datetime.now(UTC) + timedelta(seconds=progress.paused_s)).astimezone()
+        return f"until {until:%H:%M:%S} ({duration_text(progress.paused_s)}): {progress.why}"
+    if progress.waiting:
+        return f"{progress.waiting:,} for another attempt after a failure"
+    return ""

@@ -1,0 +1,99 @@
+"""What a person or a script is told at the end of a run that published."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from exporter.cli.next_command import command_for_rejects
+from exporter.model.errors import StorageError
+from exporter.model.summary import Summary
+from exporter.model.units import duration_text, size_text
+from exporter.system import durable
+
+_LABEL = 10
+_MOST_PATHS = 5
+
+
+def print_summary(summary: Summary, *, as_json: bool, quiet: bool) -> None:
+    """Print what the run brought: one JSON object, or a short table, or nothing when quiet.
+
+    Raises:
+        StorageError: Standard output refuses, as a full disk does.
+    """
+    if as_json:
+        text = json.dumps(asdict(summary) | {"exit_code": summary.exit_code}, ensure_ascii=False)
+    elif quiet:
+        return
+    else:
+        text = "\n".join(_lines(summary))
+    try:
+        # Whoever reads may have seen enough, as in `exporter run … | head -1`.
+        with (
+            durable.storage_errors("printing the summary", Path("standard output")),
+            suppress(BrokenPipeError),
+        ):
+            click.echo(text)
+    except StorageError as error:
+        hint = f"The dataset stands at {summary.out}, and its manifest.json has the same figures."
+        raise StorageError(error.what, hint) from error
+
+
+def _lines(summary: Summary) -> Iterator[str]:
+    yield f"Exported {summary.exported:,} of {summary.requested:,} orders to {summary.out}"
+    yield ""
+    yield _row("orders", f"{summary.exported:,}")
+    yield _row("items", f"{summary.order_items:,}")
+    yield _row(
+        "rejected", f"{sum(summary.rejects_by_reason.values()):,}", _counted(summary.rejects_by_reason)
+    )
+    again = {word: summary.requests[word] for word in ("retried", "throttled")}
+    yield _row("requests", f"{summary.requests['sent']:,}", _counted(again))
+    yield _row(
+        "time", duration_text(summary.duration_s), "over all tries of the run" if summary.resumed else ""
+    )
+    yield ""
+    yield from file_lines(summary)
+    yield from _notes(summary)
+
+
+def _row(label: str, value: str, more: str = "") -> str:
+    return f"  {label:<{_LABEL}}{value:>12}   {more}".rstrip()
+
+
+def _counted(counts: dict[str, int]) -> str:
+    return " · ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+
+
+def file_lines(summary: Summary) -> Iterator[str]:
+    """Yield a line for each file, or one for each directory of part files."""
+    folders: dict[str, list[int]] = {}
+    for part in summary.files:
+        total = folders.setdefault(part.path.split("/")[0], [0, 0, 0])
+        for index, value in enumerate((1, part.rows, part.bytes)):
+            total[index] += value
+    for name, (count, rows, size) in folders.items():
+        parts = f"   {count:,} part files" if count > 1 else ""
+        yield f"  {name:<22}{rows:>14,} rows {size_text(size):>11}{parts}"
+
+
+def _notes(summary: Summary) -> Iterator[str]:
+    if summary.drift:
+        paths = ", ".join(sorted(summary.drift)[:_MOST_PATHS])
+        more = f" and {len(summary.drift) - _MOST_PATHS} more" if len(summary.drift) > _MOST_PATHS else ""
+        yield ""
+        yield f"Kept in _unmapped, for no column fits: {paths}{more}."
+    for path in summary.removed:
+        yield f"Removed, older than --keep allows: {path}"
+    ctx = click.get_current_context(silent=True)
+    if summary.rejects_by_reason:
+        yield ""
+        yield f"{summary.out}/rejects.jsonl says which were rejected, and why."
+        if ctx is not None and ctx.command.name == "run" and summary.rejected:
+            yield "To ask for them again:"
+            yield f"  {command_for_rejects(ctx, summary.out)}"

@@ -1,0 +1,146 @@
+"""Options that commands share, declared once: the same flag has the same words everywhere.
+
+Each can come from the command line, the environment (`EXPORTER_` and its name, as `EXPORTER_MAX_AGE`) or
+the configuration file (its name, as `max-age`). Where an option may be given again, the environment
+separates the values by white space and the file has a list.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from exporter.cli.config_file import load_settings
+from exporter.cli.option_kinds import PATH, Option, option, together
+
+config_option = click.option(
+    "--config",
+    metavar="FILE",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar="EXPORTER_CONFIG",
+    is_eager=True,
+    expose_value=False,
+    callback=load_settings,
+    help="TOML file with the options' names as keys; a flag beats the environment, which beats the file."
+    "  [default: exporter.toml where it exists]",
+)
+
+_API = "The API"
+api_options = together(
+    option(
+        "--api-url",
+        default="",
+        metavar="URL",
+        section=_API,
+        help="Base URL of the API (or EXPORTER_API_URL).",
+    ),
+    option(
+        "--token-file",
+        type=PATH,
+        metavar="FILE",
+        section=_API,
+        help="File that holds the token, readable by its owner alone. Without it: EXPORTER_API_TOKEN,"
+        " or a login by EXPORTER_API_USERNAME and EXPORTER_API_PASSWORD.",
+    ),
+    option("--allow-http", is_flag=True, section=_API, help="Permit http to hosts that are not loopback."),
+    option(
+        "--ca-file",
+        type=PATH,
+        metavar="FILE",
+        section=_API,
+        help="Certificate authorities (PEM) to trust instead of the system's.",
+    ),
+    option("--proxy", metavar="URL", section=_API, help="HTTP proxy to go through."),
+)
+
+_PACE = "Pace and patience"
+rate_options = together(
+    option(
+        "--rate",
+        default="10/s",
+        show_default=True,
+        metavar="RATE",
+        section=_PACE,
+        help="Requests permitted: N/s, N/m, N/h, auto (finds what the API bears) or unlimited.",
+    ),
+    option(
+        "--max-rate",
+        default="50/s",
+        show_default=True,
+        metavar="RATE",
+        section=_PACE,
+        help="What --rate auto may reach.",
+    ),
+)
+
+pace_options = together(
+    rate_options,
+    option(
+        "--concurrency",
+        type=int,
+        default=32,
+        show_default=True,
+        metavar="N",
+        section=_PACE,
+        help="Requests in flight, at most.",
+    ),
+    option(
+        "--timeout",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        section=_PACE,
+        help="For one attempt.  [default: 30]",
+    ),
+    option(
+        "--max-attempts",
+        type=int,
+        default=6,
+        show_default=True,
+        metavar="N",
+        section=_PACE,
+        help="For one order.",
+    ),
+)
+
+log_options = together(
+    option(
+        "--log-format",
+        type=click.Choice(["text", "json"]),
+        default="text",
+        show_default=True,
+        is_eager=True,
+        help="Of the log on stderr.",
+    ),
+    option("--quiet", is_flag=True, help="Errors only."),
+)
+
+
+def secrets_from_environment() -> dict[str, Any]:
+    """Return the credentials: never an option's value, so that `ps` cannot show them."""
+    import os
+
+    return {name: os.environ.get(variable) or None for name, variable in SECRETS.items()}
+
+
+SECRETS = {
+    "token": "EXPORTER_API_TOKEN",
+    "username": "EXPORTER_API_USERNAME",
+    "password": "EXPORTER_API_PASSWORD",
+    "pii_key": "EXPORTER_PII_KEY",
+}
+
+__all__ = [
+    "SECRETS",
+    "Option",
+    "api_options",
+    "config_option",
+    "log_options",
+    "option",
+    "pace_options",
+    "rate_options",
+    "secrets_from_environment",
+    "together",
+]

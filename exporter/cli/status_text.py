@@ -1,0 +1,110 @@
+"""What stands at a place, and what a run would ask for: for people, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from exporter.model.manifest import Manifest
+    from exporter.run.place_status import Ask, Status
+    from exporter.store.overview import Holder, Holdings, UnfinishedRun
+
+
+def show(status: Status, *, as_json: bool) -> None:
+    """Print a status: as one JSON object, or for people."""
+    import json
+
+    click.echo(json.dumps(_as_json(status), ensure_ascii=False) if as_json else "\n".join(lines(status)))
+
+
+def lines(status: Status) -> Iterator[str]:
+    """Yield the status as text for 80 columns."""
+    if status.dataset is not None:
+        yield f"Dataset {status.out}"
+        yield from _dataset(status.dataset, status.now)
+    if status.work is not None:
+        yield f"Work directory {status.work}"
+        yield _row("held by", _holder(status.work_holder, status.now))
+    if status.holdings is not None:
+        yield f"Store {status.store}"
+        if status.store_holder is not None:
+            yield _row("held by", _holder(status.store_holder, status.now))
+        yield from _store(status.holdings, status.now)
+    if status.ask is not None:
+        yield from _ask(status.ask)
+
+
+def _dataset(manifest: Manifest, now: float) -> Iterator[str]:
+    from exporter.cli.run_outcome import file_lines
+    from exporter.model.summary import summary_of
+    from exporter.model.units import duration_text
+
+    summary = summary_of(manifest, "")
+    finished_at = datetime.fromisoformat(manifest.finished_at).timestamp()
+    yield _row("finished", f"{_when(finished_at, now)}, after {duration_text(summary.duration_s)}")
+    yield _row("orders", f"{summary.exported:,} of {summary.requested:,}, {summary.order_items:,} items")
+    rejects = ", ".join(f"{reason} {count:,}" for reason, count in summary.rejects_by_reason.items())
+    yield _row("rejected", rejects or "none")
+    yield from file_lines(summary)
+
+
+def _store(holdings: Holdings, now: float) -> Iterator[str]:
+    from exporter.model.units import duration_text, size_text
+
+    yield _row("of", holdings.api_url or "no API yet")
+    yield _row("size", size_text(holdings.bytes))
+    for run in holdings.unfinished:
+        yield _row("unfinished", _run(run, now))
+    yield f"  {'state':<22}{'orders':>14}   {'oldest':<14}newest"
+    for held in holdings.held:
+        oldest, newest = (duration_text(max(0.0, now - at)) for at in (held.oldest_at, held.newest_at))
+        yield f"  {held.state:<22}{held.orders:>14,}   {oldest:<14}{newest}"
+
+
+def _ask(ask: Ask) -> Iterator[str]:
+    from exporter.model.units import duration_text
+
+    yield "The next run, with these options"
+    yield _row("asks for", f"{ask.pending:,} of {ask.orders:,} orders of {ask.of}")
+    if ask.seconds is not None and ask.pending:
+        yield _row("takes", f"{duration_text(ask.seconds)} at {ask.rate}")
+
+
+def _row(label: str, text: str) -> str:
+    return f"  {label:<12}{text}"
+
+
+def _run(run: UnfinishedRun, now: float) -> str:
+    return f"run into {run.out}, began {_when(run.started_at, now)}, {run.sent:,} requests"
+
+
+def _holder(holder: Holder | None, now: float) -> str:
+    if holder is None:
+        return "nobody"
+    if not holder.alive:
+        return f"nobody; process {holder.pid} died"
+    return f"process {holder.pid}, started {_when(holder.started_at, now)}"
+
+
+def _when(epoch_s: float, now: float) -> str:
+    from exporter.model.units import duration_text
+
+    local = datetime.fromtimestamp(epoch_s, UTC).astimezone()
+    return f"{local:%Y-%m-%d %H:%M:%S} ({duration_text(max(0.0, now - epoch_s))} ago)"
+
+
+def _as_json(status: Status) -> dict[str, Any]:
+    """Return the status as JSON values; of a dataset only what it holds, not how the run went."""
+    import msgspec
+
+    plain: dict[str, Any] = msgspec.to_builtins({**status.__dict__, "dataset": None}, enc_hook=str)
+    if status.holdings is not None:
+        plain["holdings"]["orders"] = status.holdings.orders
+    if status.dataset is not None:
+        plain["dataset"] = msgspec.to_builtins(status.dataset)
+        del plain["dataset"]["statistics"]
+    return plain

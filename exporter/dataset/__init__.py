@@ -1,0 +1,1 @@
+"""The dataset: payloads to tables, tables to files, files into place; looking at a finished one."""

@@ -1,0 +1,114 @@
+"""Cells of one kind to Arrow values; what does not fit is named by its place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from exporter.dataset.flatten.arrow_schema import ARROW_TYPES
+from exporter.dataset.flatten.json_literals import MISFIT, NULL_LITERAL, SETTLERS, literals_of, respell, spell
+from exporter.model.catalog import Kind
+
+Misfits = dict[int, str]
+
+# JSON's own grammar of numbers, narrowed to four places after the point (exponents are left to the cast):
+# Arrow's cast also takes "+5", ".5" and "007", and cuts texts of more than 38 digits silently (arrow#49817).
+_DECIMAL = r"^-?(?:0|[1-9][0-9]*)(?:(?:\.[0-9]{1,4}0*)?|(?:\.[0-9]+)?[eE][+-]?[0-9]{1,2})$"
+_LONGEST = 38
+_TIMESTAMP = (
+    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?"
+    r"(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)$"
+)
+_GRAMMAR = {Kind.DECIMAL: _DECIMAL, Kind.TIMESTAMP: _TIMESTAMP}
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# Python's datetime, pandas and databases end where the years 1 and 9999 do; Arrow does not.
+_FIRST_US = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+_LAST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+
+
+def make_values(kind: Kind, cells: list[Any], raw_at: Sequence[int]) -> tuple[pa.Array, Misfits]:
+    """Make the Arrow values of many cells of one kind.
+
+    Args:
+        kind: The kind of all cells.
+        cells: Typed values, or raw JSON. JSON cells are always raw.
+        raw_at: Where raw JSON may stand, for the other kinds.
+
+    Returns:
+        The values, and the JSON literal of each cell that does not fit, by its place among the cells. The
+        value is null there.
+    """
+    if kind is Kind.JSON:
+        return _containers(cells)
+    settled, misfits = _settle(kind, cells, raw_at) if raw_at else (cells, {})
+    if kind not in _GRAMMAR:
+        return pa.array(settled, ARROW_TYPES[kind]), misfits
+    array, refused = _cast(kind, pa.array(settled, pa.string()))
+    misfits |= {at: spell(cells[at]) for at in refused}
+    return array, misfits
+
+
+def _containers(cells: list[msgspec.Raw]) -> tuple[pa.Array, Misfits]:
+    texts = pa.array(literals_of(cells), pa.string())
+    fits = pc.or_(pc.starts_with(texts, "{"), pc.starts_with(texts, "["))
+    scalar = pc.and_(pc.invert(fits), pc.not_equal(texts, NULL_LITERAL))
+    misfits = {at: respell(texts[at].as_py()) for at in _where(scalar)}
+    return _where_true(fits, texts), misfits
+
+
+def _settle(kind: Kind, cells: list[Any], raw_at: Sequence[int]) -> tuple[list[Any], Misfits]:
+    settled, misfits = cells.copy(), {}
+    settle = SETTLERS[kind]
+    raw_at = [at for at in raw_at if isinstance(cells[at], msgspec.Raw)]
+    for at, literal in zip(raw_at, literals_of([cells[at] for at in raw_at]), strict=True):
+        value = None if literal == NULL_LITERAL else settle(literal)
+        if value is MISFIT:
+            misfits[at] = respell(literal)
+            value = None
+        settled[at] = value
+    return settled, misfits
+
+
+def _cast(kind: Kind, texts: pa.Array) -> tuple[pa.Array, list[int]]:
+    """Cast texts exactly; give the values and where they were refused."""
+    coded = texts.dictionary_encode()  # half of all amounts are "0.00"
+    values = _cast_distinct(kind, coded.dictionary).take(coded.indices)
+    if values.null_count == texts.null_count:
+        return values, []
+    return values, _where(pc.and_(values.is_null(), texts.is_valid()))
+
+
+def _cast_distinct(kind: Kind, texts: pa.Array) -> pa.Array:
+    fits = pc.match_substring_regex(texts, _GRAMMAR[kind])
+    if kind is Kind.DECIMAL:
+        fits = pc.and_(fits, pc.less_equal(pc.binary_length(texts), _LONGEST))
+    values = _cast_or_null(_where_true(fits, texts), ARROW_TYPES[kind])
+    if kind is Kind.TIMESTAMP:
+        ticks = values.cast(pa.int64())
+        values = _where_true(pc.and_(pc.less_equal(_FIRST_US, ticks), pc.less_equal(ticks, _LAST_US)), values)
+    return values
+
+
+def _cast_or_null(texts: pa.Array, target: pa.DataType) -> pa.Array:
+    """Cast, with null for what Arrow refuses, found by halving: one odd value costs its batch a few casts."""
+    try:
+        return texts.cast(target)
+    except pa.ArrowInvalid:
+        half = len(texts) // 2
+        if not half:
+            return pa.nulls(1, target)
+        return pa.concat_arrays([_cast_or_null(texts[:half], target), _cast_or_null(texts[half:], target)])
+
+
+def _where_true(mask: pa.BooleanArray, values: pa.Array) -> pa.Array:
+    return pc.if_else(mask, values, pa.scalar(None, values.type))
+
+
+def _where(mask: pa.BooleanArray) -> list[int]:
+    places: list[int] = pc.indices_nonzero(mask).to_pylist()
+    return places

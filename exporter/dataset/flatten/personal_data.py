@@ -1,0 +1,44 @@
+"""What becomes of personal columns: kept, dropped, or replaced by a keyed hash."""
+
+from __future__ import annotations
+
+import hmac
+from typing import Literal
+
+import pyarrow as pa
+
+from exporter.model.catalog import Column, Kind
+
+Pii = Literal["keep", "drop", "hash"]
+
+
+class Hide:
+    """Hide what a column must not show.
+
+    Args:
+        pii: `keep`, `drop` or `hash`.
+        key: The key for `hash`.
+
+    Raises:
+        ValueError: `hash` without a key.
+    """
+
+    def __init__(self, pii: Pii, key: bytes | None) -> None:
+        if pii == "hash" and not key:
+            raise ValueError("pii='hash' needs a pii_key")
+        self._keep = pii == "keep"
+        self._key = key if pii == "hash" else None
+
+    def __call__(self, column: Column, array: pa.Array) -> pa.Array:
+        """Hide one column's values; free-form JSON may hold anything, so it is hidden whole."""
+        if self._keep or not (column.personal or column.kind is Kind.JSON):
+            return array
+        if self._key is None or column.kind is Kind.JSON:
+            return pa.nulls(len(array), array.type)
+        key = self._key
+        hashes = {text: _hash(key, text) for text in array.unique().to_pylist()}
+        return pa.array([hashes[text] for text in array.to_pylist()], pa.string())
+
+
+def _hash(key: bytes, text: str | None) -> str | None:
+    return None if text is None else hmac.digest(key, text.encode(), "sha256").hex()

@@ -1,0 +1,69 @@
+"""What fits no column, gathered by row into the texts of `_unmapped`, and counted by path."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+
+import pyarrow as pa
+
+from exporter.dataset.flatten.json_literals import has_utf8_form, write_text
+from exporter.dataset.flatten.paths import Path, join
+
+_MOST_PATHS = 1000
+_OTHER_PATHS = "*"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drift:
+    """How often the API left the catalogue, by path; an item's paths begin with `orderitem_set[]`.
+
+    After 1,000 different paths, further ones are counted together as `*`: an API that makes keys of ids
+    must not fill memory.
+
+    Args:
+        unmapped_paths: Keys that nobody declared.
+        uncoerced: Declared paths whose value did not fit.
+    """
+
+    unmapped_paths: Counter[str] = field(default_factory=Counter)
+    uncoerced: Counter[str] = field(default_factory=Counter)
+
+
+class Leftovers:
+    """The leftovers of one table's batch.
+
+    Args:
+        prefix: What leads to this table's paths, in the counts.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        self._literals: dict[str, dict[int, str]] = {}
+        self._prefix = prefix
+
+    def add(self, path: Path, literals: dict[int, str], counter: Counter[str]) -> None:
+        """Add what stands under a path, by row, and count it."""
+        if not literals:
+            return
+        name = join(path)
+        counted = _printable(".".join(filter(None, (self._prefix, name))))
+        if counted not in counter and len(counter) >= _MOST_PATHS:
+            counted = _OTHER_PATHS
+        counter[counted] += len(literals)
+        self._literals.setdefault(name, {}).update(literals)
+
+    def texts(self, rows: int) -> pa.Array:
+        """Make the column: a JSON object for each row, null where nothing is left over."""
+        if not self._literals:
+            return pa.nulls(rows, pa.string())
+        members: defaultdict[int, list[str]] = defaultdict(list)
+        for name in sorted(self._literals):
+            key = write_text(name)
+            for row, literal in self._literals[name].items():
+                members[row].append(f"{key}:{literal}")
+        texts = {row: "{" + ",".join(parts) + "}" for row, parts in members.items()}
+        return pa.array(map(texts.get, range(rows)), pa.string(), size=rows)
+
+
+def _printable(name: str) -> str:
+    return name if has_utf8_form(name) else name.encode(errors="backslashreplace").decode()

@@ -1,0 +1,197 @@
+"""A prefix of an object store as the place of a dataset: `s3://BUCKET/PREFIX`.
+
+A prefix has no rename that takes a whole dataset, so here the manifest is what makes one: it goes up last,
+and readers take a prefix without `manifest.json` for no dataset. Where an old dataset is replaced, its
+manifest goes first; then come the new files in place of the old, then those go that only the old one had,
+then the new manifest. Meanwhile there is no dataset to be read, and a reader who has the old manifest in
+hand finds other files than it names. Those who cannot bear that give `{date}` or `{time}` in the prefix.
+
+What stands below the prefix and is not ours is neither replaced nor removed. Ours is what the old manifest
+names, and what we have uploaded: such objects carry a mark, so that the leftovers of an upload that was
+killed are recognised, on another machine too. The mark holds the file's SHA-256, by which a file that is
+there already is not uploaded again, and its name in the dataset, by which another dataset further below is
+no leftover of this one. Only one machine at a time may write to a prefix; the lock is this machine's.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import re
+import zlib
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+
+from exporter.dataset.s3 import AGAIN, Bucket, StoredObject
+from exporter.model.errors import InputError, StorageError, UsageError, missing_extra
+from exporter.model.manifest import MANIFEST_FILE, Manifest, decode
+from exporter.model.units import size_text
+from exporter.system import durable
+
+log = logging.getLogger("exporter")
+
+_BLOCK_BYTES = 1024 * 1024
+_MOVE = "Move it away; the same command then publishes without asking again."
+# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+_URL = re.compile(
+    r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>[^/\x00-\x1f][^\x00-\x1f]*)?)?"
+)
+
+
+class ObjectStore:
+    """The objects below one prefix; a `Destination`.
+
+    Args:
+        bucket: The bucket.
+        prefix: Without slashes around it; empty for the whole bucket.
+    """
+
+    def __init__(self, bucket: str, prefix: str) -> None:
+        self._bucket = Bucket(bucket)
+        self._below = f"{prefix}/" if prefix else ""
+        self._url = f"s3://{bucket}/{self._below}"
+        self._old: frozenset[str] = frozenset()
+
+    def standing(self) -> Manifest | None:
+        """See `Destination`."""
+        text = self._bucket.read(self._key(MANIFEST_FILE))
+        if text is not None:
+            return decode(text, f"{self._url}{MANIFEST_FILE}")
+        for key in self._bucket.keys(self._below):
+            name = key.removeprefix(self._below)
+            if not self._is_ours(name, self._bucket.look(key)):
+                raise UsageError(
+                    f"--out {self._url.rstrip('/')}: expected a free prefix, got one with {name}, which is not ours.",
+                    "Give another --out.",
+                )
+        return None
+
+    def refuse_strangers(self, standing: Manifest) -> None:
+        """Refuse nothing: what the old manifest does not name stays where it is."""
+
+    def repair(self, retired: Path) -> None:
+        """Remember what of the old dataset is still there after a kill: `put` takes it away.
+
+        Args:
+            retired: Where `put` keeps the old manifest.
+        """
+        with durable.storage_errors("reading the old manifest", retired):
+            if retired.is_file():
+                self._old = decode(retired.read_bytes(), str(retired)).names
+
+    def put(self, staged: Path, retired: Path) -> None:
+        """Upload the staged dataset, its manifest last; see `Destination`.
+
+        Args:
+            staged: The dataset.
+            retired: A free name, for the manifest of the dataset that is replaced.
+
+        Raises:
+            StorageError: The store refuses. There is no manifest then, or still the old one.
+        """
+        with durable.storage_errors("reading the staged dataset", staged):
+            files = {
+                path.relative_to(staged).as_posix(): path for path in staged.rglob("*") if path.is_file()
+            }
+            size = sum(path.stat().st_size for path in files.values())
+        log.info("Uploading %d files, %s, to %s", len(files), size_text(size), self._url)
+        self._retire(retired)
+        manifest = files.pop(MANIFEST_FILE)
+        for name, path in sorted(files.items()):
+            self._upload(path, name)
+        for name in sorted(self._old - files.keys() - {MANIFEST_FILE}):
+            self._bucket.remove(self._key(name))
+            durable.step("remove")
+        self._upload(manifest, MANIFEST_FILE)
+
+    def interrupt(self) -> None:
+        """See `Destination`."""
+        self._bucket.cancel()
+
+    def _retire(self, retired: Path) -> None:
+        """Take the old manifest away, but keep it here: it names what is to be replaced."""
+        text = self._bucket.read(self._key(MANIFEST_FILE))
+        if text is None:
+            return
+        try:
+            self._old = decode(text, f"{self._url}{MANIFEST_FILE}").names
+        except InputError as error:  # it came a moment ago; as a UsageError it would end the work directory
+            raise StorageError(error.what, _MOVE) from None
+        with durable.storage_errors("keeping the old manifest", retired):
+            durable.write_bytes(retired, text)
+        self._bucket.remove(self._key(MANIFEST_FILE))
+        durable.step("remove")
+
+    def _upload(self, path: Path, name: str) -> None:
+        """Upload one file, unless it is there already, and see that it has arrived whole."""
+        key = self._key(name)
+        sums = _sums(path, name)
+        there = self._bucket.look(key)
+        if there is not None and not self._is_ours(name, there):
+            raise StorageError(f"{self._url}{name} is not ours; it is not replaced.", _MOVE)
+        if not sums.fit(there):
+            self._bucket.upload(path, key, sums.mark)
+            if not sums.fit(self._bucket.look(key)):
+                raise StorageError(
+                    f"{self._url}{name} is not what was uploaded: its size or checksum differs.", AGAIN
+                )
+        durable.step("upload")
+
+    def _is_ours(self, name: str, there: StoredObject | None) -> bool:
+        return there is None or name in self._old or (there.mark or "").endswith(f" {name}")
+
+    def _key(self, name: str) -> str:
+        return f"{self._below}{name}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Sums:
+    bytes: int
+    mark: str
+    crc32: str
+
+    def fit(self, there: StoredObject | None) -> bool:
+        """Tell whether the store has this file, as far as it says."""
+        return (
+            there is not None
+            and (there.bytes, there.mark) == (self.bytes, self.mark)
+            and there.crc32 in (None, self.crc32)
+        )
+
+
+def _sums(path: Path, name: str) -> _Sums:
+    """Read a file once, for its size, its mark and its checksum."""
+    size, sha256, crc32 = 0, hashlib.sha256(), 0
+    with durable.storage_errors("reading it", path), path.open("rb") as file:
+        while block := file.read(_BLOCK_BYTES):
+            size += len(block)
+            sha256.update(block)
+            crc32 = zlib.crc32(block, crc32)
+    return _Sums(
+        bytes=size,
+        mark=f"{sha256.hexdigest()} {name}",
+        crc32=base64.b64encode(crc32.to_bytes(4, "big")).decode(),
+    )
+
+
+def object_store(url: str) -> ObjectStore:
+    """Return the destination that a URL names.
+
+    Args:
+        url: `s3://BUCKET` or `s3://BUCKET/PREFIX`.
+
+    Raises:
+        UsageError: It is another URL, or the extra `s3` is not installed.
+    """
+    found = _URL.fullmatch(url)
+    if found is None:  # it is not quoted: people put credentials into URLs
+        raise UsageError(
+            "--out: expected a directory, or s3://BUCKET/PREFIX with a bucket of small letters, digits, dots"
+            f" and hyphens; got {url.partition('://')[0]}://….",
+            "Give one of these; credentials come from the environment or ~/.aws.",
+        )
+    if find_spec("boto3") is None:
+        raise missing_extra("--out s3://…", "s3")
+    return ObjectStore(found["bucket"], (found["prefix"] or "").rstrip("/"))

@@ -1,0 +1,1 @@
+"""One publish: the store's payloads to staged files, in a process of its own."""

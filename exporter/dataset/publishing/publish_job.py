@@ -1,0 +1,97 @@
+"""What goes into the publishing process and what comes out of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import msgspec
+
+from exporter.model.options import Compression, CsvDialect, FileFormat, Pii
+from exporter.model.records import PartFile
+from exporter.store.order_store import Freshness
+
+#: What the parent says when nothing more will be settled.
+OVER = b"over\n"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishJob:
+    """What one publish is asked to do.
+
+    Attributes:
+        store: The store's file.
+        plan: The plan's file.
+        staged: The folder to write into; it exists and is empty.
+        freshness: What counts as settled in this run.
+        formats: See `Options`; so are the next five.
+        rows_per_file: Rows in one part file.
+        compression: Of Parquet.
+        csv_dialect: Of CSV.
+        pii: What becomes of personal columns.
+        pii_key: Key of the hash.
+        select: Names or globs of the only columns to write.
+        drop: Names or globs of columns not to write.
+    """
+
+    store: str
+    plan: str
+    staged: str
+    freshness: Freshness
+    formats: tuple[FileFormat, ...] = ("parquet",)
+    rows_per_file: int | None = None
+    compression: Compression = "zstd"
+    csv_dialect: CsvDialect = "standard"
+    pii: Pii = "keep"
+    pii_key: str | None = field(default=None, repr=False)
+    select: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishProgress:
+    """How far a publish is.
+
+    Attributes:
+        lines: Order numbers of the plan that are through, rejects included.
+        unmapped_paths: How often each undeclared path came so far.
+        uncoerced: How often the value of each declared path did not fit so far.
+    """
+
+    lines: int
+    unmapped_paths: dict[str, int]
+    uncoerced: dict[str, int]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PublishResult:
+    """What stands in the staged folder.
+
+    Attributes:
+        exported: Order rows.
+        order_items: Item rows.
+        rejects_by_reason: Rejects, invalid lines included.
+        files: Part files of each table, over all formats.
+        unmapped_paths: See `PublishProgress`.
+        uncoerced: See `PublishProgress`.
+    """
+
+    exported: int
+    order_items: int
+    rejects_by_reason: dict[str, int]
+    files: dict[str, list[PartFile]]
+    unmapped_paths: dict[str, int]
+    uncoerced: dict[str, int]
+
+
+class Message(msgspec.Struct, omit_defaults=True):
+    """One line from the publishing process; exactly one of the fields is set.
+
+    Attributes:
+        progress: How far it is.
+        result: What it wrote; the last message.
+        error: [type name, exit code, what, hint] of one of our errors; the last message.
+    """
+
+    progress: PublishProgress | None = None
+    result: PublishResult | None = None
+    error: tuple[str, int, str, str] | None = None

@@ -1,0 +1,74 @@
+"""The publishing process: a job comes in on stdin, progress and the result go out on stdout, a JSON line each.
+
+The parent says `over` when nothing more will be settled. When the parent dies, stdin ends, and so does
+this process: staged files that nobody waits for are left to the next run, which removes them.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+import traceback
+
+import msgspec
+
+from exporter.dataset.publishing.publish_job import OVER, Message, PublishJob
+from exporter.model.errors import ExporterError
+from exporter.system import durable
+from exporter.system.lean_process import be_lean
+
+# The fetching process goes first: it keeps the API's pace, and this one always catches up.
+_NICE = 5
+
+
+def main() -> int:
+    """Do the job on stdin; return 0 when the result was sent."""
+    durable.process_role = "publisher"
+    # Ctrl-C and systemd signal the whole group: the parent decides when this process ends.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    # What passed the fetching process must pass here, whatever the stack is like.
+    sys.setrecursionlimit(10 * sys.getrecursionlimit())
+    if hasattr(os, "nice"):
+        os.nice(_NICE)
+    from exporter.dataset.publishing.staging import (
+        publish_tables,  # with pyarrow, once what it shall not import is settled
+    )
+
+    job = msgspec.json.decode(sys.stdin.buffer.readline(), type=PublishJob)
+    over = threading.Event()
+    threading.Thread(target=_listen, args=(over,), daemon=True).start()
+    try:
+        result = publish_tables(job, over.wait, lambda progress: _send(Message(progress=progress)))
+    except ExporterError as error:
+        _send(Message(error=(type(error).__name__, error.exit_code, error.what, error.hint)))
+        return error.exit_code
+    _send(Message(result=result))
+    return 0
+
+
+def _listen(over: threading.Event) -> None:
+    if sys.stdin.buffer.readline() != OVER:
+        os._exit(1)  # the parent is gone; nothing here is worth finishing
+    over.set()
+    if not sys.stdin.buffer.readline():
+        os._exit(1)
+
+
+def _send(message: Message) -> None:
+    sys.stdout.buffer.write(msgspec.json.encode(message) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+if __name__ == "__main__":
+    be_lean()
+    code = 1
+    try:
+        code = main()
+    except Exception:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        os._exit(code)  # a thread still reads stdin, which an orderly shutdown would wait for

@@ -1,0 +1,282 @@
+"""S3 by boto3: the few requests that a dataset needs, and the one door for what they can fail with.
+
+The client was chosen on 2026-11-24 among three. `obstore` is the lightest (one wheel of 16 MiB without
+dependencies, imported in 0.01 s), but it silently ignores AWS_PROFILE, ~/.aws and SSO, where the machines
+that cron runs on keep their credentials; with boto3 to look those up it would be two clients. `s3fs`
+(52 MiB, 0.34 s) pins botocore to a window of three releases, so that it cannot be installed beside a
+current AWS tool, and keeps an event loop of its own. boto3 (36 MiB, 0.19 s) is AWS's own: whatever works
+for `aws s3 cp` works here, from AWS_ENDPOINT_URL to instance roles; it retries, sends large files in parts
+straight from the disk, aborts what fails, and can be used from any thread.
+
+Every request carries a checksum of its body, by boto3's own default, which the store compares before it
+keeps a byte. AWS_REQUEST_CHECKSUM_CALCULATION=when_required switches that off for old stores.
+"""
+
+from __future__ import annotations
+
+import mimetypes
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError, Executor, Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Thread
+from typing import Any
+
+from exporter.model.errors import StorageError, UsageError
+from exporter.system import durable
+
+_MIB = 1024 * 1024
+_PART_BYTES = 8 * _MIB
+_PARTS_AT_ONCE = 4
+_CONNECT_S = 10
+_MARK = "omnitron-exporter"
+#: What the environment may say instead: (variable, boto3's word, ours). Six attempts take about 15 s.
+_RETRIES = (("AWS_RETRY_MODE", "mode", "standard"), ("AWS_MAX_ATTEMPTS", "total_max_attempts", 6))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredObject:
+    """What the store says of an object.
+
+    Attributes:
+        bytes: Its size.
+        mark: What we noted when we uploaded it; None where it is not ours.
+        crc32: The store's own checksum, in base64, where it gives one of the whole object.
+    """
+
+    bytes: int
+    mark: str | None
+    crc32: str | None
+
+
+class Bucket:
+    """The objects of a bucket, by their keys. Requests block; `cancel` may come from another thread.
+
+    Args:
+        name: The bucket.
+
+    Raises, from every method:
+        StorageError: The store refuses, or cannot be reached.
+        CancelledError: `cancel` was called.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._cancelled = False
+        self._transfer: Any = None
+
+    def read(self, key: str) -> bytes | None:
+        """Return an object's bytes, None where there is none."""
+        with self._request("reading it", key):
+            try:
+                answer: bytes = self._client.get_object(Bucket=self._name, Key=key)["Body"].read()
+            except self._client.exceptions.NoSuchKey:
+                return None
+            return answer
+
+    def look(self, key: str) -> StoredObject | None:
+        """Return what the store says of an object, None where there is none."""
+        with self._request("looking at it", key):
+            try:
+                head = self._client.head_object(Bucket=self._name, Key=key, ChecksumMode="ENABLED")
+            except self._client.exceptions.ClientError as error:
+                if _status(error) == 404:
+                    return None
+                raise
+        in_parts = "-" in head["ETag"]  # `…-3`; then its checksum is made of those of three parts
+        return StoredObject(
+            bytes=head["ContentLength"],
+            mark=head["Metadata"].get(_MARK),
+            crc32=None if in_parts else head.get("ChecksumCRC32"),
+        )
+
+    def keys(self, prefix: str) -> Iterator[str]:
+        """Yield the keys that begin with `prefix`, but for the empty objects that stand for folders."""
+        with self._request("listing it", prefix):
+            pages = self._client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self._name, Prefix=prefix):
+                for entry in page.get("Contents", ()):
+                    if entry["Size"] or not entry["Key"].endswith("/"):
+                        yield entry["Key"]
+
+    def remove(self, key: str) -> None:
+        """Remove an object; none there is fine."""
+        with self._request("removing it", key):
+            self._client.delete_object(Bucket=self._name, Key=key)
+
+    def upload(self, path: Path, key: str, mark: str) -> None:
+        """Upload a file, a large one in parts; the object appears when it is whole.
+
+        Args:
+            path: The file.
+            key: The object's key; what is there is replaced.
+            mark: To be noted with the object; ASCII.
+        """
+        from s3transfer.manager import (  # type: ignore[import-untyped] # ships no types
+            TransferConfig,
+            TransferManager,
+        )
+
+        about = {
+            "Metadata": {_MARK: mark},
+            "ContentType": mimetypes.guess_type(path.name)[0] or "application/octet-stream",
+        }
+        config = TransferConfig(
+            multipart_threshold=_PART_BYTES,
+            multipart_chunksize=_PART_BYTES,
+            max_request_concurrency=_PARTS_AT_ONCE,
+        )
+        with (
+            durable.storage_errors("uploading it", path),
+            self._request("uploading it", key),
+            TransferManager(self._client, config, executor_cls=_DaemonThreads) as transfers,
+        ):
+            self._transfer = transfers.upload(str(path), self._name, key, about)
+            if self._cancelled:
+                self._transfer.cancel()
+            self._transfer.result()
+
+    def cancel(self) -> None:
+        """Make the upload under way, and every later request, fail."""
+        self._cancelled = True
+        if self._transfer is not None:
+            self._transfer.cancel()
+
+    @cached_property
+    def _client(self) -> Any:
+        """The client: built when first used, for it reads files and may ask for credentials."""
+        from boto3.session import Session  # type: ignore[import-untyped] # ships no types
+        from botocore.config import Config  # type: ignore[import-untyped] # ships no types
+
+        retries = {word: ours for variable, word, ours in _RETRIES if variable not in os.environ}
+        config = Config(connect_timeout=_CONNECT_S, retries=retries)
+        try:
+            return Session().client("s3", config=config)
+        except ValueError:
+            raise UsageError(
+                "AWS_ENDPOINT_URL: expected the address of an S3 store, got none.",
+                "Give it as https://HOST, or unset it.",
+            ) from None
+
+    @contextmanager
+    def _request(self, doing: str, key: str) -> Iterator[None]:
+        if self._cancelled:
+            raise CancelledError
+        with _storage_errors(doing, f"s3://{self._name}/{key}"):
+            yield
+
+
+class _DaemonThreads(Executor):
+    """Threads that do not keep the process from ending: a part may take minutes on a slow line."""
+
+    def __init__(self, max_workers: int) -> None:
+        self._tasks: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
+        self._threads = [Thread(target=self._work, daemon=True) for _ in range(max_workers)]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        self._tasks.put((future, partial(fn, *args, **kwargs)))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        for _ in self._threads:
+            self._tasks.put(None)
+
+    def _work(self) -> None:
+        while (task := self._tasks.get()) is not None:
+            future, call = task
+            try:
+                future.set_result(call())
+            except BaseException as error:
+                future.set_exception(error)
+
+
+# --- what the store refuses ---
+
+AGAIN = "Run the same command again when the cause is gone: it goes on where it stopped."
+_CREDENTIALS = (
+    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; the same command then goes on."
+)
+_ACCESS = (
+    "Allow s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject, s3:DeleteObject and"
+    " s3:AbortMultipartUpload below the prefix; the same command then goes on."
+)
+_BUCKET = (
+    "Create the bucket, or look for it elsewhere: AWS_ENDPOINT_URL, AWS_REGION and AWS_PROFILE say where."
+)
+_NETWORK = "Check the network, and AWS_ENDPOINT_URL where it is set; the same command then goes on."
+_REGION = "Set AWS_REGION to the bucket's region; the same command then goes on."
+_CLOCK = "Set this machine's clock; the same command then goes on."
+
+_NO_CREDENTIALS = ("no credentials were found", _CREDENTIALS)
+_REFUSED = ("the credentials are refused", _CREDENTIALS)
+_EXPIRED = ("the credentials have expired", _CREDENTIALS)
+_DENIED = ("access denied", _ACCESS)
+_UNREACHABLE = ("the store cannot be reached", _NETWORK)
+_SILENT = ("the store did not answer in time", _NETWORK)
+_OVERLOADED = ("the store is overloaded or out of order", AGAIN)
+
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, HTTP statuses (an answer to HEAD has
+# nothing else), and botocore's own exceptions.
+_FAULTS = {
+    "NoCredentialsError": _NO_CREDENTIALS,
+    "PartialCredentialsError": ("the credentials are incomplete", _CREDENTIALS),
+    "CredentialRetrievalError": ("the credentials could not be looked up", _CREDENTIALS),
+    "ProfileNotFound": ("the profile of AWS_PROFILE is not there", _CREDENTIALS),
+    "SSOError": ("the login by SSO has expired", "Run: aws sso login. The same command then goes on."),
+    "InvalidAccessKeyId": _REFUSED,
+    "SignatureDoesNotMatch": _REFUSED,
+    "InvalidToken": _REFUSED,
+    "ExpiredToken": _EXPIRED,
+    "RequestTimeTooSkewed": ("the clocks of this machine and the store differ", _CLOCK),
+    "NoSuchBucket": ("there is no such bucket", _BUCKET),
+    "AccessDenied": _DENIED,
+    "403": _DENIED,
+    "AuthorizationHeaderMalformed": ("the bucket is in another region", _REGION),
+    "301": ("the bucket is in another region", _REGION),
+    "SlowDown": ("the store asks to slow down", AGAIN),
+    "5xx": _OVERLOADED,
+    "SSLError": ("its certificate is refused", "Set AWS_CA_BUNDLE to the authority that signed it."),
+    "ConnectTimeoutError": _UNREACHABLE,
+    "ConnectionError": _UNREACHABLE,
+    "ProxyConnectionError": ("the proxy cannot be reached", "Check HTTPS_PROXY and NO_PROXY."),
+    "ReadTimeoutError": _SILENT,
+    "ConnectionClosedError": ("the store closed the connection", _NETWORK),
+    "HTTPClientError": ("the connection failed", _NETWORK),
+}
+
+
+@contextmanager
+def _storage_errors(doing: str, where: str) -> Iterator[None]:
+    """Turn what boto3 raises inside the block into a `StorageError`, without quoting it: it may hold secrets."""
+    from botocore.exceptions import (  # type: ignore[import-untyped] # ships no types
+        BotoCoreError,
+        ClientError,
+    )
+
+    try:
+        yield
+    except (BotoCoreError, ClientError) as error:
+        names = _names_of(error)
+        what, hint = next((_FAULTS[name] for name in names if name in _FAULTS), (names[0], AGAIN))
+        raise StorageError(f"{where}: {doing} failed: {what}.", hint) from None
+
+
+def _names_of(error: Any) -> list[str]:
+    """Return what a fault may stand under in the table, the most exact name first."""
+    status = _status(error)
+    if status is None:
+        return [kind.__name__ for kind in type(error).__mro__]
+    return [error.response["Error"].get("Code", ""), str(status), f"{status // 100}xx"]
+
+
+def _status(error: Any) -> int | None:
+    """Return the HTTP status of an answer that is an error."""
+    status: int | None = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode")
+    return status

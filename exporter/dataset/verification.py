@@ -1,0 +1,253 @@
+"""Is a dataset what its manifest says? Files, counts, and every item with its order.
+
+Memory does not grow with the dataset: files are hashed and read a batch at a time, both tables side by
+side, for they are in the same order. Only that no order number comes twice needs all of them at once;
+those go into a temporary SQLite database, which spills to the disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from itertools import groupby, islice
+from pathlib import Path
+
+from exporter.dataset.table_rows import FileRows, UnreadableError
+from exporter.model.errors import InputError
+from exporter.model.manifest import MANIFEST_FILE, REJECTS_FILE, Manifest, decode
+from exporter.model.records import PartFile
+from exporter.system import durable
+
+_MOST_OF_A_KIND = 10
+_BATCH = 10_000
+
+
+def verify(out: Path) -> Iterator[str]:
+    """Yield, in a sentence each, how the dataset differs from its manifest; nothing where it does not.
+
+    Args:
+        out: The dataset's directory.
+
+    Raises:
+        StorageError: The disk refuses.
+    """
+    with durable.storage_errors("verifying the dataset", out):
+        try:
+            manifest = decode((out / MANIFEST_FILE).read_bytes(), MANIFEST_FILE)
+        except FileNotFoundError:
+            yield f"{MANIFEST_FILE}: missing; this is no finished dataset."
+            return
+        except InputError as error:
+            yield error.what
+            return
+        yield from _first_of_a_kind(_differences(out, manifest))
+
+
+def _differences(out: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
+    """Yield (kind, sentence) pairs."""
+    yield from _wrong_sums(manifest)
+    yield from _strangers(out, manifest)
+    damaged = set()
+    for table in manifest.tables.values():
+        for part in table.files:
+            for sentence in _wrong_bytes(out, part):
+                damaged.add(part.path)
+                yield "file", sentence
+    yield from _wrong_rejects(out, manifest)
+    if not damaged:
+        yield from _wrong_rows(out, manifest)
+
+
+def _first_of_a_kind(differences: Iterable[tuple[str, str]]) -> Iterator[str]:
+    counts: Counter[str] = Counter()
+    for kind, sentence in differences:
+        counts[kind] += 1
+        if counts[kind] <= _MOST_OF_A_KIND:
+            yield sentence
+    for kind, count in counts.items():
+        if count > _MOST_OF_A_KIND:
+            yield f"And {count - _MOST_OF_A_KIND:,} more like these: {kind}."
+
+
+# --- the manifest by itself ---
+
+
+def _wrong_sums(manifest: Manifest) -> Iterator[tuple[str, str]]:
+    lines, counts, tables = manifest.input, manifest.counts, manifest.tables
+    sums = [
+        (
+            "lines = blank + invalid + duplicates + requested",
+            lines.lines,
+            lines.blank + lines.invalid + lines.duplicates + counts.requested,
+        ),
+        ("requested = exported + rejected", counts.requested, counts.exported + counts.rejected),
+        ("rejects_by_reason = rejected + invalid", manifest.rejects, counts.rejected + lines.invalid),
+        (
+            "rejects_by_reason.invalid_order_number = invalid",
+            manifest.rejects_by_reason.get("invalid_order_number", 0),
+            lines.invalid,
+        ),
+    ]
+    for name, rows in (("orders", counts.exported), ("order_items", counts.order_items)):
+        if name not in tables:
+            yield "sum", f"{MANIFEST_FILE}: the table {name} is missing."
+            continue
+        sums.append((f"rows of {name} = its count", tables[name].rows, rows))
+        for ending, parts in _by_format(tables[name].files).items():
+            sums.append(
+                (f"rows of {name}.{ending} = rows of its files", rows, sum(part.rows for part in parts))
+            )
+    for rule, left, right in sums:
+        if left != right:
+            yield "sum", f"{MANIFEST_FILE}: {rule} does not hold: {left:,} is not {right:,}."
+
+
+def _by_format(files: Iterable[PartFile]) -> dict[str, list[PartFile]]:
+    formats: dict[str, list[PartFile]] = {}
+    for part in files:
+        formats.setdefault(part.path.rsplit(".", 1)[-1], []).append(part)
+    return formats
+
+
+# --- files ---
+
+
+def _strangers(out: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
+    folders = {name.split("/")[0] for name in manifest.names if "/" in name}
+    for path in sorted(out.rglob("*")):
+        name = path.relative_to(out).as_posix()
+        if path.is_symlink():
+            yield "file", f"{name}: a link; expected none in a dataset."
+        elif name not in manifest.names | folders:
+            yield "file", f"{name}: the manifest does not name it."
+
+
+def _wrong_bytes(out: Path, part: PartFile) -> Iterator[str]:
+    path = out / part.path
+    if not path.is_file():
+        yield f"{part.path}: missing."
+    elif (size := path.stat().st_size) != part.bytes:
+        yield f"{part.path}: expected {part.bytes:,} bytes, got {size:,}."
+    else:
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        if digest != part.sha256:
+            yield f"{part.path}: its SHA-256 is not the manifest's."
+
+
+def _wrong_rejects(out: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
+    path = out / REJECTS_FILE
+    if not path.is_file():
+        yield "file", f"{REJECTS_FILE}: missing."
+        return
+    reasons: Counter[str] = Counter()
+    before = 0
+    with path.open("rb") as file:
+        for line_number, line in enumerate(file, start=1):
+            try:
+                reject = json.loads(line)
+                reasons[reject["reason"]] += 1
+                in_order = before < reject["line"]
+                before = reject["line"]
+            except (ValueError, KeyError, TypeError):
+                yield "reject", f"{REJECTS_FILE}:{line_number}: expected a reject as a JSON object."
+                continue
+            if not in_order:
+                yield "reject", f"{REJECTS_FILE}:{line_number}: not in the input's order."
+    for reason in sorted(reasons.keys() | manifest.rejects_by_reason.keys()):
+        expected = manifest.rejects_by_reason.get(reason, 0)
+        if reasons[reason] != expected:
+            yield "reject", f"{REJECTS_FILE}: expected {expected:,} × {reason}, got {reasons[reason]:,}."
+
+
+# --- rows ---
+
+
+def _wrong_rows(out: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
+    tables = {name: _by_format(table.files) for name, table in manifest.tables.items()}
+    for ending, orders in tables.get("orders", {}).items():
+        items = tables.get("order_items", {}).get(ending, [])
+        rows = _Rows(out, orders, ("number",)), _Rows(out, items, ("order_number", "item_index"))
+        try:
+            with closing(_Seen()) as seen:
+                yield from _unmatched((str(number) for (number,) in rows[0]), iter(rows[1]), seen, ending)
+                yield from seen.twice(ending)
+        except UnreadableError as error:
+            yield "file", str(error)
+            continue
+        for table in rows:
+            yield from table.wrong_counts()
+
+
+class _Rows:
+    """Some columns of a table, over all of its part files, counted on the way."""
+
+    def __init__(self, out: Path, parts: list[PartFile], columns: tuple[str, ...]) -> None:
+        self._out = out
+        self._parts = parts
+        self._columns = columns
+        self._counts: Counter[str] = Counter()
+
+    def __iter__(self) -> Iterator[tuple[object, ...]]:
+        for part in self._parts:
+            for rows in FileRows(self._out / part.path, part.path, self._columns):
+                self._counts[part.path] += len(rows)
+                yield from rows
+
+    def wrong_counts(self) -> Iterator[tuple[str, str]]:
+        for part in self._parts:
+            if self._counts[part.path] != part.rows:
+                yield "file", f"{part.path}: expected {part.rows:,} rows, got {self._counts[part.path]:,}."
+
+
+def _unmatched(
+    orders: Iterator[str], items: Iterator[tuple[object, ...]], seen: _Seen, ending: str
+) -> Iterator[tuple[str, str]]:
+    """Walk both tables side by side: the items of each order stand together, in the order of the orders."""
+    numbers = seen.pass_on(orders)
+    table = f"order_items.{ending}"
+    lost = False
+    for order_number, group in groupby(items, key=lambda item: str(item[0])):
+        indexes = [index for _, index in group]
+        if indexes != list(range(len(indexes))):
+            what = f"expected item_index 0 to {len(indexes) - 1}, got {_some(indexes)}"
+            yield "item_index", f"{table}: order {order_number}: {what}."
+        if not lost and order_number not in numbers:
+            lost = True  # the walk cannot find its place again; what follows is counted only
+            yield "item", f"{table}: the items of order {order_number} have no order at their place."
+    for _ in numbers:
+        pass
+
+
+def _some(values: list[object]) -> str:
+    return ", ".join(map(str, values[:_MOST_OF_A_KIND])) + (" …" if len(values) > _MOST_OF_A_KIND else "")
+
+
+class _Seen:
+    """Every order number that came by, to find those that come twice."""
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("", isolation_level=None)
+        self._database.execute("PRAGMA cache_size = -65536")
+        self._database.execute("CREATE TABLE seen(number TEXT PRIMARY KEY, times INTEGER) WITHOUT ROWID")
+        self._database.execute("BEGIN")
+
+    def close(self) -> None:
+        self._database.close()
+
+    def pass_on(self, numbers: Iterator[str]) -> Iterator[str]:
+        while batch := list(islice(numbers, _BATCH)):
+            self._database.executemany(
+                "INSERT INTO seen VALUES (?, 1) ON CONFLICT(number) DO UPDATE SET times = times + 1",
+                [(number,) for number in batch],
+            )
+            yield from batch
+
+    def twice(self, ending: str) -> Iterator[tuple[str, str]]:
+        query = "SELECT number, times FROM seen WHERE times > 1 ORDER BY number"
+        for number, times in self._database.execute(query):
+            yield "order", f"orders.{ending}: order {number} is there {times} times."

@@ -1,0 +1,48 @@
+"""Engines that spread a run over more than one process; each is imported only when it is used."""
+
+from __future__ import annotations
+
+import re
+from importlib.util import find_spec
+
+from exporter.model.errors import missing_extra
+
+_LOCAL = re.compile(r"local(?::([1-9][0-9]{0,2}))?")
+_LOCAL_WORKERS = 2
+
+
+def local_workers(address: str) -> int | None:
+    """Return how many workers of this machine an address asks for; None where it is a scheduler's.
+
+    Args:
+        address: What `--dask` says.
+
+    >>> local_workers("local"), local_workers("local:8"), local_workers("tcp://scheduler:8786")
+    (2, 8, None)
+    """
+    local = _LOCAL.fullmatch(address)
+    return None if local is None else int(local[1] or _LOCAL_WORKERS)
+
+
+def check_extra() -> None:
+    """Check, without importing it, that Dask is there.
+
+    Raises:
+        UsageError: The extra `dask` is not installed.
+    """
+    if find_spec("distributed") is None:
+        raise missing_extra("--dask", "dask")
+
+
+def prepare(address: str, main_module: str) -> None:
+    """Begin to start what local workers need, while this process reads the input; for a process that is all ours.
+
+    Args:
+        address: What `--dask` says.
+        main_module: What this process began with; each worker runs it once more.
+    """
+    if local_workers(address) is None or find_spec("distributed") is None:
+        return
+    from exporter.fetch.cluster import fork_server
+
+    fork_server.start(main_module)

@@ -1,0 +1,385 @@
+"""A run on a Dask cluster: the plan cut into ranges, each done by a worker, and gathered into one dataset.
+
+A range's folder holds all that is fetched of it, and its result once it is finished: so a killed worker,
+scheduler or coordinator costs what was in flight. The coordinator alone knows the pace (`broker`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import math
+import sqlite3
+import time
+import uuid
+from collections import deque
+from concurrent.futures import CancelledError
+from contextlib import closing
+from dataclasses import asdict
+from typing import Any
+
+import msgspec
+from distributed import KilledWorker
+from distributed.client import ClosedClientError
+
+from exporter.api.pace import Pace
+from exporter.dataset.publishing.publisher_process import DriftLog, error_of
+from exporter.fetch.cluster import local_workers
+from exporter.fetch.cluster.broker import Broker, open_broker
+from exporter.fetch.cluster.dask_cluster import PATIENCE_S, Cluster, ClusterUnavailableError, open_cluster
+from exporter.fetch.cluster.gather import gather
+from exporter.fetch.cluster.messages import Assignment, RangeResult
+from exporter.fetch.cluster.ranges import Range, cut
+from exporter.fetch.cluster.worker_fitness import BEACON, SECRETS, fitness
+from exporter.fetch.cluster.worker_tasks import run_range
+from exporter.fetch.fetch_job import Fetched, FetchJob, tell_plan, tick
+from exporter.model.errors import ExporterError, UsageError
+from exporter.model.progress import Progress, ProgressCallback
+from exporter.model.rate import Rate
+from exporter.model.records import Traffic
+from exporter.model.run_statistics import Statistics
+from exporter.model.version import __version__
+from exporter.store.order_store import Store
+from exporter.system import durable
+from exporter.system.stopping import beside_the_loop
+
+log = logging.getLogger("exporter")
+
+_LOOK_S = 1.0
+#: What is left of the ten seconds in which a signal ends a run, for closing the cluster.
+_GRACE_S = 8.6
+_AGAIN_S = 0.5
+_REAL_TRY_S = 5.0
+
+
+async def spread(job: FetchJob, on_progress: ProgressCallback | None) -> Fetched:
+    """Fetch and publish a plan on a Dask cluster; see `exporter.fetch.local_engine.fetch`.
+
+    Raises:
+        UsageError: The cluster cannot be used; nothing was asked for.
+        ClusterUnavailableError: It is gone in mid-run; what was fetched is kept.
+    """
+    _refuse(job)
+    address = str(job.options.dask)
+    ranges = await beside_the_loop(
+        lambda: cut(job.work.ranges, job.work.plan, job.counts.requested, local_workers(address)),
+        job.stop,
+        doing="cutting the plan",
+        interrupt=lambda: None,
+    )
+    run = _Spread(job, ranges)
+    await beside_the_loop(run.look, job.stop, doing="reading the ranges", interrupt=lambda: None)
+    return await run.go(on_progress)
+
+
+def _refuse(job: FetchJob) -> None:
+    if job.options.store is not None:
+        raise UsageError(
+            "--store: a run on a cluster keeps its orders in ranges, and leaves none behind.",
+            "Leave out --store or --dask.",
+        )
+    if job.record.resumed and not job.work.ranges.exists() and job.record.traffic.sent:
+        raise UsageError(
+            f"{job.work.path}: this unfinished run was begun without --dask.",
+            "Go on without --dask, or remove the folder to begin anew.",
+        )
+
+
+class _Spread:
+    """One try of a run on a cluster."""
+
+    def __init__(self, job: FetchJob, ranges: list[Range]) -> None:
+        self._job = job
+        self._ranges = ranges
+        self._try_id = uuid.uuid4().hex
+        self._key = _key_of(job)
+        self._results: dict[int, RangeResult] = {}
+        self._pending_before: dict[int, int] = {}
+        self._seats = 0
+        self._ending = False
+        self._phase: Any = "fetching"
+        self._drift = DriftLog()
+        self._pace = Pace(
+            Rate.parse(job.options.rate),
+            max_rate=Rate.parse(job.options.max_rate),
+            waiting=lambda: self._pending,
+        )
+        self._statistics = Statistics(time.monotonic, self._permitted)
+        self._broker: Broker | None = None
+
+    def look(self) -> None:
+        """Find out what earlier tries have brought; in a thread."""
+        for each in self._ranges:
+            done = each.finished(self._key)
+            # `unavailable` before this try is asked for again, as on one machine.
+            if done is not None and done.result and "unavailable" not in done.result.rejects_by_reason:
+                self._results[each.index] = done
+            self._pending_before[each.index] = 0 if each.index in self._results else self._pending_of(each)
+
+    def _pending_of(self, each: Range) -> int:
+        try:
+            with closing(Store(each.store, readonly=True)) as store:
+                store.attach_plan(each.plan)
+                return store.states(self._job.freshness).get(None, 0)
+        except (ExporterError, sqlite3.Error):
+            return each.orders  # not there yet, or damaged: its worker will tell
+
+    async def go(self, on_progress: ProgressCallback | None) -> Fetched:
+        """Do what is left, and gather everything."""
+        job = self._job
+        tell_plan(job, self._pending)
+        self._pending_at_start = self._pending
+        staged = job.work.fresh_staged()
+        if len(self._results) < len(self._ranges):
+            await self._on_cluster(on_progress)
+        self._tell(on_progress, "publishing")
+        ordered = [(each.folder, self._results[each.index]) for each in self._ranges]
+        result = await asyncio.to_thread(gather, staged, ordered, job.options.formats)
+        self._drift.warn(result.unmapped_paths, result.uncoerced)
+        self._tell(on_progress, "done")
+        traffic = sum((done.traffic for _, done in ordered), Traffic())
+        return Fetched(result=result, traffic=traffic, statistics=self._statistics.as_dict())
+
+    async def _on_cluster(self, on_progress: ProgressCallback | None) -> None:
+        job = self._job
+        with durable.storage_errors("preparing the ranges", job.work.ranges):
+            durable.write_bytes(job.work.ranges / BEACON, self._try_id.encode())
+        async with open_cluster(str(job.options.dask)) as cluster:
+            await self._check_workers(cluster)
+            secrets = {name: getattr(job.options, name) for name in SECRETS} if cluster.is_local else None
+            async with open_broker(
+                lambda: Broker(self._pace, self._statistics, self._try_id, secrets),
+                cluster.listen_host,
+                cluster.listen_args,
+            ) as broker:
+                self._broker = broker
+                await self._with_watchers(cluster, broker, on_progress)
+
+    async def _check_workers(self, cluster: Cluster) -> None:
+        """Refuse a cluster that cannot do the work, before anything is asked for.
+
+        Raises:
+            UsageError: It has no workers, or one of them is not fit.
+        """
+        try:
+            await cluster.client.wait_for_workers(1, timeout=PATIENCE_S)
+        except TimeoutError:
+            raise UsageError(
+                f"--dask {self._job.options.dask}: the scheduler has no workers.", "Start some: dask worker."
+            ) from None
+        beacon = str((self._job.work.ranges / BEACON).absolute())
+        public = None if cluster.is_local else self._public_options()
+        answers = await cluster.client.run(
+            fitness, __version__, beacon, self._try_id, public, on_error="return"
+        )
+        for worker, answer in answers.items():
+            if answer is not None:
+                raise UsageError(
+                    f"--dask {self._job.options.dask}: the worker {worker} cannot take part: {answer}.",
+                    f"Give every worker omnitron-exporter {__version__}, the credentials, and the shared folder.",
+                )
+        self._seats = len(answers)
+
+    def _public_options(self) -> dict[str, Any]:
+        fields = asdict(self._job.options)
+        return {name: value for name, value in fields.items() if name not in SECRETS}
+
+    async def _with_watchers(
+        self, cluster: Cluster, broker: Broker, on_progress: ProgressCallback | None
+    ) -> None:
+        watchers = [asyncio.create_task(self._count_workers(cluster, broker))]
+        if on_progress is not None:
+            watchers.append(asyncio.create_task(tick(on_progress, self._progress, self._settled)))
+        try:
+            await self._drive(cluster, broker)
+        finally:
+            for watcher in watchers:
+                watcher.cancel()
+
+    async def _count_workers(self, cluster: Cluster, broker: Broker) -> None:
+        seen_at = time.monotonic()
+        while time.monotonic() - seen_at < PATIENCE_S:
+            broker.workers = max(1, self._seats)
+            await asyncio.sleep(_LOOK_S)
+            workers = await cluster.workers()
+            if workers:
+                self._seats, seen_at = len(workers), time.monotonic()
+        broker.fail(self._gone("its scheduler or its workers are gone"))
+
+    def _gone(self, why: str) -> ClusterUnavailableError:
+        return ClusterUnavailableError(
+            f"--dask {self._job.options.dask}: the cluster does not do its work ({why}).",
+            "Look after it, then run the same command again: it goes on where it stopped.",
+        )
+
+    async def _drive(self, cluster: Cluster, broker: Broker) -> None:
+        """Keep every worker busy with a range until none is left, or the run ends early."""
+        waiting = deque(each for each in self._ranges if each.index not in self._results)
+        running: set[asyncio.Task[None]] = set()
+        stopped = asyncio.ensure_future(self._job.stop.wait())
+        try:
+            while waiting or running:
+                while waiting and len(running) < self._places:
+                    running.add(asyncio.create_task(self._do(cluster, broker, waiting.popleft())))
+                done, _ = await asyncio.wait(
+                    {*running, stopped, broker.failure}, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED
+                )
+                self._raise_if_over(broker)
+                ended = {task for task in running if task in done}
+                for task in ended:
+                    task.result()
+                running -= ended
+        finally:
+            stopped.cancel()
+            await self._end(broker, running)
+
+    @property
+    def _places(self) -> int:
+        return min(max(1, self._seats), self._job.options.concurrency)
+
+    def _raise_if_over(self, broker: Broker) -> None:
+        stop = self._job.stop
+        if stop.asked:
+            log.warning("Stopping: no new requests; waiting for those in flight.")
+            raise stop.error(
+                f"Stopped by a signal after {self._settled()} orders of this try; they are kept.",
+                "The same command goes on from there.",
+            )
+        if broker.failure.done():
+            broker.failure.result()
+
+    async def _end(self, broker: Broker, running: set[asyncio.Task[None]]) -> None:
+        """Let the workers stop asking and keep what they have."""
+        if not running:
+            return
+        self._ending = True
+        broker.stop(self._job.stop.signal_number or 15)
+        _, late = await asyncio.wait(running, timeout=_GRACE_S)
+        for task in late:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+
+    async def _do(self, cluster: Cluster, broker: Broker, each: Range) -> None:
+        """Give a range to the cluster until it is finished."""
+        failing_since: float | None = None
+        while not self._ending:
+            began = time.monotonic()
+            result = await self._submitted(cluster, broker, each)
+            if result.error is not None:
+                raise error_of(*result.error)
+            if result.result is not None:
+                self._take(each, result)
+                return
+            if failing_since is None or time.monotonic() - began > _REAL_TRY_S:
+                failing_since = time.monotonic()
+            elif time.monotonic() - failing_since > PATIENCE_S:
+                raise self._gone(result.again or "nothing came back")
+            log.debug("Range %d is given out again: %s", each.index, result.again)
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _submitted(self, cluster: Cluster, broker: Broker, each: Range) -> RangeResult:
+        assignment = self._assignment(cluster, broker, each)
+        name = f"exporter-range-{each.index:05}-{uuid.uuid4().hex[:8]}"
+        try:
+            future = cluster.client.submit(
+                run_range, msgspec.json.encode(assignment).decode(), key=name, pure=False
+            )
+            return msgspec.json.decode(await future, type=RangeResult)
+        except KilledWorker as error:
+            raise self._gone(f"the workers that did range {each.index} died, one after the other") from error
+        except (CancelledError, OSError, ClosedClientError) as error:
+            return RangeResult(key=self._key, try_id=self._try_id, again=repr(error))
+
+    def _assignment(self, cluster: Cluster, broker: Broker, each: Range) -> Assignment:
+        job = self._job
+        good = (done.good_number for done in self._results.values() if done.good_number)
+        return Assignment(
+            version=__version__,
+            try_id=self._try_id,
+            index=each.index,
+            folder=str(each.folder.absolute()),
+            out=job.options.out,
+            options=self._public_options(),
+            is_local=cluster.is_local,
+            freshness=job.freshness,
+            coordinator=broker.address,
+            concurrency=max(1, job.options.concurrency // self._places),
+            good_number=next(good, None),
+            key=self._key,
+        )
+
+    def _take(self, each: Range, result: RangeResult) -> None:
+        assert result.result is not None
+        self._results[each.index] = result
+        self._drift.warn(result.result.unmapped_paths, result.result.uncoerced)
+
+    # --- how far it is ---
+
+    @property
+    def _pending(self) -> int:
+        return sum(self._pending_in(each) for each in self._ranges)
+
+    def _pending_in(self, each: Range) -> int:
+        if each.index in self._results:
+            return 0
+        standing = self._broker.standings.get(each.index) if self._broker else None
+        if standing is None:
+            return self._pending_before[each.index]
+        return standing.left
+
+    def _settled(self) -> int:
+        return self._pending_at_start - self._pending
+
+    def _permitted(self) -> float | None:
+        per_s = self._pace.snapshot().per_s
+        return None if math.isinf(per_s) else per_s
+
+    def _tell(self, on_progress: ProgressCallback | None, phase: str) -> None:
+        self._phase = phase
+        if on_progress is not None:
+            on_progress(self._progress(0.0))
+
+    def _progress(self, rate: float) -> Progress:
+        standings = list(self._broker.standings.values()) if self._broker else []
+        total, settled = self._job.counts.requested, self._settled()
+        rejected = sum(standing.rejected for standing in standings)
+        pace = self._pace.snapshot()
+        return Progress(
+            phase=self._phase,
+            total=total,
+            done=total - self._pending,
+            pending_at_start=self._pending_at_start,
+            fetched=settled - rejected,
+            rejected=rejected,
+            retried=sum(standing.retried for standing in standings),
+            throttled=sum(standing.throttled for standing in standings),
+            published=self._published(),
+            elapsed_s=time.time() - self._job.freshness.try_started_at,
+            rate_per_s=rate,
+            permitted_per_s=self._permitted(),
+            waiting=sum(standing.waiting for standing in standings),
+            paused_s=None if pace.paused_until is None else max(0.0, pace.paused_until - time.monotonic()),
+            why=pace.why,
+        )
+
+    def _published(self) -> int:
+        if self._phase == "done":
+            return self._job.counts.requested
+        finished = sum(each.orders for each in self._ranges if each.index in self._results)
+        standings = self._broker.standings if self._broker else {}
+        return finished + sum(s.published for index, s in standings.items() if index not in self._results)
+
+
+def _key_of(job: FetchJob) -> str:
+    """Return what a range's result must agree with to be used again: the input, the run, and the form."""
+    options, freshness = job.options, job.freshness
+    facts = [
+        __version__,
+        job.input.sha256,
+        options.column,
+        [freshness.run_started_at, freshness.max_age_s, freshness.max_age_s_by_status],
+        [options.formats, options.rows_per_file, options.compression, options.csv_dialect],
+        [options.pii, options.pii_key, options.select, options.drop],
+    ]
+    return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()

@@ -1,0 +1,151 @@
+"""What a Dask worker does: one range refreshed and published, by the same code as a run on one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from exporter.api.client import Client, open_client
+from exporter.dataset.publishing.publish_job import PublishProgress, PublishResult
+from exporter.dataset.publishing.staging import publish_tables
+from exporter.fetch.cluster.link import Link, LinkLostError, open_link
+from exporter.fetch.cluster.messages import Assignment, RangeResult, Standing
+from exporter.fetch.cluster.ranges import Range
+from exporter.fetch.cluster.worker_fitness import BEACON, fitness, options_of, own_secrets
+from exporter.fetch.fetch_job import publish_job
+from exporter.fetch.refresh import Refresh, Tally, refresh
+from exporter.fetch.work_directory import locked
+from exporter.model.errors import ExporterError, InterruptedRunError, LockedError
+from exporter.model.records import FETCHED, RunRecord
+from exporter.store.order_store import Store
+from exporter.system import durable
+
+
+async def do_range(assignment: Assignment, connect_args: dict[str, Any]) -> RangeResult:
+    """Do one range; what goes wrong is told in the result.
+
+    Args:
+        assignment: The range.
+        connect_args: For the connection to the coordinator, as TLS needs them.
+    """
+    folder = Path(assignment.folder)
+    public = None if assignment.is_local else assignment.options
+    unfit = fitness(assignment.version, str(folder.parent / BEACON), assignment.try_id, public)
+    if unfit is not None:
+        return RangeResult(key=assignment.key, try_id=assignment.try_id, again=unfit)
+    try:
+        async with open_link(assignment, connect_args, folder.parent / BEACON) as link:
+            with locked(folder / "lock", f"The range {folder}"):
+                return await _Work(assignment, link).do()
+    except (LockedError, LinkLostError, InterruptedRunError) as error:
+        return RangeResult(key=assignment.key, try_id=assignment.try_id, again=str(error))
+    except ExporterError as error:
+        return RangeResult(
+            key=assignment.key,
+            try_id=assignment.try_id,
+            error=(type(error).__name__, error.exit_code, error.what, error.hint),
+        )
+
+
+class _Work:
+    """The refresh and the publishing of one range, one after the other."""
+
+    def __init__(self, assignment: Assignment, link: Link) -> None:
+        self._assignment = assignment
+        self._link = link
+        self._range = Range(index=assignment.index, folder=Path(assignment.folder), orders=0)
+        self._options = options_of(
+            {**assignment.options, "concurrency": assignment.concurrency}, link.secrets or own_secrets()
+        )
+        self._tally = Tally()
+        self._client: Client | None = None
+        self._pending = 0
+        self._published = 0
+
+    async def do(self) -> RangeResult:
+        """Ask for what is pending, write the tables, and record the result."""
+        assignment = self._assignment
+        with closing(Store(self._range.store, self._options.api_url)) as store:
+            store.attach_plan(self._range.plan)
+            self._pending = store.states(assignment.freshness).get(None, 0)
+            self._link.standing = self._standing
+            if self._pending:
+                await self._refresh(store)
+            traffic, good_number = self._run(store).traffic, store.a_fetched_number()
+        staged = self._fresh_staged()
+        done = RangeResult(
+            key=assignment.key,
+            try_id=assignment.try_id,
+            result=await asyncio.to_thread(self._publish, staged),
+            staged=staged.name,
+            traffic=traffic,
+            good_number=good_number,
+        )
+        self._range.finish(done)
+        return done
+
+    def _run(self, store: Store) -> RunRecord:
+        # Begun when the whole run began: an older one is another run's, and begun anew.
+        return store.begin_run(self._assignment.out, self._assignment.freshness.run_started_at, 0.0)
+
+    async def _refresh(self, store: Store) -> None:
+        link = self._link
+        async with open_client(self._options, link.pace, link.statistics) as client:
+            self._client = client
+            await refresh(
+                Refresh(
+                    options=self._options,
+                    store=store,
+                    freshness=self._assignment.freshness,
+                    run=self._run(store),
+                    client=client,
+                    pace=link.pace,
+                    statistics=link.statistics,
+                    tally=self._tally,
+                    stop=link.stop,
+                    good_number=self._assignment.good_number,
+                )
+            )
+
+    def _fresh_staged(self) -> Path:
+        with durable.storage_errors("preparing a range", self._range.folder):
+            for old in self._range.folder.glob("dataset-*"):
+                durable.remove_tree(old)
+            staged = self._range.folder / f"dataset-{os.urandom(4).hex()}"
+            staged.mkdir()
+        return staged
+
+    def _publish(self, staged: Path) -> PublishResult:
+        job = publish_job(
+            self._options,
+            self._assignment.freshness,
+            store=self._range.store,
+            plan=self._range.plan,
+            staged=staged,
+        )
+        return publish_tables(job, self._refresh_is_over, self._tell)
+
+    def _refresh_is_over(self, _wait_s: float) -> bool:
+        stop = self._link.stop
+        if stop.asked:
+            raise stop.error("Stopped while publishing a range.", "")
+        return True
+
+    def _tell(self, progress: PublishProgress) -> None:
+        self._published = progress.lines
+
+    def _standing(self) -> Standing:
+        fetched = self._tally.settled[FETCHED]
+        traffic = None if self._client is None else self._client.traffic
+        return Standing(
+            pending=self._pending,
+            fetched=fetched,
+            rejected=self._tally.total - fetched,
+            retried=traffic.retried if traffic else 0,
+            throttled=traffic.throttled if traffic else 0,
+            waiting=self._tally.backing_off,
+            published=self._published,
+        )

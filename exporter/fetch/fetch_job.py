@@ -1,0 +1,152 @@
+"""What an engine is given to fetch and publish, what it gives back, and what it tells meanwhile."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from exporter.dataset.publishing.publish_job import PublishJob, PublishResult
+from exporter.fetch.work_directory import WorkDirectory
+from exporter.model import manifest, units
+from exporter.model.options import Options
+from exporter.model.progress import Progress, ProgressCallback
+from exporter.model.rate import Rate
+from exporter.model.records import PlanCounts, RunRecord, Traffic
+from exporter.store.order_store import Freshness, Store
+from exporter.system.stopping import Stop
+
+log = logging.getLogger("exporter")
+
+_TICK_S = 0.25
+#: An average over two seconds that has sunk below this tells of no answers at all.
+_NO_RATE_PER_S = 0.001
+
+
+@dataclass(frozen=True, kw_only=True)
+class FetchJob:
+    """All that one try fetches and publishes with.
+
+    Attributes:
+        options: What the export is asked to do.
+        work: The run's work directory, held.
+        store: With the plan attached.
+        counts: What the input held.
+        input: The input's record.
+        record: The run that this is a try of.
+        freshness: What counts as done; knows when the try began.
+        stop: The end may be asked for.
+    """
+
+    options: Options
+    work: WorkDirectory
+    store: Store
+    counts: PlanCounts
+    input: manifest.Input
+    record: RunRecord
+    freshness: Freshness
+    stop: Stop
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fetched:
+    """What came of it.
+
+    Attributes:
+        result: What stands in the work directory's staged folder.
+        traffic: Requests of the run that reached the wire, all its tries counted.
+        statistics: What this try was like, as JSON values.
+    """
+
+    result: PublishResult
+    traffic: Traffic
+    statistics: dict[str, Any] = field(default_factory=dict)
+
+
+def tell_plan(job: FetchJob, pending: int) -> None:
+    """Log what the input holds and what is to be asked for.
+
+    Args:
+        job: The try that begins.
+        pending: Order numbers to ask for.
+    """
+    log.info(
+        "%s: %d order numbers (%d duplicates, %d invalid lines, %d blank); %d are in the store, %d to ask for%s.",
+        job.options.orders,
+        job.counts.requested,
+        job.counts.duplicates,
+        job.counts.invalid,
+        job.counts.blank,
+        job.counts.requested - pending,
+        pending,
+        _time_needed(pending, Rate.parse(job.options.rate)),
+    )
+    if job.record.resumed:
+        log.info("Going on with the run that began at %s.", manifest.time_text(job.record.started_at))
+    if job.options.store is not None and job.options.pii != "keep":
+        log.warning(
+            "%s keeps payloads as received, with personal data: --pii %s is about the dataset.",
+            job.options.store,
+            job.options.pii,
+        )
+
+
+def publish_job(
+    options: Options, freshness: Freshness, *, store: Path, plan: Path, staged: Path
+) -> PublishJob:
+    """Return the publishing of a plan that these options ask for.
+
+    Args:
+        options: What the export is asked to do.
+        freshness: What counts as settled.
+        store: The store's file.
+        plan: The plan's file.
+        staged: The folder to write into; it exists and is empty.
+    """
+    return PublishJob(
+        store=str(store),
+        plan=str(plan),
+        staged=str(staged),
+        freshness=freshness,
+        formats=options.formats,
+        rows_per_file=options.rows_per_file,
+        compression=options.compression,
+        csv_dialect=options.csv_dialect,
+        pii=options.pii,
+        pii_key=options.pii_key,
+        select=options.select,
+        drop=options.drop,
+    )
+
+
+async def tick(
+    on_progress: ProgressCallback, progress: Callable[[float], Progress], settled: Callable[[], int]
+) -> None:
+    """Tell how far a run is, a few times a second, until cancelled.
+
+    Args:
+        on_progress: Who is told.
+        progress: Returns how far it is, given the answers a second of late.
+        settled: Returns how many orders this try has settled.
+    """
+    before = settled()
+    rate = 0.0
+    while True:
+        on_progress(progress(rate))
+        await asyncio.sleep(_TICK_S)
+        lately = (settled() - before) / _TICK_S
+        before = settled()
+        # An average over about two seconds: the eye wants a number, not its noise.
+        rate += (lately - rate) * min(1.0, _TICK_S / 2.0) if rate else lately
+        if rate < _NO_RATE_PER_S:
+            rate = 0.0
+
+
+def _time_needed(pending: int, rate: Rate) -> str:
+    if not pending or math.isinf(rate.per_s):
+        return ""
+    return f", about {units.duration_text(pending / rate.per_s)} at {rate}"

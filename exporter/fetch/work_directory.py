@@ -1,0 +1,220 @@
+"""The work directory: its place, its lock, and what a dead run has left in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from exporter.model.errors import LockedError, UsageError
+from exporter.system import durable
+
+_STATE_HOME = "XDG_STATE_HOME"
+_LOCK = "lock"
+_MARKER = "publishing"
+_NAMED_WITHIN_S = 1.0
+
+
+class WorkDirectory:
+    """The files of an unfinished run.
+
+    Args:
+        path: The directory; it exists and its lock is held.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.store = path / "store.db"
+        self.plan = path / "plan.db"
+        #: Where a run that is spread over a cluster keeps all that is fetched.
+        self.ranges = path / "ranges"
+        # A new name for each try: what a dying process of an earlier one still writes is not in it.
+        self.staged = path / f"dataset-{os.urandom(4).hex()}"
+        self.retired = path / "retired"
+
+    def fresh_staged(self) -> Path:
+        """Return the folder for staged files, emptied of what a dead try has left."""
+        with durable.storage_errors("preparing the work directory", self.path):
+            for old in self.path.glob("dataset*"):
+                durable.remove_tree(old)
+            self.staged.mkdir()
+        return self.staged
+
+    def mark(self, run_id: str) -> None:
+        """Note, before the dataset is put in its place, which run's dataset that will be."""
+        with durable.storage_errors("writing to the work directory", self.path):
+            durable.write_bytes(self.path / _MARKER, run_id.encode())
+
+    def marked(self) -> str | None:
+        """Return the run that a dead try was about to publish, or had published."""
+        with durable.storage_errors("reading the work directory", self.path):
+            try:
+                return (self.path / _MARKER).read_text()
+            except FileNotFoundError:
+                return None
+
+    def remove(self) -> None:
+        """Remove everything, the marker last: until then the next run knows that nothing is left to do."""
+        with durable.storage_errors("removing the work directory", self.path):
+            for entry in self.path.iterdir():
+                if entry.name != _MARKER and not entry.name.startswith(_LOCK):
+                    durable.remove_tree(entry)
+            for name in (f"{_LOCK}.json", _LOCK, _MARKER):
+                (self.path / name).unlink(missing_ok=True)
+            self.path.rmdir()
+            durable.step("remove")
+
+
+def place_of(out: str) -> Path:
+    """Return where the work directory of `out` stands: beside it, or in the state folder for a URL.
+
+    Raises:
+        UsageError: Nothing can stand beside it, as beside `/`.
+    """
+    if "://" not in out:
+        path = Path(out).absolute()
+        if path.name in ("", ".."):
+            raise UsageError(f"--out {out}: expected a directory with a name.", "Give another --out.")
+        return path.with_name(f"{path.name}.partial")
+    state = Path(os.environ.get(_STATE_HOME) or Path.home() / ".local" / "state")
+    return state / "omnitron-exporter" / hashlib.sha256(out.rstrip("/").encode()).hexdigest()[:32]
+
+
+@contextmanager
+def work_directory(out: str) -> Iterator[WorkDirectory]:
+    """Hold the work directory of `out`, made with mode 0700 where it is missing.
+
+    A `UsageError` inside the block leaves nothing behind that was not there before.
+
+    Args:
+        out: Where the dataset will stand.
+
+    Raises:
+        UsageError: Something of somebody else's has its name.
+        LockedError: Another process holds it.
+        StorageError: It cannot be made.
+    """
+    path = place_of(out)
+    with durable.storage_errors("making the work directory", path):
+        made = _make_folders(path)
+        _refuse_foreign(path)
+    try:
+        with locked(path / _LOCK, str(path)):
+            yield WorkDirectory(path)
+            made = []
+    except UsageError:
+        if path in made or _holds_locks_only(path):
+            durable.remove_tree(path)
+            for folder in made[1:]:
+                folder.rmdir()
+        raise
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse a folder that no run of ours has made: all that is in it would go when the run is over."""
+    names = {entry.name for entry in path.iterdir()}
+    if path.is_symlink() or (names and names.isdisjoint({_LOCK, _MARKER})):
+        raise UsageError(
+            f"{path}: expected a free name for the work directory, got something that is not ours.",
+            "Move it away, or give another --out.",
+        )
+
+
+def _holds_locks_only(path: Path) -> bool:
+    """Tell what is left of a process that died while it removed a finished run's work directory."""
+    return all(entry.name.startswith(_LOCK) for entry in path.iterdir())
+
+
+def discard(out: str) -> None:
+    """Remove the work directory of `out`, where there is one, so that its run is begun anew.
+
+    Raises:
+        LockedError: Another process holds it.
+        StorageError: It cannot be removed.
+    """
+    path = place_of(out)
+    if path.exists():
+        with locked(path / _LOCK, str(path)):
+            WorkDirectory(path).remove()
+
+
+def _make_folders(path: Path) -> list[Path]:
+    """Make a folder and its missing parents; return those made, the innermost first."""
+    made = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
+    return made
+
+
+@contextmanager
+def locked(path: Path, what: str) -> Iterator[None]:
+    """Hold the lock file `path`, which dies with its process.
+
+    Args:
+        path: The lock file; its folder exists. Beside it stands who holds it, for the message.
+        what: What it locks, for the message.
+
+    Raises:
+        LockedError: Another process holds it.
+        StorageError: The lock file cannot be made.
+    """
+    lock = FileLock(path, mode=0o600)
+    holder = path.with_name(f"{path.name}.json")
+    try:
+        with durable.storage_errors("locking", path):
+            lock.acquire(blocking=False)
+            holder.unlink(missing_ok=True)  # a dead process's: better nobody is named than a wrong one
+            facts = {"pid": os.getpid(), "started_at": time.time()}
+            durable.write_bytes(holder, json.dumps(facts).encode())
+    except Timeout:
+        raise LockedError(
+            f"{what} is in use by {_describe(holder)}.", "Wait for it to end, or stop it, then try again."
+        ) from None
+    try:
+        yield
+    finally:
+        with suppress(OSError):  # on a file system that fails now; the lock is what counts
+            holder.unlink(missing_ok=True)
+        lock.release()
+
+
+@contextmanager
+def locked_store(path: Path) -> Iterator[None]:
+    """Hold the lock of a kept store; a `UsageError` inside leaves no store that was not there before.
+
+    Args:
+        path: The store.
+
+    Raises:
+        LockedError: Another process holds it.
+        StorageError: The lock file cannot be made.
+    """
+    lock = path.with_name(f"{path.name}.{_LOCK}")
+    new = not path.exists()
+    try:
+        with locked(lock, f"The store {path}"):
+            yield
+    except UsageError:
+        if new:
+            path.unlink(missing_ok=True)
+            lock.unlink(missing_ok=True)
+        raise
+
+
+def _describe(holder: Path) -> str:
+    deadline = time.monotonic() + _NAMED_WITHIN_S
+    while not holder.exists() and time.monotonic() < deadline:
+        time.sleep(0.02)  # it has taken the lock in this very moment and will say who it is
+    try:
+        facts = json.loads(holder.read_bytes())
+        began = datetime.fromtimestamp(facts["started_at"], UTC).astimezone()
+        return f"process {facts['pid']}, started {began:%Y-%m-%d %H:%M:%S}"
+    except (OSError, ValueError, KeyError, TypeError):
+        return "another process"

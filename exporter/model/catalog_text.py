@@ -1,0 +1,139 @@
+"""The catalogue as text: for eyes, for the docs, for programs and for databases."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Callable
+from typing import Final, Literal
+
+from exporter.model.catalog import ITEMS_KEY, ORDER_ITEMS, ORDERS, Column, Kind
+
+Format = Literal["text", "markdown", "json", "sql"]
+
+_TABLES: Final = {"orders": ORDERS, "order_items": ORDER_ITEMS}
+_ARROW: Final = {
+    Kind.TEXT: "string",
+    Kind.INTEGER: "int64",
+    Kind.DECIMAL: "decimal128(20, 4)",
+    Kind.TIMESTAMP: "timestamp[us, UTC]",
+    Kind.BOOLEAN: "bool",
+    Kind.JSON: "json",
+}
+_SQL: Final = {
+    Kind.TEXT: "TEXT",
+    Kind.INTEGER: "BIGINT",
+    Kind.DECIMAL: "DECIMAL(20, 4)",
+    Kind.TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
+    Kind.BOOLEAN: "BOOLEAN",
+    Kind.JSON: "JSON",
+}
+_WIDTH = 80
+_PREFIXES = {"orders": "", "order_items": f"{ITEMS_KEY}[]."}
+
+
+def render(form: Format) -> str:
+    """Describe both tables.
+
+    Args:
+        form: `text` for a terminal of 80 columns, `markdown` for a data dictionary, `json` for programs,
+            `sql` for `CREATE TABLE` statements that DuckDB and PostgreSQL both take.
+
+    Returns:
+        The text, ending with a newline.
+    """
+    return _FORMS[form]()
+
+
+def _text() -> str:
+    parts = [
+        f"{name}: {len(columns)} columns\n\n" + _text_table(columns) for name, columns in _TABLES.items()
+    ]
+    return "\n".join([*parts, "* personal: null with --pii drop, a keyed hash with --pii hash\n"])
+
+
+def _text_table(columns: tuple[Column, ...]) -> str:
+    name_width = max(len(column.name) for column in columns)
+    indent = " " * (name_width + 15)
+    lines = [
+        textwrap.fill(
+            column.meaning,
+            _WIDTH,
+            initial_indent=f"  {column.name:<{name_width}} {column.kind.value:<9} {'*' if column.personal else ' '}".ljust(
+                len(indent)
+            ),
+            subsequent_indent=indent,
+        )
+        for column in columns
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown() -> str:
+    return "\n".join(_markdown_table(name, columns) for name, columns in _TABLES.items())
+
+
+def _markdown_table(name: str, columns: tuple[Column, ...]) -> str:
+    lines = [
+        f"## `{name}`",
+        "",
+        "| Column | Type | Path in the API | Personal | Meaning | Source |",
+        "|---|---|---|---|---|---|",
+        *(
+            f"| `{column.name}` | {_ARROW[column.kind]} | {_quoted(_api_path(column))} "
+            f"| {'yes' if column.personal else ''} | {column.meaning} | {column.source} |"
+            for column in columns
+        ),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(path: str | None) -> str:
+    return f"`{path}`" if path else ""
+
+
+def _api_path(column: Column) -> str | None:
+    return _PREFIXES[column.table] + ".".join(column.path) if column.path else None
+
+
+def _json() -> str:
+    tables = {
+        name: [
+            {
+                "name": column.name,
+                "type": _ARROW[column.kind],
+                "path": _api_path(column),
+                "personal": column.personal,
+                "meaning": column.meaning,
+                "source": column.source,
+            }
+            for column in columns
+        ]
+        for name, columns in _TABLES.items()
+    }
+    return json.dumps({"tables": tables}, indent=2, ensure_ascii=False) + "\n"
+
+
+def _sql() -> str:
+    return "\n".join(_sql_table(name, columns) for name, columns in _TABLES.items())
+
+
+def _sql_table(name: str, columns: tuple[Column, ...]) -> str:
+    # No keys and no NOT NULL: a load must take whatever the dataset holds.
+    body = ",\n".join(f"  {column.name} {_SQL[column.kind]}" for column in columns)
+    comments = "\n".join(
+        f"COMMENT ON COLUMN {name}.{column.name} IS {_sql_string(column.meaning)};" for column in columns
+    )
+    return f"CREATE TABLE {name} (\n{body}\n);\n{comments}\n"
+
+
+def _sql_string(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+_FORMS: Final[dict[Format, Callable[[], str]]] = {
+    "text": _text,
+    "markdown": _markdown,
+    "json": _json,
+    "sql": _sql,
+}

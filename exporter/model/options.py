@@ -1,0 +1,274 @@
+"""What one export is asked to do: one frozen value, checked when built."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, get_args
+from urllib.parse import SplitResult, urlsplit
+
+from exporter.model import units
+from exporter.model.errors import UsageError
+from exporter.model.rate import Rate
+
+FileFormat = Literal["parquet", "csv"]
+Compression = Literal["zstd", "snappy", "gzip", "lz4", "none"]
+Pii = Literal["keep", "drop", "hash"]
+CsvDialect = Literal["standard", "excel"]
+OnDrift = Literal["warn", "fail"]
+
+#: What stands in `out` for the run's start, in the machine's own time zone: `2026-11-23`, `183000`.
+PLACES = ("{date}", "{time}")
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_SHORTEST_PII_KEY = 32
+MIB = 1024 * 1024
+#: A payload over this many decoded bytes is no order.
+MAX_PAYLOAD_BYTES = 32 * MIB
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Say what one export is asked to do.
+
+    Texts are written as on the command line (`rate="10/s"`, `max_age="7d"`, `max_rejects="5%"`).
+
+    Args:
+        orders: Path of the file of order numbers; `-` is standard input.
+        out: Where the dataset will stand: a directory, or `s3://bucket/prefix`.
+        api_url: Base URL of the API, such as `https://api.example.com`.
+        token: The API token. One of `token`, `token_file`, or `username` and `password` is needed.
+        token_file: A file that holds the token and that only its owner can read.
+        username: For a login instead of a token.
+        password: For a login instead of a token.
+        column: The input's column of order numbers.
+        overwrite: Replace a finished dataset that stands at `out`.
+        allow_http: Permit http to hosts that are not loopback.
+        ca_file: PEM file of certificate authorities to trust instead of the system's.
+        proxy: URL of an HTTP proxy.
+        formats: `parquet`, `csv` or both.
+        rate: `N/s`, `N/m`, `N/h`, `auto` or `unlimited`.
+        max_rate: What `auto` may reach.
+        concurrency: Requests in flight, at most.
+        timeout_s: Seconds for one attempt.
+        max_attempts: Attempts for one order.
+        max_rejects: A count, or a percentage of all distinct lines.
+        store: A store that is kept between runs.
+        max_age: An order fetched within that age is not asked for again.
+        refresh_status: Other ages for orders of some statuses, such as `100,550,600=30d`.
+        resume_within: An unfinished run that began longer ago is begun anew.
+        rows_per_file: Above it a table becomes a directory of part files.
+        compression: Of the Parquet files.
+        pii: Keep personal columns, leave them null, or hash them.
+        pii_key: Key of the hash, at least 32 bytes.
+        select: Names or globs of the only columns to write.
+        drop: Names or globs of columns not to write.
+        csv_dialect: `standard`, or `excel` for spreadsheets.
+        on_drift: What fields and values that fit no column do: `warn`, or `fail` the run.
+        keep: Finished datasets to keep, this one included, of those whose names fit `out`; older ones are
+            removed after success. `out` then holds `{date}` or `{time}`.
+        report: Write `report.html` into the dataset.
+        dask: Address of a Dask scheduler, or `local`.
+
+    Raises:
+        UsageError: A value, or a combination of values, cannot work.
+    """
+
+    orders: str
+    out: str
+    api_url: str
+    token: str | None = field(default=None, repr=False)
+    token_file: str | None = None
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    column: str | None = None
+    overwrite: bool = False
+    allow_http: bool = False
+    ca_file: str | None = None
+    proxy: str | None = field(default=None, repr=False)
+    formats: tuple[FileFormat, ...] = ("parquet",)
+    rate: str = "10/s"
+    max_rate: str = "50/s"
+    concurrency: int = 32
+    timeout_s: float = 30.0
+    max_attempts: int = 6
+    max_rejects: str = "5%"
+    store: str | None = None
+    max_age: str = "0s"
+    refresh_status: tuple[str, ...] = ()
+    resume_within: str = "24h"
+    rows_per_file: int | None = None
+    compression: Compression = "zstd"
+    pii: Pii = "keep"
+    pii_key: str | None = field(default=None, repr=False)
+    select: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    csv_dialect: CsvDialect = "standard"
+    on_drift: OnDrift = "warn"
+    keep: int | None = None
+    report: bool = False
+    dask: str | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "api_url", checked_api_url(self.api_url, allow_http=self.allow_http))
+        object.__setattr__(self, "formats", tuple(dict.fromkeys(self.formats)))
+        _check_words(self)
+        _check_texts(self)
+        _check_numbers(self)
+        _check_credentials(self)
+        _check_pii(self)
+        _check_keep(self)
+
+
+def checked_api_url(url: str, *, allow_http: bool) -> str:
+    """Return the API's base URL without a trailing slash.
+
+    Args:
+        url: As the user gave it.
+        allow_http: Permit http to hosts that are not loopback.
+
+    Raises:
+        UsageError: It is no https URL, or it carries a user, a query or a fragment.
+    """
+    if not url:
+        raise UsageError(
+            "--api-url: expected the API's address, got none.", "Set EXPORTER_API_URL or give --api-url."
+        )
+    parts = _split(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise UsageError(
+            f"--api-url: expected https://HOST, got {_without_user(url)!r}.", "Give the API's base URL."
+        )
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise UsageError(
+            "--api-url: expected a base URL without user, password, query or fragment.",
+            "Give the token in EXPORTER_API_TOKEN.",
+        )
+    if parts.scheme == "http" and not is_loopback(parts.hostname) and not allow_http:
+        raise UsageError(
+            f"--api-url: expected https, got http for {parts.hostname}; the token would travel in clear text.",
+            "Give an https URL, or --allow-http if this network is yours.",
+        )
+    return url.rstrip("/")
+
+
+def is_loopback(host: str) -> bool:
+    """Return whether this host name means this machine."""
+    return host in _LOOPBACK or host.startswith("127.")
+
+
+def _split(url: str) -> SplitResult:
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        raise UsageError(f"--api-url: expected https://HOST, got {_without_user(url)!r}: {error}.") from None
+    return parts
+
+
+def _without_user(url: str) -> str:
+    scheme, separator, rest = url.rpartition("@")
+    return rest if separator and scheme else url
+
+
+def _check_words(options: Options) -> None:
+    if not options.formats:
+        raise UsageError("--format: expected parquet or csv, got nothing.", "Give --format parquet.")
+    chosen = [("--format", word, FileFormat) for word in options.formats] + [
+        ("--compression", options.compression, Compression),
+        ("--pii", options.pii, Pii),
+        ("--csv-dialect", options.csv_dialect, CsvDialect),
+        ("--on-drift", options.on_drift, OnDrift),
+    ]
+    for option, word, known in chosen:
+        if word not in get_args(known):
+            words = ", ".join(get_args(known))
+            raise UsageError(f"{option}: expected one of {words}, got {word!r}.", "Give one of them.")
+
+
+def _check_texts(options: Options) -> None:
+    _check_rate("--rate", options.rate)
+    if _check_rate("--max-rate", options.max_rate).kind == "auto":
+        raise UsageError("--max-rate: expected the bound of auto, got auto.", "Give for example 50/s.")
+    units.seconds(options.max_age, option="--max-age")
+    units.seconds(options.resume_within, option="--resume-within")
+    units.ages_by_status(options.refresh_status)
+    units.allowed_rejects(options.max_rejects, 0)
+    if not options.out:
+        raise UsageError("--out: expected a directory or s3://…, got nothing.", "Give --out OUT.")
+    _check_names(options)
+
+
+def _check_names(options: Options) -> None:
+    """Refuse names that neither the manifest nor SQLite can hold: bytes that are not UTF-8, and NUL."""
+    names = {"ORDERS": options.orders, "--out": options.out, "--store": options.store or ""}
+    for option, name in names.items():
+        if "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
+            raise UsageError(f"{option}: expected a name in UTF-8, got {name!a}.", "Rename it.")
+
+
+def _check_rate(option: str, text: str) -> Rate:
+    try:
+        return Rate.parse(text)
+    except UsageError as error:
+        raise UsageError(f"{option}: {error.what}", error.hint) from None
+
+
+def _check_numbers(options: Options) -> None:
+    smallest = {"--concurrency": options.concurrency, "--max-attempts": options.max_attempts}
+    if options.rows_per_file is not None:
+        smallest["--rows-per-file"] = options.rows_per_file
+    if options.keep is not None:
+        smallest["--keep"] = options.keep
+    for option, value in smallest.items():
+        if value < 1:
+            raise UsageError(f"{option}: expected 1 or more, got {value}.", f"Give {option} 1 or more.")
+    if not 0 < options.timeout_s < float("inf"):
+        raise UsageError(
+            f"--timeout: expected seconds above 0, got {options.timeout_s}.", "Give for example 30."
+        )
+
+
+def _check_credentials(options: Options) -> None:
+    login = options.username is not None or options.password is not None
+    given = [options.token is not None, options.token_file is not None, login]
+    if not any(given):
+        raise UsageError(
+            "No API token was given.",
+            "Set EXPORTER_API_TOKEN, or give --token-file, or set"
+            " EXPORTER_API_USERNAME and EXPORTER_API_PASSWORD.",
+        )
+    if login and not (options.username and options.password) and not any(given[:2]):
+        raise UsageError(
+            "A login needs both a user name and a password.",
+            "Set EXPORTER_API_USERNAME and EXPORTER_API_PASSWORD.",
+        )
+    if options.token is not None and not is_token(options.token):
+        raise UsageError(
+            "The API token is empty or holds spaces or control characters.",
+            'Set EXPORTER_API_TOKEN to the token alone, without "Token" before it.',
+        )
+
+
+def is_token(text: str) -> bool:
+    """Return whether a text can be the token of a header: visible ASCII characters alone."""
+    return bool(text) and text.isascii() and text.isprintable() and " " not in text
+
+
+def _check_pii(options: Options) -> None:
+    if options.pii == "hash" and len((options.pii_key or "").encode()) < _SHORTEST_PII_KEY:
+        raise UsageError(
+            f"--pii hash: expected a key of at least {_SHORTEST_PII_KEY} bytes.",
+            "Set EXPORTER_PII_KEY to one.",
+        )
+
+
+def _check_keep(options: Options) -> None:
+    if options.keep is None:
+        return
+    if "://" in options.out:
+        raise UsageError(
+            f"--keep: {options.out} is no directory; only those are removed.", "Leave --keep out."
+        )
+    if not any(place in options.out for place in PLACES):
+        raise UsageError(
+            f"--keep: {options.out} names one dataset, so none is older.", "Put {date} into --out."
+        )

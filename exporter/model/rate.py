@@ -1,0 +1,131 @@
+"""How often the API may be asked: `10/s`, `600/m`, `5000/h`, `auto`, `unlimited`, and Retry-After."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
+from typing import Literal
+
+from exporter.model.errors import UsageError
+
+_PERIODS_S = {"s": 1.0, "m": 60.0, "h": 3600.0}
+_FIXED = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*/\s*([smh])")
+_HINT = "Write 10/s, 600/m, 5000/h, auto or unlimited."
+_SPARE_CONCURRENCY = 1.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rate:
+    """A permitted rate of requests.
+
+    Args:
+        kind: `fixed`, `auto` (find what the API bears) or `unlimited`.
+        requests: How many requests in each `period_s`; for `fixed` only, above 0.
+        period_s: 1, 60 or 3600 seconds; for `fixed` only.
+
+    Raises:
+        UsageError: When the numbers are no rate.
+    """
+
+    kind: Literal["fixed", "auto", "unlimited"] = "fixed"
+    requests: float = math.inf
+    period_s: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.period_s not in _PERIODS_S.values():
+            raise UsageError(f"A rate's period is 1, 60 or 3600 seconds, got {self.period_s:g}.", _HINT)
+        if self.kind == "fixed" and not 0 < self.requests < math.inf:
+            raise UsageError(f"A rate is a number above 0, got {self.requests:g}.", _HINT)
+
+    @classmethod
+    def parse(cls, text: str) -> Rate:
+        """Read a rate as a user writes it.
+
+        Args:
+            text: `N/s`, `N/m` or `N/h` with N a decimal number above 0, or `auto`, or `unlimited`.
+
+        Returns:
+            The rate.
+
+        Raises:
+            UsageError: When the text is none of these.
+
+        >>> Rate.parse("600/m").per_s
+        10.0
+        """
+        word = text.strip().lower()
+        if word == "auto":
+            return cls(kind="auto")
+        if word == "unlimited":
+            return cls(kind="unlimited")
+        found = _FIXED.fullmatch(word)
+        if found is None:
+            raise UsageError(f"A rate is a number a second, minute or hour, got {text!r}.", _HINT)
+        return cls(requests=float(found[1]), period_s=_PERIODS_S[found[2]])
+
+    @property
+    def per_s(self) -> float:
+        """Requests a second; infinite for `auto` and `unlimited`, which name no number."""
+        return self.requests / self.period_s
+
+    def __str__(self) -> str:
+        if self.kind != "fixed":
+            return self.kind
+        number = f"{Decimal(repr(self.requests)):f}".removesuffix(".0")
+        unit = next(unit for unit, period_s in _PERIODS_S.items() if period_s == self.period_s)
+        return f"{number}/{unit}"
+
+
+def parse_retry_after(value: str | None, now_utc: datetime) -> float | None:
+    """Read a `Retry-After` header (RFC 9110, section 10.2.3).
+
+    Args:
+        value: The header's value: whole seconds, or a date in any of the three forms of RFC 9110.
+        now_utc: The time of the answer, aware; best the answer's own `Date`, which no skew of our
+            clock can bend.
+
+    Returns:
+        Seconds to wait, 0 for what is past, or None for an absent or unreadable value.
+
+    >>> parse_retry_after("120", datetime(2026, 11, 23, tzinfo=UTC))
+    120.0
+    """
+    text = (value or "").strip()
+    if re.fullmatch(r"-?[0-9]+", text):
+        return max(0.0, float(text))
+    when = _http_date(text)
+    return None if when is None else max(0.0, (when - now_utc).total_seconds())
+
+
+def _http_date(text: str) -> datetime | None:
+    try:
+        when = parsedate_to_datetime(text)
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
+    # The asctime form names no zone; RFC 9110 says it is UTC.
+    return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+def concurrency_hint(rate_per_s: float, concurrency: int, latency_s: float) -> int | None:
+    """Tell the concurrency that a rate needs, where the present one cannot use it up.
+
+    Args:
+        rate_per_s: The permitted rate; may be infinite.
+        concurrency: Requests in flight at most, as set.
+        latency_s: Seconds that the API takes for one answer.
+
+    Returns:
+        The number to set, with a fifth to spare, or None when `concurrency` is enough or the rate
+        has no bound.
+
+    >>> concurrency_hint(100, 32, 0.5)
+    60
+    """
+    needed = rate_per_s * latency_s
+    if math.isinf(needed) or concurrency >= needed:
+        return None
+    return math.ceil(needed * _SPARE_CONCURRENCY)

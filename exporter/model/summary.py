@@ -1,0 +1,94 @@
+"""What a caller, a person or a script is told at the end of a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from exporter.model.manifest import Manifest
+from exporter.model.records import PartFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """What one export brought.
+
+    Attributes:
+        out: Where the dataset stands.
+        run_id: Names the run, in the manifest too.
+        started_at: The run's start, kept over its tries: ISO 8601, UTC.
+        finished_at: Its end.
+        duration_s: Seconds between the two.
+        resumed: Whether an earlier try of this run had been stopped.
+        requested: Distinct order numbers.
+        exported: Order rows.
+        order_items: Item rows.
+        rejected: Order numbers without rows.
+        rejects_by_reason: Their reasons, invalid lines included.
+        lines: The input: `lines`, `blank`, `invalid` and `duplicates`.
+        requests: `sent`, `retried` and `throttled`, over all tries of the run.
+        statuses: How often each HTTP status came in the last try; `none` is no answer.
+        files: Every file of every table.
+        drift: Paths that fitted no column, with counts.
+        removed: Older datasets that `keep` has removed.
+    """
+
+    out: str
+    run_id: str
+    started_at: str
+    finished_at: str
+    duration_s: float
+    resumed: bool
+    requested: int
+    exported: int
+    order_items: int
+    rejected: int
+    rejects_by_reason: dict[str, int]
+    lines: dict[str, int]
+    requests: dict[str, int]
+    statuses: dict[str, int]
+    files: tuple[PartFile, ...]
+    drift: dict[str, int]
+    removed: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        """0 where every line has its row, 3 where some were rejected."""
+        return 3 if self.rejects_by_reason else 0
+
+
+def summary_of(
+    manifest: Manifest, out: str, *, resumed: bool = False, removed: tuple[str, ...] = ()
+) -> Summary:
+    """Return what `manifest`, of the dataset at `out`, has to tell.
+
+    Args:
+        manifest: Of the dataset.
+        out: Where it stands.
+        resumed: Whether an earlier try of the run had been stopped.
+        removed: Older datasets that were removed.
+    """
+    counts, requests, lines = manifest.counts, manifest.requests, manifest.input
+    return Summary(
+        out=out,
+        run_id=manifest.run_id,
+        started_at=manifest.started_at,
+        finished_at=manifest.finished_at,
+        duration_s=manifest.duration_s,
+        resumed=resumed,
+        requested=counts.requested,
+        exported=counts.exported,
+        order_items=counts.order_items,
+        rejected=counts.rejected,
+        rejects_by_reason=dict(manifest.rejects_by_reason),
+        lines={
+            "lines": lines.lines,
+            "blank": lines.blank,
+            "invalid": lines.invalid,
+            "duplicates": lines.duplicates,
+        },
+        requests={"sent": requests.sent, "retried": requests.retried, "throttled": requests.throttled},
+        statuses=dict(manifest.statistics.get("statuses", {})),
+        files=tuple(part for table in manifest.tables.values() for part in table.files),
+        drift=manifest.drift.unmapped_paths | manifest.drift.uncoerced,
+        removed=removed,
+    )

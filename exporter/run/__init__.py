@@ -1,0 +1,1 @@
+"""One export from start to end, and what it would do."""

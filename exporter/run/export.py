@@ -1,0 +1,359 @@
+"""One export from start to end: plan, refresh, publish.
+
+The order of the durable steps is the promise: payloads are committed before they count; table files and
+the manifest are synced in the work directory; a marker there names the run; one rename puts the dataset
+in its place; only then is the work directory removed. A kill after any of them leaves a state that the
+same command recognises and finishes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from exporter.api.credentials import token_of
+from exporter.dataset.destination import Destination, destination_of
+from exporter.dataset.publishing.publish_job import PublishResult
+from exporter.fetch.cluster import check_extra as check_dask_extra
+from exporter.fetch.fetch_job import Fetched, FetchJob
+from exporter.fetch.work_directory import WorkDirectory, locked_store, place_of, work_directory
+from exporter.model import manifest, units
+from exporter.model.column_selection import choose_columns
+from exporter.model.errors import DriftError, ExporterError, StorageError, TooManyRejectsError, UsageError
+from exporter.model.manifest import Manifest
+from exporter.model.options import Options
+from exporter.model.progress import ProgressCallback
+from exporter.model.records import PlanCounts, RunRecord
+from exporter.model.summary import Summary, summary_of
+from exporter.model.version import __version__
+from exporter.report import check_extra as check_report_extra
+from exporter.report.report_process import write_report_apart
+from exporter.run.retention import remove_older
+from exporter.store.input_file import InputPlan, open_input
+from exporter.store.order_store import Freshness, Store
+from exporter.system import durable
+from exporter.system.stopping import Stop, beside_the_loop
+
+log = logging.getLogger("exporter")
+
+
+def export(options: Options, *, on_progress: ProgressCallback | None = None) -> Summary:
+    """Run one export and wait for it.
+
+    Args:
+        options: What to do.
+        on_progress: Called a few times a second with how far the run is.
+
+    Returns:
+        What was exported.
+
+    Raises:
+        ExporterError: One of its children; `exporter.model.errors` says which means what.
+    """
+    return asyncio.run(export_async(options, on_progress=on_progress))
+
+
+async def export_async(
+    options: Options, *, on_progress: ProgressCallback | None = None, stop: Stop | None = None
+) -> Summary:
+    """Run one export inside a running event loop.
+
+    Args:
+        options: What to do.
+        on_progress: Called a few times a second with how far the run is.
+        stop: Ask it for the end to stop the run; what was fetched is kept.
+
+    Returns:
+        What was exported.
+
+    Raises:
+        ExporterError: One of its children; `exporter.model.errors` says which means what.
+    """
+    # What cannot work is refused before anything is made.
+    choose_columns(options.select, options.drop)
+    # Once: a token file may be a pipe.
+    options = replace(options, token=token_of(options), token_file=None)
+    if options.report:
+        check_report_extra()
+    if options.dask is not None:
+        check_dask_extra()
+    now = time.time()
+    out = resolve_out(options.out, datetime.fromtimestamp(now, UTC).astimezone())
+    destination = destination_of(out)
+    refuse_passing_store(options.store, out)
+    try:
+        return await _export(options, out, destination, now, on_progress, stop or Stop())
+    except ExporterError as error:
+        error.out = out
+        raise
+
+
+async def _export(
+    options: Options,
+    out: str,
+    destination: Destination,
+    now: float,
+    on_progress: ProgressCallback | None,
+    stop: Stop,
+) -> Summary:
+    """Run one export into `out`; see `export_async`."""
+    with open_input(options.orders) as source, work_directory(out) as work:
+        published = await _look(destination, work, options, out, stop)
+        if published is not None:
+            return _finish_published(options, work, published, out)
+        with _open_store(options, work) as store:
+            plan = InputPlan(source, options.orders, options.column, work.plan)
+            counts, input_record = await beside_the_loop(
+                plan.make, stop, doing="reading the input", interrupt=plan.interrupt
+            )
+            store.attach_plan(work.plan)
+            record = store.begin_run(out, now, units.seconds(options.resume_within, option="--resume-within"))
+            run = _Run(options, out, destination, work, store, counts, input_record, record, now)
+            return await run.go(on_progress, stop)
+
+
+async def _look(
+    destination: Destination, work: WorkDirectory, options: Options, out: str, stop: Stop
+) -> Manifest | None:
+    """Return the dataset of a dead try of this run that had published; refuse what may not be replaced."""
+
+    def look() -> Manifest | None:
+        destination.repair(work.retired)
+        standing = destination.standing()
+        if standing is not None and work.marked() == standing.run_id:
+            return standing
+        refuse_to_replace(standing, destination, options, out)
+        return None
+
+    return await beside_the_loop(
+        look, stop, doing="looking at the destination", interrupt=destination.interrupt
+    )
+
+
+def resolve_out(out: str, now: datetime) -> str:
+    """Return `out` with `{date}` and `{time}` filled in.
+
+    Args:
+        out: As the user gave it.
+        now: The run's start, in the machine's own time zone.
+
+    >>> resolve_out("orders-{date}", datetime(2026, 11, 23, 18, 30))
+    'orders-2026-11-23'
+    """
+    return out.replace("{date}", f"{now:%Y-%m-%d}").replace("{time}", f"{now:%H%M%S}")
+
+
+def refuse_to_replace(
+    standing: Manifest | None, destination: Destination, options: Options, out: str
+) -> None:
+    """Raise where a finished dataset stands that may not be replaced.
+
+    Args:
+        standing: The dataset that stands there, or None.
+        destination: Where it stands.
+        options: Say whether it may be replaced.
+        out: Where it stands, for the message.
+
+    Raises:
+        UsageError: It may not be replaced.
+    """
+    if standing is None:
+        return
+    if not options.overwrite:
+        raise UsageError(
+            f"--out {out}: a finished dataset of {standing.finished_at} is there.",
+            "Give another --out, or --overwrite to replace it.",
+        )
+    destination.refuse_strangers(standing)
+
+
+def refuse_passing_store(store: str | None, out: str) -> None:
+    """Raise where a store that is to be kept would go with the dataset or the work directory.
+
+    Args:
+        store: As the user gave it; None for the work directory's own.
+        out: Where the dataset will stand.
+
+    Raises:
+        UsageError: It stands in one of them.
+    """
+    folders = [place_of(out)] if "://" in out else [place_of(out), Path(out).absolute()]
+    for folder in folders:
+        if store is not None and Path(store).absolute().is_relative_to(folder):
+            raise UsageError(
+                f"--store {store}: expected a file outside of {folder}, which a run replaces or removes.",
+                "Give another --store.",
+            )
+
+
+@contextmanager
+def _open_store(options: Options, work: WorkDirectory) -> Iterator[Store]:
+    """Open the kept store under its own lock, or the work directory's."""
+    if options.store is None:
+        with closing(Store(work.store, options.api_url)) as store:
+            yield store
+        return
+    path = Path(options.store).absolute()
+    with locked_store(path), closing(Store(path, options.api_url)) as store:
+        yield store
+
+
+def _finish_published(options: Options, work: WorkDirectory, standing: Manifest, out: str) -> Summary:
+    """End a run whose process died after its dataset stood in its place."""
+    if options.store is not None:
+        with _open_store(options, work) as store:
+            store.finish_run(standing.run_id, time.time())
+    work.remove()
+    return summary_of(standing, out)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One try of a run, with everything opened."""
+
+    options: Options
+    out: str
+    destination: Destination
+    work: WorkDirectory
+    store: Store
+    counts: PlanCounts
+    input: manifest.Input
+    record: RunRecord
+    began: float
+
+    async def go(self, on_progress: ProgressCallback | None, stop: Stop) -> Summary:
+        """Refresh, publish, and remove the work directory."""
+        fetched = await self._fetch(on_progress, stop)
+        self._judge(fetched.result)
+        await self._look_again(stop)
+        finished = self._manifest(fetched)
+        with durable.storage_errors("writing the manifest", self.work.staged):
+            path = self.work.staged / manifest.MANIFEST_FILE
+            durable.write_bytes(path, manifest.encode(finished), mode=None)
+        if self.options.report:
+            await self._report()
+        self.work.mark(self.record.run_id)
+        await beside_the_loop(
+            lambda: self.destination.put(self.work.staged, self.work.retired),
+            stop,
+            doing="putting the dataset in its place",
+            interrupt=self.destination.interrupt,
+        )
+        self.store.finish_run(self.record.run_id, time.time())
+        self.store.close()
+        self.work.remove()
+        removed = remove_older(self.options.out, self.out, self.options.keep) if self.options.keep else ()
+        return summary_of(finished, self.out, resumed=self.record.resumed, removed=removed)
+
+    async def _fetch(self, on_progress: ProgressCallback | None, stop: Stop) -> Fetched:
+        job = FetchJob(
+            options=self.options,
+            work=self.work,
+            store=self.store,
+            counts=self.counts,
+            input=self.input,
+            record=self.record,
+            freshness=self._freshness(),
+            stop=stop,
+        )
+        if self.options.dask is not None:
+            from exporter.fetch.cluster.coordinator import spread
+
+            return await spread(job, on_progress)
+        self._refuse_ranges()
+        from exporter.fetch.local_engine import fetch
+
+        return await fetch(job, on_progress)
+
+    def _refuse_ranges(self) -> None:
+        """Refuse to ask again on this machine for what a cluster has fetched."""
+        if self.record.resumed and self.work.ranges.exists():
+            raise UsageError(
+                f"--out {self.out}: its unfinished run was begun with --dask.",
+                f"Go on with --dask, or remove {self.work.path} to begin anew.",
+            )
+
+    async def _report(self) -> None:
+        """Add the report to the staged dataset; a report that fails never keeps data from its readers."""
+        try:
+            await write_report_apart(self.work.staged)
+        except ExporterError as error:
+            log.warning("%s The dataset is published without its report: exporter report %s", error, self.out)
+
+    def _freshness(self) -> Freshness:
+        return Freshness(
+            run_started_at=self.record.started_at,
+            try_started_at=self.began,
+            max_age_s=units.seconds(self.options.max_age, option="--max-age"),
+            max_age_s_by_status=units.ages_by_status(self.options.refresh_status),
+        )
+
+    def _judge(self, result: PublishResult) -> None:
+        """Raise where what was rejected, or what fits no column, forbids publishing."""
+        rejects = sum(result.rejects_by_reason.values())
+        allowed = units.allowed_rejects(self.options.max_rejects, self.counts.requested + self.counts.invalid)
+        if rejects > allowed:
+            reasons = ", ".join(f"{reason} {count}" for reason, count in result.rejects_by_reason.items())
+            raise TooManyRejectsError(
+                f"{rejects} rejects ({reasons}) are more than --max-rejects {self.options.max_rejects} allows"
+                f" ({allowed}); nothing was published.",
+                f"They are listed in {self.work.staged / 'rejects.jsonl'}. The same command with a higher"
+                f" --max-rejects publishes {_asking(result.rejects_by_reason)}.",
+                rejects,
+            )
+        drifted = {**result.unmapped_paths, **result.uncoerced}
+        if self.options.on_drift == "fail" and drifted:
+            raise DriftError(
+                f"{len(drifted)} paths fit no column ({', '.join(list(drifted)[:5])}); nothing was published.",
+                "The same command with --on-drift warn publishes without asking again.",
+            )
+
+    async def _look_again(self, stop: Stop) -> None:
+        """Refuse to replace what came to the destination in mid-run: it may be anybody's."""
+        try:
+            await _look(self.destination, self.work, self.options, self.out, stop)
+        except UsageError as error:
+            raise StorageError(
+                f"{error.what} It came there in mid-run.",
+                "Move it away; the same command then publishes without asking again.",
+            ) from None
+
+    def _manifest(self, fetched: Fetched) -> Manifest:
+        result = fetched.result
+        rows = {"orders": result.exported, "order_items": result.order_items}
+        return Manifest(
+            manifest_version=manifest.MANIFEST_VERSION,
+            exporter_version=__version__,
+            run_id=self.record.run_id,
+            started_at=manifest.time_text(self.record.started_at),
+            finished_at=manifest.time_text(time.time()),
+            api_url=self.options.api_url,
+            input=self.input,
+            counts=manifest.Counts(
+                requested=self.counts.requested,
+                exported=result.exported,
+                rejected=self.counts.requested - result.exported,
+                order_items=result.order_items,
+            ),
+            rejects_by_reason=result.rejects_by_reason,
+            requests=manifest.requests_of(fetched.traffic),
+            tables={
+                name: manifest.TableFiles(rows=rows[name], files=files)
+                for name, files in result.files.items()
+            },
+            drift=manifest.Drift(unmapped_paths=result.unmapped_paths, uncoerced=result.uncoerced),
+            statistics=fetched.statistics,
+        )
+
+
+def _asking(rejects_by_reason: dict[str, int]) -> str:
+    """Say what a resumed run asks for after too many rejects."""
+    if "unavailable" in rejects_by_reason:
+        return "and asks again for those that were unavailable alone"
+    return "without asking again"

@@ -1,0 +1,115 @@
+"""Older datasets make room for newer ones, and nothing else ever does.
+
+What is removed is a finished dataset of ours whose name fits the pattern of `out`, that holds nothing but
+what its manifest names, that no run is at work on, and that is older than those kept. Links are neither
+followed nor removed. A dataset first gets a hidden name, so that nobody reads one that is half gone; what
+a kill leaves under such a name goes with the next run.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.dataset.destination import stranger_in
+from exporter.fetch.work_directory import place_of
+from exporter.model.errors import InputError, StorageError
+from exporter.model.manifest import MANIFEST_FILE, Manifest, decode
+from exporter.model.options import PLACES
+from exporter.system import durable
+
+log = logging.getLogger("exporter")
+
+_SHAPES = dict(zip(PLACES, (r"\d{4}-\d{2}-\d{2}", r"\d{6}"), strict=True))
+_GOING = re.compile(r"\.(.+)\.removed")
+
+
+@dataclass(frozen=True, slots=True)
+class _Dataset:
+    path: Path
+    finished_at: str
+
+
+def remove_older(pattern: str, out: str, keep: int) -> tuple[str, ...]:
+    """Remove the datasets that fit `pattern`, but for the newest `keep`.
+
+    Args:
+        pattern: `--out` as given, with `{date}` or `{time}`.
+        out: The same, filled in: the dataset that was just finished; it stays.
+        keep: How many stay, that one included; at least 1.
+
+    Returns:
+        What was removed. What could not be is told in the log: the run has succeeded all the same.
+    """
+    try:
+        return tuple(_remove_older(Path(pattern).absolute(), Path(out).absolute(), keep))
+    except StorageError as error:
+        log.warning("--keep: older datasets could not be removed: %s", error)
+        return ()
+
+
+def _remove_older(pattern: Path, out: Path, keep: int) -> Iterator[str]:
+    with durable.storage_errors("removing older datasets", out.parent):
+        candidates = list(_fitting(pattern))
+        for path in candidates:
+            if _GOING.fullmatch(path.name):
+                durable.remove_tree(path)
+        datasets = [dataset for path in candidates if (dataset := _finished(path)) is not None]
+        others = sorted((d for d in datasets if d.path != out), key=lambda d: (d.finished_at, d.path))
+        for dataset in others[: max(0, len(others) - (keep - 1))]:
+            going = dataset.path.with_name(f".{dataset.path.name}.removed")
+            durable.rename(dataset.path, going)
+            durable.remove_tree(going)
+            yield str(dataset.path)
+
+
+def _fitting(pattern: Path) -> Iterator[Path]:
+    """Yield the directories whose path fits, and those that are on their way out."""
+    first = next(i for i, name in enumerate(pattern.parts) if any(place in name for place in PLACES))
+    *folders, last = pattern.parts[first:]
+    found = [Path(*pattern.parts[:first])]
+    for name in folders:
+        shape = re.compile(_shape(name))
+        found = [child for folder in found for child in _children(folder) if shape.fullmatch(child.name)]
+    shape = re.compile(_shape(last))
+    for child in (child for folder in found for child in _children(folder)):
+        going = _GOING.fullmatch(child.name)
+        if shape.fullmatch(going[1] if going else child.name):
+            yield child
+
+
+def _children(folder: Path) -> list[Path]:
+    """Return the directories in a directory; links are none."""
+    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.is_symlink())
+
+
+def _shape(name: str) -> str:
+    text = re.escape(name)
+    for place, shape in _SHAPES.items():
+        text = text.replace(re.escape(place), shape)
+    return text
+
+
+def _finished(path: Path) -> _Dataset | None:
+    """Return the finished dataset of ours that stands at `path`, untouched by anybody; else None."""
+    manifest = _manifest(path)
+    if manifest is None or _GOING.fullmatch(path.name) or place_of(str(path)).exists():
+        return None
+    stranger = stranger_in(path, manifest)
+    if stranger is not None:
+        log.warning("--keep: %s stays: it holds %s, which is not ours.", path, stranger)
+        return None
+    return _Dataset(path, manifest.finished_at)
+
+
+def _manifest(path: Path) -> Manifest | None:
+    file = path / MANIFEST_FILE
+    if file.is_symlink() or not file.is_file():
+        return None
+    try:
+        return decode(file.read_bytes(), str(file))
+    except InputError:
+        return None

@@ -1,0 +1,360 @@
+"""The SQLite file that remembers what the API answered: checkpoint, cache and list of rejects at once.
+
+A row stands for each order number that was ever settled: how it ended, when, after how many attempts,
+and the payload as received, compressed. What is *pending* is never written down: it follows from those
+facts, the run's start and the ages that the options allow (`Freshness`), so that changing an option
+changes the answer and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+import uuid
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import astuple
+from pathlib import Path
+from typing import NamedTuple
+
+import msgspec
+import zstandard
+
+from exporter.model.freshness import Freshness as Freshness
+from exporter.model.records import FETCHED, Outcome, RunRecord, Traffic
+from exporter.store.compression import Frames, dictionary_of
+from exporter.store.store_file import StoreFile
+from exporter.system import durable
+
+# One statement writes a whole batch from JSON text: sqlite3 gives the GIL back once for each statement,
+# and a thread that takes it again for each row starves the event loop.
+_SETTLE_ORDERS = """
+INSERT INTO orders(number, state, settled_at, attempts, http_status, order_status, detail, crc)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
+       json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
+       json_extract(value, '$[6]'), json_extract(value, '$[7]')
+FROM json_each(?1) WHERE true
+ON CONFLICT(number) DO UPDATE SET
+  state = excluded.state, settled_at = excluded.settled_at, attempts = excluded.attempts,
+  http_status = excluded.http_status, order_status = excluded.order_status, detail = excluded.detail,
+  crc = excluded.crc
+"""
+_SETTLE_PAYLOADS = """
+INSERT OR REPLACE INTO payloads
+SELECT o.id, substr(?2, json_extract(value, '$[1]') + 1, json_extract(value, '$[2]'))
+FROM json_each(?1) JOIN orders AS o ON o.number = json_extract(value, '$[0]')
+"""
+_DROP_PAYLOADS = """
+DELETE FROM payloads WHERE id IN (
+  SELECT o.id FROM json_each(?1) JOIN orders AS o ON o.number = json_each.value)
+"""
+
+
+class PlannedOrder(NamedTuple):
+    """An order number of the plan with what the store knows of it.
+
+    Attributes:
+        line: Its line in the input.
+        order_number: The number.
+        state: `fetched` or a reject reason; None while pending.
+        attempts: Attempts made for it.
+        http_status: The last answer's status.
+        detail: Why it was rejected.
+        payload: The order's JSON; None unless fetched.
+    """
+
+    line: int
+    order_number: str
+    state: str | None
+    attempts: int
+    http_status: int | None
+    detail: str | None
+    payload: bytes | None
+
+
+class Store:
+    """An open store. One thread at a time may use it; any number of readers may look on.
+
+    Args:
+        path: The SQLite file; made, with mode 0600, where it is missing.
+        api_url: The API that its payloads come from.
+        readonly: Open for looking only; the file must exist.
+
+    Raises:
+        UsageError: It belongs to another API, is of another version, or is not a store.
+        StorageError: It cannot be opened, or it is damaged.
+    """
+
+    def __init__(self, path: Path, api_url: str | None = None, *, readonly: bool = False) -> None:
+        self.path = path
+        self._file = StoreFile(path, api_url, readonly=readonly)
+        self._connection = self._file.connection
+        self._frames: Frames | None = None
+        try:
+            with durable.storage_errors("opening the store", path):
+                self._load_dictionary()
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Close the file; a clean close leaves no write-ahead log behind."""
+        self._connection.close()
+
+    def interrupt(self) -> None:
+        """Make a query that another thread waits for end with an error."""
+        self._connection.interrupt()
+
+    @property
+    def api_url(self) -> str | None:
+        """The API that the payloads come from."""
+        value = self._file.meta("api_url")
+        return None if value is None else str(value)
+
+    # Runs ---------------------------------------------------------------------------------------
+
+    def begin_run(self, out: str, now: float, resume_within_s: float) -> RunRecord:
+        """Go on with the unfinished run into `out`, or begin a new one where none is young enough.
+
+        Args:
+            out: Where the dataset will stand.
+            now: Seconds since the epoch.
+            resume_within_s: A run that began longer ago is begun anew.
+
+        Returns:
+            The run, with the traffic of its earlier tries.
+        """
+        found = self.unfinished_run(out)
+        if found is not None and now - found.started_at <= resume_within_s:
+            return found
+        run_id = uuid.uuid4().hex
+        with durable.storage_errors("writing to the store", self.path):
+            self._connection.execute(
+                "INSERT INTO runs(run_id, out, started_at, crc) VALUES (?, ?, ?, ?)",
+                (run_id, out, now, _crc(run_id, out, now, 0, 0, 0, 0)),
+            )
+            durable.step("commit")
+        return RunRecord(run_id, now, resumed=False)
+
+    def unfinished_run(self, out: str) -> RunRecord | None:
+        """Return the newest run into `out`, unless it is finished.
+
+        Raises:
+            StorageError: Its record is damaged.
+        """
+        with durable.storage_errors("reading the store", self.path):
+            row = self._connection.execute(
+                "SELECT run_id, started_at, finished_at, crc, sent, retried, throttled, redirected FROM runs"
+                " WHERE out = ? ORDER BY id DESC LIMIT 1",
+                (out,),
+            ).fetchone()
+        if row is None or row[2] is not None:
+            return None
+        if row[3] != _crc(row[0], out, row[1], *row[4:]):
+            raise self._file.corrupt("the record of the unfinished run is damaged")
+        return RunRecord(row[0], row[1], resumed=True, traffic=Traffic(*row[4:]))
+
+    def finish_run(self, run_id: str, now: float) -> None:
+        """Remember that the dataset of this run stands in its place."""
+        with durable.storage_errors("writing to the store", self.path):
+            self._connection.execute("UPDATE runs SET finished_at = ? WHERE run_id = ?", (now, run_id))
+            durable.step("commit")
+
+    # Writing ------------------------------------------------------------------------------------
+
+    def settle(self, run_id: str, outcomes: Sequence[Outcome], traffic: Traffic) -> None:
+        """Write these outcomes and this traffic in one durable transaction.
+
+        Args:
+            run_id: The run they belong to.
+            outcomes: Each order number at most once.
+            traffic: What reached the wire since the last call.
+
+        Raises:
+            StorageError: The disk refuses; nothing of the batch is kept.
+        """
+        payloads = [outcome.payload for outcome in outcomes if outcome.payload is not None]
+        with durable.storage_errors("writing to the store", self.path):
+            self._file.check_place()
+            if payloads and self._frames is None:
+                # Before the transaction: no frame may outlive the dictionary that it needs.
+                self._make_dictionary(payloads)
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._write(run_id, outcomes, traffic)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+            durable.step("commit")
+
+    def _write(self, run_id: str, outcomes: Sequence[Outcome], traffic: Traffic) -> None:
+        frames = self._compressed([o for o in outcomes if o.payload is not None])
+        facts = [_facts(o, frames.get(o.order_number, b"")) for o in outcomes]
+        self._connection.execute(_SETTLE_ORDERS, (msgspec.json.encode(facts).decode(),))
+        if frames:
+            self._connection.execute(_SETTLE_PAYLOADS, _joined(frames))
+        rejected = [o.order_number for o in outcomes if o.payload is None]
+        if rejected:
+            self._connection.execute(_DROP_PAYLOADS, (msgspec.json.encode(rejected).decode(),))
+        self._add_traffic(run_id, traffic)
+
+    def _add_traffic(self, run_id: str, traffic: Traffic) -> None:
+        out, started_at, *before = self._connection.execute(
+            "SELECT out, started_at, sent, retried, throttled, redirected FROM runs WHERE run_id = ?",
+            (run_id,),
+        ).fetchone()
+        total = astuple(Traffic(*before) + traffic)
+        self._connection.execute(
+            "UPDATE runs SET sent = ?, retried = ?, throttled = ?, redirected = ?, crc = ? WHERE run_id = ?",
+            (*total, _crc(run_id, out, started_at, *total), run_id),
+        )
+
+    def _compressed(self, fetched: Sequence[Outcome]) -> dict[str, bytes]:
+        """Return the compressed payload of each order number."""
+        if not fetched:
+            return {}
+        assert self._frames is not None
+        frames = self._frames.compress([o.payload or b"" for o in fetched])
+        return {o.order_number: frame for o, frame in zip(fetched, frames, strict=True)}
+
+    def _make_dictionary(self, payloads: Sequence[bytes]) -> None:
+        self._file.set_meta("dictionary", dictionary_of(payloads))
+        durable.step("commit")
+        self._load_dictionary()
+
+    def _load_dictionary(self) -> None:
+        dictionary = self._file.meta("dictionary")
+        if isinstance(dictionary, bytes):
+            try:
+                self._frames = Frames(dictionary)
+            except zstandard.ZstdError as error:
+                raise self._file.corrupt("the dictionary of its payloads is damaged") from error
+
+    # Reading, with a plan beside ------------------------------------------------------------------
+
+    def attach_plan(self, plan: Path) -> None:
+        """Make the plan's tables readable beside the store's."""
+        with durable.storage_errors("opening the plan", plan):
+            self._connection.execute("ATTACH DATABASE ? AS plan", (str(plan),))
+
+    def pending(self, freshness: Freshness, after_line: int, limit: int) -> list[tuple[int, str]]:
+        """Return up to `limit` (line, order number) pairs beyond `after_line` that must be asked for."""
+        done, values = freshness.done_sql()
+        query = f"""
+            SELECT p.line, p.number FROM plan.plan AS p LEFT JOIN orders AS o ON o.number = p.number
+            WHERE p.line > :after AND NOT coalesce({done}, 0) ORDER BY p.line LIMIT :limit"""  # noqa: S608 - our own words
+        with durable.storage_errors("reading the store", self.path):
+            return self._connection.execute(query, values | {"after": after_line, "limit": limit}).fetchall()
+
+    def states(self, freshness: Freshness) -> dict[str | None, int]:
+        """Return how many numbers of the plan stand in each state; None is pending."""
+        done, values = freshness.done_sql()
+        query = f"""
+            SELECT CASE WHEN coalesce({done}, 0) THEN o.state END, count(*)
+            FROM plan.plan AS p LEFT JOIN orders AS o ON o.number = p.number GROUP BY 1"""  # noqa: S608 - our own words
+        with durable.storage_errors("reading the store", self.path):
+            return dict(self._connection.execute(query, values).fetchall())
+
+    def planned(
+        self, freshness: Freshness, after_line: int, *, limit: int, limit_bytes: int
+    ) -> list[PlannedOrder]:
+        """Return the next numbers of the plan beyond `after_line`, up to the first pending one.
+
+        Args:
+            freshness: What counts as settled.
+            after_line: A line of the input.
+            limit: At most so many numbers.
+            limit_bytes: None more once their payloads have so many bytes.
+
+        Raises:
+            StorageError: A payload is damaged.
+        """
+        done, values = freshness.done_sql()
+        query = f"""
+            SELECT p.line, p.number, CASE WHEN coalesce({done}, 0) THEN o.state END,
+                   o.settled_at, o.attempts, o.http_status, o.order_status, o.detail, o.crc, b.body
+            FROM plan.plan AS p LEFT JOIN orders AS o ON o.number = p.number
+            LEFT JOIN payloads AS b ON b.id = o.id
+            WHERE p.line > :after ORDER BY p.line LIMIT :limit"""  # noqa: S608 - our own words
+        with durable.storage_errors("reading the store", self.path):
+            rows = self._connection.execute(query, values | {"after": after_line, "limit": limit})
+            planned, size = [], 0
+            for row in rows:
+                planned.append(self._planned_order(*row))
+                size += len(planned[-1].payload or b"")
+                if planned[-1].state is None or size >= limit_bytes:
+                    break
+            rows.close()  # an open reader keeps the write-ahead log from being used anew
+        return planned
+
+    def _planned_order(
+        self,
+        line: int,
+        number: str,
+        state: str | None,
+        settled_at: float,
+        attempts: int,
+        http_status: int | None,
+        order_status: str | None,
+        detail: str | None,
+        crc: int,
+        body: bytes | None,
+    ) -> PlannedOrder:
+        if state is None:
+            return PlannedOrder(line, number, None, 0, None, None, None)
+        facts = (number, state, settled_at, attempts, http_status, order_status, detail)
+        if _crc(*facts, frame=body or b"") != crc:
+            raise self._file.corrupt(f"what it holds of order {number} is damaged")
+        payload = self._payload(number, body or b"") if state == FETCHED else None
+        return PlannedOrder(line, number, state, attempts, http_status, detail, payload)
+
+    def _payload(self, number: str, frame: bytes) -> bytes:
+        if self._frames is None:
+            self._load_dictionary()  # it was made after this reader opened the store
+        try:
+            assert self._frames is not None
+            return self._frames.decompress(frame)
+        except zstandard.ZstdError as error:
+            raise self._file.corrupt(f"the payload of order {number} is damaged") from error
+
+    def rejects(self, freshness: Freshness) -> Iterator[tuple[int, str, str, int | None, int, str]]:
+        """Yield (line, text, reason, HTTP status, attempts, detail) of invalid lines and rejects, in line order."""
+        done, values = freshness.done_sql()
+        query = f"""
+            SELECT line, number, 'invalid_order_number', NULL, 0, detail FROM plan.invalid
+            UNION ALL
+            SELECT p.line, p.number, o.state, o.http_status, o.attempts, coalesce(o.detail, '')
+            FROM plan.plan AS p JOIN orders AS o ON o.number = p.number
+            WHERE {done} AND o.state <> 'fetched'
+            ORDER BY line"""  # noqa: S608 - our own words
+        with durable.storage_errors("reading the store", self.path):
+            yield from self._connection.execute(query, values)
+
+    def a_fetched_number(self) -> str | None:
+        """Return an order number that the API has answered well before, to tell a dead API from dead orders."""
+        row = self._connection.execute(
+            "SELECT number FROM orders WHERE state = 'fetched' ORDER BY id DESC LIMIT 1"
+        ).fetchone()
+        return None if row is None else str(row[0])
+
+
+def _facts(outcome: Outcome, frame: bytes) -> tuple[object, ...]:
+    # Milliseconds, upwards: SQLite reads the number back as it is here, and never before a try's start.
+    settled_at = math.ceil(outcome.settled_at * 1000) / 1000
+    facts = (*outcome[:2], settled_at, *outcome[3:7])
+    return (*facts, _crc(*facts, frame=frame))
+
+
+def _crc(*facts: object, frame: bytes = b"") -> int:
+    """Return a checksum of facts and payload together: SQLite itself keeps none of what a page holds."""
+    return zlib.crc32(frame, zlib.crc32(msgspec.json.encode(facts)))
+
+
+def _joined(frames: Mapping[str, bytes]) -> tuple[str, bytes]:
+    """Return (JSON of [number, offset, length] triples, the frames one after the other)."""
+    places, offset = [], 0
+    for number, frame in frames.items():
+        places.append((number, offset, len(frame)))
+        offset += len(frame)
+    return msgspec.json.encode(places).decode(), b"".join(frames.values())

@@ -1,0 +1,191 @@
+"""What a store holds, for people who look on while it is at work or at rest."""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from exporter.model.errors import StorageError
+from exporter.store.order_store import Freshness, Store
+from exporter.store.store_file import uri_to_look_at
+from exporter.system import durable
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Held:
+    """Orders of one state.
+
+    Attributes:
+        state: `fetched` or a reject reason.
+        orders: How many.
+        oldest_at: When the first of them was settled; seconds since the epoch.
+        newest_at: When the last of them was.
+    """
+
+    state: str
+    orders: int
+    oldest_at: float
+    newest_at: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnfinishedRun:
+    """A run that has not published.
+
+    Attributes:
+        out: Where its dataset will stand.
+        started_at: Seconds since the epoch.
+        sent: Requests so far.
+    """
+
+    out: str
+    started_at: float
+    sent: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Holder:
+    """The process that holds a lock.
+
+    Attributes:
+        pid: Its number.
+        started_at: When it took the lock; seconds since the epoch.
+        alive: Whether it still runs; a dead process's lock is none.
+    """
+
+    pid: int
+    started_at: float
+    alive: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Holdings:
+    """What a store holds.
+
+    Attributes:
+        api_url: The API that its payloads come from.
+        bytes: Its size, the write-ahead log included.
+        held: The states that occur, the most frequent first.
+        unfinished: The runs that have not published, the newest first.
+    """
+
+    api_url: str | None
+    bytes: int
+    held: tuple[Held, ...]
+    unfinished: tuple[UnfinishedRun, ...]
+
+    @property
+    def orders(self) -> int:
+        """All order numbers that it knows."""
+        return sum(held.orders for held in self.held)
+
+
+def holdings(path: Path) -> Holdings:
+    """Look into a store.
+
+    Args:
+        path: The store; nothing in it is changed.
+
+    Raises:
+        UsageError: It is no store of ours.
+        StorageError: It cannot be read, or it is damaged.
+    """
+    with closing(Store(path, readonly=True)) as store:
+        api_url = store.api_url
+    with _reading(path) as connection:
+        return Holdings(
+            api_url=api_url,
+            bytes=sum(file.stat().st_size for file in (path, Path(f"{path}-wal")) if file.exists()),
+            held=tuple(_held(connection)),
+            unfinished=tuple(_unfinished(connection)),
+        )
+
+
+def pending_of_store(path: Path, freshness: Freshness) -> int:
+    """Return how many of a store's own order numbers must be asked for.
+
+    Args:
+        path: The store.
+        freshness: What counts as done.
+    """
+    done, values = freshness.done_sql()
+    query = f"SELECT count(*) FROM orders AS o WHERE NOT coalesce({done}, 0)"  # noqa: S608 - our own words
+    with _reading(path) as connection:
+        return int(connection.execute(query, values).fetchone()[0])
+
+
+def pending_of_plan(path: Path, plan: Path, freshness: Freshness) -> tuple[int, int]:
+    """Return (to ask for, all) of a plan's order numbers.
+
+    Args:
+        path: The store.
+        plan: The plan's file.
+        freshness: What counts as done.
+
+    Raises:
+        StorageError: The store is damaged, or the plan of a run that was killed while it was made.
+    """
+    with closing(Store(path, readonly=True)) as store:
+        store.attach_plan(plan)
+        try:
+            states = store.states(freshness)
+        except sqlite3.OperationalError as error:  # a plan without its tables
+            raise StorageError(f"{plan}: the plan is not whole: {error}.") from error
+    return states.get(None, 0), sum(states.values())
+
+
+def holder(lock: Path) -> Holder | None:
+    """Return who holds a lock file, or died holding it.
+
+    Args:
+        lock: The lock file; it is not touched.
+    """
+    try:
+        facts = json.loads(lock.with_name(f"{lock.name}.json").read_bytes())
+        pid, started_at = int(facts["pid"]), float(facts["started_at"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Holder(pid=pid, started_at=started_at, alive=_is_alive(pid))
+
+
+def _is_alive(pid: int) -> bool:
+    if os.name != "posix":
+        return True  # signal 0 would end a process there
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def _held(connection: sqlite3.Connection) -> Iterator[Held]:
+    query = (
+        "SELECT state, count(*), min(settled_at), max(settled_at) FROM orders GROUP BY 1 ORDER BY 2 DESC, 1"
+    )
+    for state, orders, oldest_at, newest_at in connection.execute(query):
+        yield Held(state=state, orders=orders, oldest_at=oldest_at, newest_at=newest_at)
+
+
+def _unfinished(connection: sqlite3.Connection) -> Iterator[UnfinishedRun]:
+    query = (
+        "SELECT out, started_at, sent FROM runs WHERE finished_at IS NULL"
+        " AND id IN (SELECT max(id) FROM runs GROUP BY out) ORDER BY id DESC"
+    )
+    for out, started_at, sent in connection.execute(query):
+        yield UnfinishedRun(out=out, started_at=started_at, sent=sent)
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    with (
+        durable.storage_errors("reading the store", path),
+        closing(sqlite3.connect(uri_to_look_at(path), uri=True)) as connection,
+    ):
+        yield connection

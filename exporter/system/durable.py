@@ -1,0 +1,334 @@
+"""A file appears whole or not at all, and what the disk refuses becomes a `StorageError`.
+
+The rules of the room: write beside, fsync, rename, fsync the folder. Nothing else in the package opens
+a file for writing, but SQLite in `store` and pyarrow's native writers in `tables`, which call `sync_file`.
+
+Every action that a power cut or `kill -9` may fall behind is announced to `step`. That is a product of
+the promise "killed at any moment, nothing is lost": the fault tests set `EXPORTER_TEST_KILL_AT=N`, and
+the process dies after its N-th step, for every N there is; `run:N` and `publisher:N` mean one of a run's
+two processes. Unset, `step` does nothing.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import os
+import shutil
+import signal
+import sqlite3
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from exporter.model.errors import StorageError
+
+#: Whose steps these are, for the fault tests: each kind of process names itself.
+process_role = "run"
+_steps = itertools.count(1)
+
+
+def step(name: str) -> None:
+    """Announce that a durable step has been taken; in the fault tests, die after the chosen one.
+
+    Args:
+        name: What was done, such as `fsync`, `rename` or `commit`; told on stderr before dying.
+    """
+    role, _, number = os.environ.get("EXPORTER_TEST_KILL_AT", "").rpartition(":")
+    if number and role in ("", process_role) and next(_steps) == int(number):
+        os.write(2, f"killed after step {number}: {name}\n".encode())
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+# --- files and folders ---
+
+
+def write_bytes(path: Path, data: bytes, *, mode: int | None = 0o600) -> None:
+    """Write a whole file that is on the disk when this returns, or leave what stood there.
+
+    Args:
+        path: The file to create or replace; its folder exists.
+        data: All of its bytes.
+        mode: Its permissions, or None for what the umask gives.
+
+    Raises:
+        OSError: When the disk refuses; the temporary file is gone then.
+    """
+    write_lines(path, (data,), mode=mode)
+
+
+def write_lines(path: Path, lines: Iterable[bytes], *, mode: int | None = 0o600) -> None:
+    """Write a whole file of any length, as `write_bytes` does.
+
+    Args:
+        path: The file to create or replace; its folder exists.
+        lines: Its bytes, a piece at a time, each with its own line end.
+        mode: Its permissions, or None for what the umask gives.
+
+    Raises:
+        OSError: When the disk refuses; the temporary file is gone then.
+    """
+    beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
+    try:
+        with open(beside, "xb", opener=lambda name, flags: os.open(name, flags, mode or 0o666)) as file:
+            file.writelines(lines)
+            file.flush()
+            os.fsync(file.fileno())
+        step("fsync")
+        rename(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+
+
+def rename(source: Path, target: Path) -> None:
+    """Rename within one file system, and make both folders remember it.
+
+    Args:
+        source: What to rename.
+        target: Its new name; a file there is replaced.
+
+    Raises:
+        OSError: When the disk refuses.
+    """
+    source.replace(target)
+    step("rename")
+    _sync_parents(source, target)
+
+
+def sync_file(path: Path) -> None:
+    """Wait until a file that another library has written is on the disk.
+
+    Args:
+        path: The file, closed by its writer.
+
+    Raises:
+        OSError: When the disk refuses.
+    """
+    _sync(path, os.O_RDWR)  # Windows flushes only what is open for writing
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until a folder's names are on the disk, where the system can do that (Windows cannot).
+
+    Args:
+        path: The folder.
+
+    Raises:
+        OSError: When the disk refuses.
+    """
+    if sys.platform == "win32":
+        return
+    try:
+        _sync(path, os.O_RDONLY)
+    except OSError as error:
+        # A folder that may be written but not read, and file systems without fsync for folders.
+        if error.errno not in {errno.EACCES, errno.EINVAL, errno.ENOTSUP}:
+            raise
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    step("fsync")
+
+
+def _sync_parents(first: Path, second: Path) -> None:
+    for folder in sorted({first.parent, second.parent}):
+        sync_folder(folder)
+
+
+def remove_tree(path: Path) -> None:
+    """Remove a file, a link or a folder with all that is in it; nothing there is fine.
+
+    Args:
+        path: What to remove. A link is removed, never what it points to.
+
+    Raises:
+        OSError: When the disk refuses.
+    """
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    elif path.is_symlink() or path.exists():
+        path.unlink()
+    else:
+        return
+    step("remove")
+    sync_folder(path.parent)
+
+
+# --- a dataset into place ---
+
+
+def put_in_place(staged_dir: Path, out_dir: Path, *, replace: bool, retired: Path) -> Path | None:
+    """Make a staged dataset the one that readers see, in one rename.
+
+    With `replace`, old and new are exchanged in one step on Linux. Where the system cannot do that,
+    the old one is renamed to `retired` first; a kill between the two renames leaves no dataset at
+    `out_dir` until `repair` puts the old one back. It is never lost.
+
+    Args:
+        staged_dir: The complete dataset, its files synced, on the file system of `out_dir`.
+        out_dir: Where readers look; not a link.
+        replace: Whether a dataset that stands there may be replaced.
+        retired: Where the old dataset waits if it cannot be exchanged; same file system.
+
+    Returns:
+        Where the old dataset stands now, for the caller to remove, or None where there was none.
+
+    Raises:
+        OSError: When the disk refuses, or when `out_dir` is not empty and `replace` is false;
+            `out_dir` is as it was.
+    """
+    for folder, _, _ in os.walk(staged_dir, topdown=False):
+        sync_folder(Path(folder))
+    if not (replace and out_dir.exists()):
+        rename(staged_dir, out_dir)
+        return None
+    if _exchange(staged_dir, out_dir):
+        return staged_dir
+    _replace_in_two_renames(staged_dir, out_dir, retired)
+    return retired
+
+
+def repair(out_dir: Path, retired: Path) -> bool:
+    """Put the old dataset back where a kill came between the two renames of `put_in_place`.
+
+    Args:
+        out_dir: Where readers look.
+        retired: Where `put_in_place` let the old dataset wait.
+
+    Returns:
+        Whether there was something to put back.
+
+    Raises:
+        OSError: When the disk refuses.
+    """
+    if out_dir.exists() or not retired.exists():
+        return False
+    rename(retired, out_dir)
+    return True
+
+
+def _replace_in_two_renames(staged_dir: Path, out_dir: Path, retired: Path) -> None:
+    remove_tree(retired)
+    rename(out_dir, retired)
+    try:
+        rename(staged_dir, out_dir)
+    except OSError:
+        repair(out_dir, retired)
+        raise
+
+
+_AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
+# Kernels, file systems and sandboxes without the exchange; a true lack of permission shows in the rename.
+_CANNOT_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM}
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two names in one step: renameat2(2). False where the system cannot."""
+    if sys.platform != "linux":
+        return False
+    import ctypes  # needed only here, once a run
+
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:  # an old musl
+        return False
+    names = os.fsencode(first), os.fsencode(second)
+    if renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], ctypes.c_uint(_RENAME_EXCHANGE)) == 0:
+        step("exchange")
+        _sync_parents(first, second)
+        return True
+    code = ctypes.get_errno()
+    if code in _CANNOT_EXCHANGE:
+        return False
+    raise OSError(code, os.strerror(code), str(second))
+
+
+# --- what the disk refuses ---
+
+_ROOM = "Make room and run the same command again: it goes on where it stopped."
+_PERMISSION = "Give this user permission to write there, or name another place."
+_HARDWARE = "Check the disk and the system's log, then run the same command again."
+_GONE = "Check that the folder exists and is mounted, then run the same command again."
+_PLACE = "Name another place."
+_AGAIN = "Run the same command again when the cause is gone: it goes on where it stopped."
+_BROKEN = "Put back a copy of it, or remove it: the next run then asks for its orders anew."
+_NO_STORE = "If it is a file of yours, name another place; if it was a store, put back a copy of it."
+
+_OS_FAULTS = {
+    errno.ENOSPC: ("the disk is full", _ROOM),
+    errno.EDQUOT: ("the disk quota is used up", _ROOM),
+    errno.EFBIG: ("the file would be larger than allowed", _ROOM),
+    errno.EACCES: ("permission denied", _PERMISSION),
+    errno.EPERM: ("permission denied", _PERMISSION),
+    errno.EROFS: ("the file system is read-only", _PERMISSION),
+    errno.EIO: ("the disk reports an input/output error", _HARDWARE),
+    errno.ENOENT: ("it is not there", _GONE),
+    errno.ENOTDIR: ("a part of the path is not a folder", _PLACE),
+    errno.ESTALE: ("the network file system lost it", _GONE),
+    errno.EEXIST: ("something else is there", _PLACE),
+    errno.ENOTEMPTY: ("something else is there", _PLACE),
+    errno.EXDEV: ("it is on another file system", _PLACE),
+    errno.ENAMETOOLONG: ("the name is too long", _PLACE),
+    errno.EMFILE: ("too many files are open", "Raise the limit of open files (ulimit -n)."),
+    errno.ENFILE: ("too many files are open", "Raise the limit of open files (ulimit -n)."),
+}
+
+# https://www.sqlite.org/rescode.html: extended codes that say more than their primary one, then those.
+_SQLITE_FAULTS = {
+    sqlite3.SQLITE_IOERR_SHMSIZE: ("the disk is full", _ROOM),  # no room for the -shm file beside it
+    sqlite3.SQLITE_READONLY_DBMOVED: ("the store was moved or removed", _GONE),
+    sqlite3.SQLITE_FULL: ("the disk is full", _ROOM),
+    sqlite3.SQLITE_IOERR: ("the disk reports an input/output error", _HARDWARE),
+    sqlite3.SQLITE_READONLY: ("the store is read-only", _PERMISSION),
+    sqlite3.SQLITE_PERM: ("permission denied", _PERMISSION),
+    sqlite3.SQLITE_CANTOPEN: ("the store cannot be opened", _GONE),
+    sqlite3.SQLITE_CORRUPT: ("the store is corrupt", _BROKEN),
+    sqlite3.SQLITE_NOTADB: ("it is not a store", _NO_STORE),
+    sqlite3.SQLITE_BUSY: ("another program holds the store", "Close that program, then run again."),
+    sqlite3.SQLITE_LOCKED: ("another program holds the store", "Close that program, then run again."),
+}
+# What comes without a code of its own: text that is no UTF-8 (Python's own error, or a `UnicodeDecodeError`
+# where it is in SQLite's complaint itself), a header's unknown format.
+_SIGNS_OF_ROT = ("decode to UTF-8", "unsupported file format")
+
+
+@contextmanager
+def storage_errors(doing: str, path: Path) -> Iterator[None]:
+    """Turn what the disk or SQLite refuses inside the block into a `StorageError`.
+
+    Args:
+        doing: What the block does, as `writing the manifest`.
+        path: What it does that to.
+
+    Raises:
+        StorageError: For the failures of storage. Timeouts and connection errors, which Python counts
+            among the `OSError`s, and SQLite errors that are mistakes of ours pass as they are.
+    """
+    try:
+        yield
+    except (TimeoutError, ConnectionError):
+        raise
+    except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
+        fault = _fault(error)
+        if fault is None:
+            raise
+        what, hint = fault
+        raise StorageError(f"{path}: {doing} failed: {what}.", hint) from error
+
+
+def _fault(error: OSError | sqlite3.Error | UnicodeDecodeError) -> tuple[str, str] | None:
+    """Say what a foreign error means and what to do, or None where storage is not to blame."""
+    if isinstance(error, UnicodeDecodeError) or any(words in str(error) for words in _SIGNS_OF_ROT):
+        return _SQLITE_FAULTS[sqlite3.SQLITE_CORRUPT]
+    if isinstance(error, sqlite3.Error):
+        code = getattr(error, "sqlite_errorcode", 0)
+        return _SQLITE_FAULTS.get(code) or _SQLITE_FAULTS.get(code & 0xFF)  # the primary code
+    unknown = (error.strerror or str(error)).rstrip("."), _AGAIN
+    return _OS_FAULTS.get(error.errno or 0, unknown)

@@ -1,0 +1,89 @@
+"""A request to end soon, and blocking work that heeds it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import Future
+from threading import Thread
+from typing import Any, TypeVar
+
+from exporter.model.errors import InterruptedRunError
+
+T = TypeVar("T")
+#: Work that does not heed the interruption is left behind: a read from a terminal may last for ever.
+_PATIENCE_S = 3.0
+
+
+class Stop:
+    """A request to end soon: set once, by a signal or by the caller."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self.signal_number: int | None = None
+
+    def ask(self, signal_number: int) -> None:
+        """Ask for the end; `signal_number` says why."""
+        self.signal_number = signal_number
+        self._event.set()
+
+    @property
+    def asked(self) -> bool:
+        """Whether the end was asked for; any thread may look."""
+        return self._event.is_set()
+
+    async def wait(self) -> None:
+        """Return when the end is asked for."""
+        await self._event.wait()
+
+    def error(self, what: str, hint: str) -> InterruptedRunError:
+        """Return the error that ends the run: what is kept, and how to go on."""
+        return InterruptedRunError(self.signal_number or 2, what, hint)
+
+
+async def beside_the_loop(
+    work: Callable[[], T], stop: Stop, *, doing: str, interrupt: Callable[[], object]
+) -> T:
+    """Do blocking work in a thread, so that a signal is heeded while it goes on.
+
+    Args:
+        work: What to do.
+        stop: The end may be asked for.
+        doing: What the work is, for the message: `reading the input`.
+        interrupt: Makes the work end soon, by any error.
+
+    Raises:
+        InterruptedRunError: The end was asked for before the work was done.
+    """
+    result: Future[T] = Future()
+    # A daemon: the process must be able to end while a thread waits for input that never comes.
+    Thread(target=_fulfil, args=(result, work), name=doing, daemon=True).start()
+    working = asyncio.wrap_future(result)
+    stopped = asyncio.ensure_future(stop.wait())
+    either: set[asyncio.Future[Any]] = {working, stopped}
+    try:
+        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            interrupt()
+            await asyncio.wait({working}, timeout=_PATIENCE_S)
+    finally:
+        stopped.cancel()
+    if stop.asked:
+        _forget(working)
+        raise stop.error(f"Stopped by a signal while {doing}.", "The same command goes on where it was.")
+    return working.result()
+
+
+def _fulfil(result: Future[T], work: Callable[[], T]) -> None:
+    try:
+        result.set_result(work())
+    except BaseException as error:
+        result.set_exception(error)
+
+
+def _forget(working: asyncio.Future[T]) -> None:
+    """Look at the error that the interruption brought, so that nobody warns of it."""
+    if not working.done():
+        working.cancel()
+    elif not working.cancelled():
+        working.exception()

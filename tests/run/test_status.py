@@ -1,0 +1,115 @@
+"""`exporter status` says what stands at a place and what a run would ask for, and touches nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from tests.support.processes import Api, Exporter, demo_api, wait_until
+
+
+def status(exporter: Exporter, *words: object) -> dict[str, Any]:
+    """Return what `status --json` says, and check that the text for people fits 80 columns."""
+    text = exporter("status", *words)
+    assert text.code == 0, text.err
+    ours = [line for line in text.out.splitlines() if str(exporter.cwd) not in line]
+    assert max(map(len, ours), default=0) <= 80, text.out
+    return exporter("status", *words, "--json").summary
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    """Return every file and its bytes, but for SQLite's shared memory, which readers make anew."""
+    return {
+        str(path): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.suffix not in (".db-shm", ".db-wal")
+    }
+
+
+def test_a_finished_dataset_is_told(exporter: Exporter) -> None:
+    """Of a dataset: when it was finished, what it holds, and its files."""
+    with (exporter.cwd / "numbers.txt").open("a") as file:
+        file.write("missing-1\n")
+    assert exporter.run().code == 3
+    before = snapshot(exporter.cwd)
+    found = status(exporter, "out")
+    assert found["dataset"]["counts"] | {"order_items": 0} == {
+        "requested": 61,
+        "exported": 60,
+        "rejected": 1,
+        "order_items": 0,
+    }
+    assert found["work"] is found["store"] is found["ask"] is None
+    text = exporter("status", "out").out
+    for words in ("Dataset out", "60 of 61", "not_found 1", "orders.parquet", "60 rows"):
+        assert words in text
+    assert snapshot(exporter.cwd) == before
+
+
+def test_a_kept_store_is_told_with_what_a_run_would_ask_for(exporter: Exporter, api: Api) -> None:
+    """Of a store: states, ages, and what a run with these options asks for; and that is what it asks for."""
+    assert exporter.run("--store", "s.db").code == 0
+    with (exporter.cwd / "numbers.txt").open("a") as file:
+        file.writelines(f"{number}\n" for number in api.numbers[60:100])
+    asked, before = api.asked(), snapshot(exporter.cwd)
+    (held,) = status(exporter, "s.db")["holdings"]["held"]
+    assert (held["state"], held["orders"]) == ("fetched", 60)
+    assert held["oldest_at"] <= held["newest_at"] <= time.time()
+
+    def ask(*words: object) -> tuple[int, int, float]:
+        found = status(exporter, "s.db", *words)["ask"]
+        return found["pending"], found["orders"], found["seconds"]
+
+    assert ask() == (60, 60, 6.0)
+    assert ask("--max-age", "1h") == (0, 60, 0.0)
+    assert ask("numbers.txt", "--max-age", "1h", "--rate", "2/s") == (40, 100, 20.0)
+    statuses = {order["status"] for order in _orders(exporter)}
+    rule = ",".join(sorted(statuses)) + "=1h"
+    assert ask("numbers.txt", "--refresh-status", rule)[0] == 40
+    assert (api.asked(), snapshot(exporter.cwd)) == (asked, before)
+
+    exporter.run("--store", "s.db", "--max-age", "1h", "--overwrite")
+    assert api.asked() - asked == 40
+
+
+def _orders(exporter: Exporter) -> list[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    rows: list[dict[str, Any]] = pq.read_table(
+        exporter.cwd / "out" / "orders.parquet", columns=["status"]
+    ).to_pylist()
+    return rows
+
+
+def test_a_run_at_work_and_a_killed_one_are_told(tmp_path: Path) -> None:
+    """Of an unfinished run: who holds it, or that its process died, and what is left to ask for."""
+    with demo_api("--latency", 0.05, orders=800) as api:
+        exporter = api.exporter(tmp_path)
+        with exporter.run_started("--concurrency", 4) as running:
+            wait_until(lambda: api.asked() > 40)
+            wait_until(lambda: status(exporter, "out")["holdings"]["orders"] > 0)
+            at_work = status(exporter, "out")
+            assert at_work["work_holder"]["pid"] == running.pid
+            assert at_work["work_holder"]["alive"] is True
+            assert f"process {running.pid}, started" in exporter("status", "out").out
+            os.kill(running.pid, signal.SIGKILL)
+            running.end()
+        killed = status(exporter, "out.partial")
+        assert killed["work_holder"]["alive"] is False
+        assert f"process {running.pid} died" in exporter("status", "out").out
+        (run,) = killed["holdings"]["unfinished"]
+        assert run["out"] == "out"
+        held, ask = killed["holdings"]["orders"], killed["ask"]
+        assert (ask["pending"], ask["orders"], ask["of"]) == (800 - held, 800, "the unfinished run")
+        assert status(exporter, "out", "numbers.txt")["ask"]["pending"] == 800 - held
+
+
+def test_nothing_of_ours_is_exit_2(exporter: Exporter) -> None:
+    """A place without anything of ours, and somebody else's file, are named."""
+    (exporter.cwd / "mine").mkdir()
+    (exporter.cwd / "mine" / "file").touch()
+    exporter("status", "mine").said(2, "mine: expected a dataset, a work directory or a store")
+    exporter("status", "numbers.txt").said(7, "numbers.txt")
