@@ -286,7 +286,7 @@ def planted(payload, order_number):
     secret = sys._getframe(1).f_locals["header"]
     raise RuntimeError(f"a bug that quotes {secret}")
 
-exporter.client.check = planted
+exporter.api.client.check = planted
 sys.exit(main(sys.argv[1:]))
 """
 
