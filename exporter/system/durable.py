@@ -38,7 +38,7 @@ def step(name: str) -> None:
     role, _, number = os.environ.get("EXPORTER_TEST_KILL_AT", "").rpartition(":")
     if number and role in ("", process_role) and next(_steps) == int(number):
         os.write(2, f"killed after step {number}: {name}\n".encode())
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))  # on Windows as hard as SIGKILL
 
 
 # --- files and folders ---

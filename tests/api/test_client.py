@@ -33,6 +33,8 @@ from tests.support.servers import moves
 from tests.support.servers.faulty import FaultyServer, Plan
 from tests.support.servers.moves import Behaviour, End, Step
 
+pytestmark = pytest.mark.fast
+
 
 async def failure_of(client: Client, number: str = "a1", attempt: int = 1) -> AttemptError:
     with pytest.raises(AttemptError) as caught:

@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from exporter.model.errors import UsageError
 from exporter.model.rate import Rate, concurrency_hint, parse_retry_after
 
+pytestmark = pytest.mark.fast
+
 NOW = datetime(1994, 11, 6, 8, 49, 0, tzinfo=UTC)
 
 

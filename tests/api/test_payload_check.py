@@ -13,6 +13,8 @@ from exporter.dataset.flatten import Flattener
 from exporter.model.errors import BadResponseError, PermanentError
 from tests.support.wild_json import SAMPLE, Members, Number, payload_texts, render, tree
 
+pytestmark = pytest.mark.fast
+
 _NUMBER = "bf7b66149236455"
 
 

@@ -19,6 +19,8 @@ from tests.support.servers import moves
 from tests.support.servers.faulty import FaultyServer
 from tests.support.servers.proxy import Proxy
 
+pytestmark = pytest.mark.fast
+
 
 @dataclass(frozen=True)
 class Authority:
@@ -213,13 +215,20 @@ def test_a_proxy_that_refuses_ends_the_run(code: int) -> None:
     run(ask())
 
 
-def test_the_environment_names_no_proxy_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither HTTP_PROXY nor ~/.netrc has a say: only what was given to us."""
+def test_the_environment_names_no_proxy_and_no_user_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither HTTP_PROXY nor a netrc file has a say: only what was given to us."""
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
     monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\ndefault login some password body\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
 
     async def ask() -> None:
         async with FaultyServer() as server, client_of(server.url) as client:
             await client.fetch("a1", 1)
+        assert [arrival.headers["authorization"] for arrival in server.arrivals] == [f"Token {TOKEN}"]
 
     run(ask())

@@ -10,6 +10,8 @@ import pytest
 
 from tests.support.offline import Offline, offline_in
 
+pytestmark = pytest.mark.fast
+
 PROXY = "http://user:secret@proxy.example:8080"
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.processes import Exporter
+
+pytestmark = pytest.mark.fast
 
 PREFIX = "omnitron_exporter_"
 

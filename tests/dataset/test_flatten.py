@@ -20,6 +20,8 @@ from exporter.dataset.flatten.learned_keys import LEARN_AT_MOST
 from exporter.model.catalog import ORDER_ITEMS, ORDERS
 from tests.support.wild_json import SAMPLE, payload_texts, texts
 
+pytestmark = pytest.mark.fast
+
 _ADDRESS = {
     "email": "test@test.com",
     "phone_number": "0 (198) 895-4431",

@@ -6,12 +6,15 @@ import json
 from decimal import Decimal
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.dataset.flatten import Flattener, rebuild
 from exporter.dataset.flatten.paths import join, split
 from tests.support.wild_json import SAMPLE, meaning, parse, payload_texts, texts
+
+pytestmark = pytest.mark.fast
 
 
 def _rebuilt(payload: bytes, flattener: Flattener | None = None) -> Any:

@@ -25,6 +25,8 @@ from exporter.dataset.table_files import COMPRESSIONS, FileFormat, TableWriter
 from exporter.model.errors import StorageError
 from exporter.model.records import PartFile
 
+pytestmark = pytest.mark.fast
+
 SCHEMA = pa.schema(
     [
         pa.field("id", pa.int64(), metadata={"description": "Order id"}),

@@ -20,6 +20,8 @@ from exporter.dataset.table_files import TableWriter
 from exporter.dataset.verification import verify
 from tests.support.processes import ROOT, Exporter
 
+pytestmark = pytest.mark.fast
+
 Edit = Callable[[Path], object]
 
 

@@ -26,6 +26,8 @@ from exporter.demo.limits import Fault, SlidingWindow, draw_fault
 from exporter.demo.orders import order_numbers, order_payload
 from exporter.demo.server import DemoServer, serve
 
+pytestmark = pytest.mark.fast
+
 _T = TypeVar("_T")
 SAMPLE = json.loads((Path(__file__).parents[1] / "data" / "order_detail.sample.json").read_text("utf-8"))
 PAYLOADS = [order_payload(number) for number in order_numbers(300)]

@@ -25,6 +25,14 @@ def _benchmark(name: str, *words: str) -> str:
     return done.stdout
 
 
+def _cells(row: str) -> list[str]:
+    return row.strip("| ").split(" | ")
+
+
+def _number(cell: str) -> float:
+    return float(cell.replace(",", ""))
+
+
 @linux_only
 def test_the_exporter_is_compared_and_killed_without_any_peer_installed() -> None:
     """Ratio, rows, resume and rate come from real runs, in a table ready for the README."""
@@ -34,8 +42,9 @@ def test_the_exporter_is_compared_and_killed_without_any_peer_installed() -> Non
     rows = [line for line in told.splitlines() if line.startswith("|")]
     speed, undone = [row for row in rows if row.startswith("| this exporter")]
     bare = next(row for row in rows if row.startswith("| bare aiohttp"))
-    assert bare.split(" | ")[1] == "1.00"
-    assert float(speed.split(" | ")[1]) > 0
+    ratio, rate, of_bare = (_number(cell) for cell in (_cells(speed)[1], _cells(speed)[3], _cells(bare)[3]))
+    assert ratio == pytest.approx(rate / of_bare, abs=0.01)
+    assert _cells(bare)[1] == "1.00"
     assert "| exact decimal | nothing that reads as finished | whole |" in undone
 
 
@@ -43,10 +52,11 @@ def test_the_exporter_is_compared_and_killed_without_any_peer_installed() -> Non
 def test_a_section_of_one_machine_runs_alone_and_prints_its_ratio_beside_its_goal() -> None:
     """By name, at any scale, ratio first."""
     told = _benchmark("one_machine.py", "speed", "--rounds", "1", "--scale", "0.0005")
-    heading, _, ratio, _ = told.partition("speed: ")[2].splitlines()
+    heading, _, ours, bare = told.partition("speed: ")[2].splitlines()
     assert "≥ 0.80" in heading
-    assert float(ratio.split()[0]) > 0
-    assert "× bare aiohttp: this exporter" in ratio
+    assert "× bare aiohttp: this exporter" in ours
+    rate, of_bare = (float(line.split(", ")[1].split()[0].replace(",", "")) for line in (ours, bare))
+    assert float(ours.split()[0]) == pytest.approx(rate / of_bare, abs=0.02)
 
 
 def test_a_wrong_section_is_refused_before_anything_runs() -> None:

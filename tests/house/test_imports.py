@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.fast
+
 PACKAGE = Path(__file__).parents[2] / "exporter"
 
 #: The folders, lowest first: each may import those before it, never those after it.

@@ -25,6 +25,8 @@ from exporter.lists.batch import Batch, complaint
 from exporter.model.errors import InputError, UsageError
 from exporter.store.plan import make_plan
 
+pytestmark = pytest.mark.fast
+
 LONG = "12345678901234567890"
 NAMESPACE = "http://schemas.openxmlformats.org"
 

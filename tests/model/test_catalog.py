@@ -11,6 +11,8 @@ import pytest
 
 from exporter.model.catalog import ORDER_ITEMS, ORDERS, Column, Kind
 
+pytestmark = pytest.mark.fast
+
 _FIELDS = Path(__file__).parents[1] / "data" / "fields.csv"
 _ITEMS = "orderitem_set[]."
 _PLACES = {

@@ -20,10 +20,12 @@ from exporter.model.catalog import ORDER_ITEMS, ORDERS
 from exporter.model.catalog_text import _ARROW, Format, render
 from tests.support.wild_json import SAMPLE
 
+fast = pytest.mark.fast
 _NUMBER = "bf7b66149236455"
 _ALL = [*ORDERS, *ORDER_ITEMS]
 
 
+@fast
 @pytest.mark.parametrize("form", ["text", "markdown", "json", "sql"])
 def test_every_column_and_its_meaning_is_told(form: Format) -> None:
     """No form leaves out a column, or ends without a newline."""
@@ -34,11 +36,13 @@ def test_every_column_and_its_meaning_is_told(form: Format) -> None:
     assert render(form).endswith("\n")
 
 
+@fast
 def test_text_fits_80_columns() -> None:
     """The text form can be read in a terminal of 80 columns."""
     assert max(map(len, render("text").splitlines())) <= 80
 
 
+@fast
 def test_json_gives_types_paths_and_marks() -> None:
     """The JSON form is the catalogue, for programs."""
     tables = json.loads(render("json"))["tables"]
@@ -49,12 +53,14 @@ def test_json_gives_types_paths_and_marks() -> None:
     assert [column["personal"] for column in tables["orders"]] == [column.personal for column in ORDERS]
 
 
+@fast
 def test_type_names_are_arrows() -> None:
     """The types told are those that the files have."""
     for kind, arrow_type in ARROW_TYPES.items():
         assert _ARROW[kind] in str(arrow_type).replace("tz=", "").replace("extension<arrow.json>", "json")
 
 
+@fast
 def test_markdown_is_one_table_for_each_table() -> None:
     """Each row of the data dictionary has as many cells as its header."""
     rows = [line for line in render("markdown").splitlines() if line.startswith("|")]
@@ -71,6 +77,7 @@ def _write_sample(folder: Path) -> dict[str, Path]:
     return files
 
 
+@fast
 def test_duckdb_takes_the_sql_and_the_data(tmp_path: Path) -> None:
     """The statements run in DuckDB, and a dataset can be inserted as it is."""
     with duckdb.connect() as database:

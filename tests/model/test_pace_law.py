@@ -17,6 +17,8 @@ from exporter.api.pace import Pace
 from exporter.model.errors import ApiUnavailableError
 from exporter.model.rate import Rate
 
+pytestmark = pytest.mark.fast
+
 CONCURRENCY = 32
 T = TypeVar("T")
 

@@ -19,6 +19,8 @@ import pytest
 from exporter.model.errors import StorageError
 from exporter.system import durable
 
+pytestmark = pytest.mark.fast
+
 
 def dataset(folder: Path, text: str) -> Path:
     (folder / "orders.parquet").mkdir(parents=True)

@@ -20,6 +20,8 @@ from tests.support.processes import exporter_for
 from tests.support.servers import moves
 from tests.support.standing import contents
 
+pytestmark = pytest.mark.fast
+
 #: What an input must not change: zeros before, digits beyond any integer, letters, percent-encoding.
 LISTED = ["007", "12345678901234567890123", "İ/ö?", "1e5", "2026-01-02", "TRUE", "=1+1"]
 INPUTS = ["orders.txt", "orders.txt.gz", "orders.csv", "orders.jsonl", "orders.parquet", "orders.xlsx"]
