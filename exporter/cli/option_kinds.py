@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from dataclasses import MISSING, fields
+from functools import cache
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
 from click.core import ParameterSource
 
 from exporter.cli.session import Session
+from exporter.model.options import Options
 
 F = TypeVar("F", bound=Callable[..., Any])
 _REST = "Other options"
@@ -58,6 +61,34 @@ def option(*names: str, section: str = _REST, **settings: Any) -> Callable[[F], 
     long = next(name for name in names if name.startswith("--"))
     envvar = "EXPORTER_" + long.removeprefix("--").replace("-", "_").upper()
     return click.option(*names, cls=Option, section=section, envvar=envvar, show_envvar=False, **settings)
+
+
+def setting(*names: str, **settings: Any) -> Callable[[F], F]:
+    """Declare an option that is a field of `Options`: its default, its kind and its choices stand there.
+
+    Args:
+        names: As click takes them; the last one names the field.
+        settings: As `option` takes them; they beat what the field says.
+    """
+    return option(*names, **{**_field_settings(names[-1].removeprefix("--").replace("-", "_")), **settings})
+
+
+def _field_settings(name: str) -> dict[str, Any]:
+    hint = next(kind for kind in (get_args(_hints()[name]) or (_hints()[name],)) if kind is not type(None))
+    multiple = get_origin(_hints()[name]) is tuple
+    if get_origin(_hints()[name]) is Literal:
+        hint = _hints()[name]
+    default = next(field.default for field in fields(Options) if field.name == name)
+    if hint is bool:
+        return {"is_flag": True}
+    kind = click.Choice(get_args(hint)) if get_origin(hint) is Literal else hint
+    known = {"type": kind, "multiple": multiple}
+    return known if default is MISSING or not default else known | {"default": default, "show_default": True}
+
+
+@cache
+def _hints() -> dict[str, Any]:
+    return get_type_hints(Options)
 
 
 def together(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:

@@ -13,7 +13,8 @@ from typing import Any
 import click
 
 from exporter.cli.config_file import load_settings
-from exporter.cli.option_kinds import PATH, Option, option, together
+from exporter.cli.option_kinds import PATH, option, setting, together
+from exporter.model.options import SECRETS
 
 config_option = click.option(
     "--config",
@@ -29,14 +30,14 @@ config_option = click.option(
 
 _API = "The API"
 api_options = together(
-    option(
+    setting(
         "--api-url",
         default="",
         metavar="URL",
         section=_API,
         help="Base URL of the API (or EXPORTER_API_URL).",
     ),
-    option(
+    setting(
         "--token-file",
         type=PATH,
         metavar="FILE",
@@ -44,65 +45,33 @@ api_options = together(
         help="File that holds the token, readable by its owner alone. Without it: EXPORTER_API_TOKEN,"
         " or a login by EXPORTER_API_USERNAME and EXPORTER_API_PASSWORD.",
     ),
-    option("--allow-http", is_flag=True, section=_API, help="Permit http to hosts that are not loopback."),
-    option(
+    setting("--allow-http", section=_API, help="Permit http to hosts that are not loopback."),
+    setting(
         "--ca-file",
         type=PATH,
         metavar="FILE",
         section=_API,
         help="Certificate authorities (PEM) to trust instead of the system's.",
     ),
-    option("--proxy", metavar="URL", section=_API, help="HTTP proxy to go through."),
+    setting("--proxy", metavar="URL", section=_API, help="HTTP proxy to go through."),
 )
 
 _PACE = "Pace and patience"
 rate_options = together(
-    option(
+    setting(
         "--rate",
-        default="10/s",
-        show_default=True,
         metavar="RATE",
         section=_PACE,
         help="Requests permitted: N/s, N/m, N/h, auto (finds what the API bears) or unlimited.",
     ),
-    option(
-        "--max-rate",
-        default="50/s",
-        show_default=True,
-        metavar="RATE",
-        section=_PACE,
-        help="What --rate auto may reach.",
-    ),
+    setting("--max-rate", metavar="RATE", section=_PACE, help="What --rate auto may reach."),
 )
 
 pace_options = together(
     rate_options,
-    option(
-        "--concurrency",
-        type=int,
-        default=32,
-        show_default=True,
-        metavar="N",
-        section=_PACE,
-        help="Requests in flight, at most.",
-    ),
-    option(
-        "--timeout",
-        type=float,
-        default=30.0,
-        metavar="SECONDS",
-        section=_PACE,
-        help="For one attempt.  [default: 30]",
-    ),
-    option(
-        "--max-attempts",
-        type=int,
-        default=6,
-        show_default=True,
-        metavar="N",
-        section=_PACE,
-        help="For one order.",
-    ),
+    setting("--concurrency", metavar="N", section=_PACE, help="Requests in flight, at most."),
+    setting("--timeout", "timeout_s", metavar="SECONDS", section=_PACE, help="For one attempt."),
+    setting("--max-attempts", metavar="N", section=_PACE, help="For one order."),
 )
 
 log_options = together(
@@ -123,24 +92,3 @@ def secrets_from_environment() -> dict[str, Any]:
     import os
 
     return {name: os.environ.get(variable) or None for name, variable in SECRETS.items()}
-
-
-SECRETS = {
-    "token": "EXPORTER_API_TOKEN",
-    "username": "EXPORTER_API_USERNAME",
-    "password": "EXPORTER_API_PASSWORD",
-    "pii_key": "EXPORTER_PII_KEY",
-}
-
-__all__ = [
-    "SECRETS",
-    "Option",
-    "api_options",
-    "config_option",
-    "log_options",
-    "option",
-    "pace_options",
-    "rate_options",
-    "secrets_from_environment",
-    "together",
-]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Protocol, Self
+from typing import Protocol, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,14 +16,9 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from exporter.model.manifest import part_name
+from exporter.model.options import Compression, CsvDialect, FileFormat
 from exporter.model.records import PartFile
 from exporter.system import durable
-
-FileFormat = Literal["parquet", "csv"]
-CsvDialect = Literal["standard", "excel"]
-
-#: What `--compression` may say; it concerns Parquet only.
-COMPRESSIONS = ("zstd", "snappy", "gzip", "lz4", "none")
 
 
 class TableWriter:
@@ -40,7 +35,7 @@ class TableWriter:
         file_format: `parquet` or `csv`.
         schema: The columns of every table that will be written.
         rows_per_file: Most rows in one file, at least 1; None for one file whatever its length.
-        compression: One of `COMPRESSIONS`; not used for CSV.
+        compression: Not used for CSV.
         csv_dialect: `standard` is RFC 4180 for programs, `excel` is for people with a spreadsheet.
     """
 
@@ -52,7 +47,7 @@ class TableWriter:
         schema: pa.Schema,
         *,
         rows_per_file: int | None = None,
-        compression: str = "zstd",
+        compression: Compression = "zstd",
         csv_dialect: CsvDialect = "standard",
     ) -> None:
         self._directory = directory

@@ -13,7 +13,7 @@ from typing import Any
 from exporter.dataset.publishing.publish_job import PublishJob, PublishResult
 from exporter.fetch.work_directory import WorkDirectory
 from exporter.model import manifest, units
-from exporter.model.options import Options
+from exporter.model.options import Options, TableOptions, part_of
 from exporter.model.progress import Progress, ProgressCallback
 from exporter.model.rate import Rate
 from exporter.model.records import PlanCounts, RunRecord, Traffic
@@ -112,14 +112,7 @@ def publish_job(
         plan=str(plan),
         staged=str(staged),
         freshness=freshness,
-        formats=options.formats,
-        rows_per_file=options.rows_per_file,
-        compression=options.compression,
-        csv_dialect=options.csv_dialect,
-        pii=options.pii,
-        pii_key=options.pii_key,
-        select=options.select,
-        drop=options.drop,
+        **part_of(options, TableOptions),
     )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal, get_args
 from urllib.parse import SplitResult, urlsplit
 
 from exporter.model import units
 from exporter.model.errors import UsageError
+from exporter.model.freshness import Freshness
 from exporter.model.rate import Rate
 
 FileFormat = Literal["parquet", "csv"]
@@ -16,6 +17,13 @@ Pii = Literal["keep", "drop", "hash"]
 CsvDialect = Literal["standard", "excel"]
 OnDrift = Literal["warn", "fail"]
 
+#: Options that are never a word on the command line, and the environment variable of each.
+SECRETS = {
+    "token": "EXPORTER_API_TOKEN",
+    "username": "EXPORTER_API_USERNAME",
+    "password": "EXPORTER_API_PASSWORD",
+    "pii_key": "EXPORTER_PII_KEY",
+}
 #: What stands in `out` for the run's start, in the machine's own time zone: `2026-11-23`, `183000`.
 PLACES = ("{date}", "{time}")
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
@@ -26,8 +34,80 @@ MAX_PAYLOAD_BYTES = 32 * MIB
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """Say what one export is asked to do.
+class TableOptions:
+    """Say what the tables hold and how they are written.
+
+    Args:
+        formats: `parquet`, `csv` or both.
+        rows_per_file: Above it a table becomes a directory of part files.
+        compression: Of the Parquet files.
+        csv_dialect: `standard`, or `excel` for spreadsheets.
+        pii: Keep personal columns, leave them null, or hash them.
+        pii_key: Key of the hash, at least 32 bytes.
+        select: Names or globs of the only columns to write.
+        drop: Names or globs of columns not to write.
+    """
+
+    formats: tuple[FileFormat, ...] = ("parquet",)
+    rows_per_file: int | None = None
+    compression: Compression = "zstd"
+    csv_dialect: CsvDialect = "standard"
+    pii: Pii = "keep"
+    pii_key: str | None = field(default=None, repr=False)
+    select: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskOptions:
+    """Say which orders are asked for, and how fast.
+
+    Args:
+        column: The input's column of order numbers.
+        store: A store that is kept between runs.
+        max_age: An order fetched within that age is not asked for again.
+        refresh_status: Other ages for orders of some statuses, such as `100,550,600=30d`.
+        resume_within: An unfinished run that began longer ago is begun anew.
+        rate: `N/s`, `N/m`, `N/h`, `auto` or `unlimited`.
+        max_rate: What `auto` may reach.
+    """
+
+    column: str | None = None
+    store: str | None = None
+    max_age: str = "0s"
+    refresh_status: tuple[str, ...] = ()
+    resume_within: str = "24h"
+    rate: str = "10/s"
+    max_rate: str = "50/s"
+
+    @property
+    def resume_within_s(self) -> float:
+        """`resume_within` in seconds."""
+        return units.seconds(self.resume_within, option="--resume-within")
+
+    def freshness(self, run_started_at: float, now: float) -> Freshness:
+        """Return what counts as done in a try that begins now.
+
+        Args:
+            run_started_at: Start of its run; seconds since the epoch.
+            now: Its own start.
+        """
+        return Freshness(
+            run_started_at=run_started_at,
+            try_started_at=now,
+            max_age_s=units.seconds(self.max_age, option="--max-age"),
+            max_age_s_by_status=units.ages_by_status(self.refresh_status),
+        )
+
+
+def part_of(options: Options, kind: type[TableOptions | AskOptions]) -> dict[str, Any]:
+    """Return the fields of one kind of options, to build another value of that kind from."""
+    return {one.name: getattr(options, one.name) for one in fields(kind)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options(TableOptions, AskOptions):
+    """Say what one export is asked to do; `TableOptions` and `AskOptions` have the rest of the arguments.
 
     Texts are written as on the command line (`rate="10/s"`, `max_age="7d"`, `max_rejects="5%"`).
 
@@ -39,29 +119,14 @@ class Options:
         token_file: A file that holds the token and that only its owner can read.
         username: For a login instead of a token.
         password: For a login instead of a token.
-        column: The input's column of order numbers.
         overwrite: Replace a finished dataset that stands at `out`.
         allow_http: Permit http to hosts that are not loopback.
         ca_file: PEM file of certificate authorities to trust instead of the system's.
         proxy: URL of an HTTP proxy.
-        formats: `parquet`, `csv` or both.
-        rate: `N/s`, `N/m`, `N/h`, `auto` or `unlimited`.
-        max_rate: What `auto` may reach.
         concurrency: Requests in flight, at most.
         timeout_s: Seconds for one attempt.
         max_attempts: Attempts for one order.
         max_rejects: A count, or a percentage of all distinct lines.
-        store: A store that is kept between runs.
-        max_age: An order fetched within that age is not asked for again.
-        refresh_status: Other ages for orders of some statuses, such as `100,550,600=30d`.
-        resume_within: An unfinished run that began longer ago is begun anew.
-        rows_per_file: Above it a table becomes a directory of part files.
-        compression: Of the Parquet files.
-        pii: Keep personal columns, leave them null, or hash them.
-        pii_key: Key of the hash, at least 32 bytes.
-        select: Names or globs of the only columns to write.
-        drop: Names or globs of columns not to write.
-        csv_dialect: `standard`, or `excel` for spreadsheets.
         on_drift: What fields and values that fit no column do: `warn`, or `fail` the run.
         keep: Finished datasets to keep, this one included, of those whose names fit `out`; older ones are
             removed after success. `out` then holds `{date}` or `{time}`.
@@ -79,29 +144,14 @@ class Options:
     token_file: str | None = None
     username: str | None = None
     password: str | None = field(default=None, repr=False)
-    column: str | None = None
     overwrite: bool = False
     allow_http: bool = False
     ca_file: str | None = None
     proxy: str | None = field(default=None, repr=False)
-    formats: tuple[FileFormat, ...] = ("parquet",)
-    rate: str = "10/s"
-    max_rate: str = "50/s"
     concurrency: int = 32
-    timeout_s: float = 30.0
+    timeout_s: float = 30
     max_attempts: int = 6
     max_rejects: str = "5%"
-    store: str | None = None
-    max_age: str = "0s"
-    refresh_status: tuple[str, ...] = ()
-    resume_within: str = "24h"
-    rows_per_file: int | None = None
-    compression: Compression = "zstd"
-    pii: Pii = "keep"
-    pii_key: str | None = field(default=None, repr=False)
-    select: tuple[str, ...] = ()
-    drop: tuple[str, ...] = ()
-    csv_dialect: CsvDialect = "standard"
     on_drift: OnDrift = "warn"
     keep: int | None = None
     report: bool = False

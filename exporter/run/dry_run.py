@@ -8,7 +8,7 @@ from datetime import datetime
 from exporter.api.credentials import token_of
 from exporter.dataset.destination import destination_of
 from exporter.model.column_selection import choose_columns
-from exporter.model.options import Options
+from exporter.model.options import AskOptions, Options, part_of
 from exporter.run.export import refuse_passing_store, refuse_to_replace, resolve_out
 from exporter.run.place_status import Question, Status, look
 from exporter.store.order_store import Store
@@ -32,20 +32,7 @@ def dry_run(options: Options) -> Status:
     destination = destination_of(out)
     refuse_passing_store(options.store, out)
     refuse_to_replace(destination.standing(), destination, options, out)
-    status = look(
-        Question(
-            place=out,
-            may_be_new=True,
-            store=options.store,
-            orders=options.orders,
-            column=options.column,
-            max_age=options.max_age,
-            refresh_status=options.refresh_status,
-            resume_within=options.resume_within,
-            rate=options.rate,
-            max_rate=options.max_rate,
-        )
-    )
+    status = look(Question(place=out, may_be_new=True, orders=options.orders, **part_of(options, AskOptions)))
     if status.store is not None:
         with closing(Store(status.store, options.api_url, readonly=True)):
             pass  # it belongs to this API

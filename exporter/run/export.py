@@ -36,7 +36,7 @@ from exporter.report import check_extra as check_report_extra
 from exporter.report.report_process import write_report_apart
 from exporter.run.retention import remove_older
 from exporter.store.input_file import InputPlan, open_input
-from exporter.store.order_store import Freshness, Store
+from exporter.store.order_store import Store
 from exporter.system import durable
 from exporter.system.stopping import Stop, beside_the_loop
 
@@ -113,7 +113,7 @@ async def _export(
                 plan.make, stop, doing="reading the input", interrupt=plan.interrupt
             )
             store.attach_plan(work.plan)
-            record = store.begin_run(out, now, units.seconds(options.resume_within, option="--resume-within"))
+            record = store.begin_run(out, now, options.resume_within_s)
             run = _Run(options, out, destination, work, store, counts, input_record, record, now)
             return await run.go(on_progress, stop)
 
@@ -259,7 +259,7 @@ class _Run:
             counts=self.counts,
             input=self.input,
             record=self.record,
-            freshness=self._freshness(),
+            freshness=self.options.freshness(self.record.started_at, self.began),
             stop=stop,
         )
         if self.options.dask is not None:
@@ -285,14 +285,6 @@ class _Run:
             await write_report_apart(self.work.staged)
         except ExporterError as error:
             log.warning("%s The dataset is published without its report: exporter report %s", error, self.out)
-
-    def _freshness(self) -> Freshness:
-        return Freshness(
-            run_started_at=self.record.started_at,
-            try_started_at=self.began,
-            max_age_s=units.seconds(self.options.max_age, option="--max-age"),
-            max_age_s_by_status=units.ages_by_status(self.options.refresh_status),
-        )
 
     def _judge(self, result: PublishResult) -> None:
         """Raise where what was rejected, or what fits no column, forbids publishing."""

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from exporter.dataset.destination import destination_of
 from exporter.fetch.work_directory import WorkDirectory, place_of
-from exporter.model import units
 from exporter.model.errors import InputError, StorageError, UsageError
 from exporter.model.manifest import Manifest
+from exporter.model.options import AskOptions
 from exporter.model.rate import Rate
 from exporter.store.input_file import InputPlan, open_input
 from exporter.store.order_store import Freshness
@@ -30,32 +30,18 @@ _PARTIAL = ".partial"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Question:
-    """What to look at, and with which options of `run` in mind; see `Options` for those.
+class Question(AskOptions):
+    """What to look at, and with which options of `run` in mind.
 
     Attributes:
         place: An `--out`, its work directory, or a store.
         may_be_new: Nothing need stand there yet.
-        store: A kept store.
         orders: The input of the run in mind.
-        column: Its column.
-        max_age: As there.
-        refresh_status: As there.
-        resume_within: As there.
-        rate: As there.
-        max_rate: As there.
     """
 
     place: str
     may_be_new: bool = False
-    store: str | None = None
     orders: str | None = None
-    column: str | None = None
-    max_age: str = "0s"
-    refresh_status: tuple[str, ...] = ()
-    resume_within: str = "24h"
-    rate: str = "10/s"
-    max_rate: str = "50/s"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,7 +109,8 @@ def look(question: Question) -> Status:
             "Give the --out or the --store of a run.",
         )
     found = None if store is None else holdings(store)
-    freshness = _freshness(question, now, _run_gone_on_with(question, now, out, work, found))
+    run = _run_gone_on_with(question, now, out, work, found)
+    freshness = question.freshness(run.started_at if run else now, now)
     return Status(
         now=now,
         out=out,
@@ -162,21 +149,12 @@ def _run_gone_on_with(
     question: Question, now: float, out: str | None, work: Path | None, found: Holdings | None
 ) -> UnfinishedRun | None:
     """Return the unfinished run that the next one into the same place goes on with."""
-    youngest = now - units.seconds(question.resume_within, option="--resume-within")
+    youngest = now - question.resume_within_s
     own = question.store is None and work is not None  # a work directory's own store knows no other place
     for run in found.unfinished if found else ():
         if (own or run.out == out) and run.started_at >= youngest:
             return run
     return None
-
-
-def _freshness(question: Question, now: float, run: UnfinishedRun | None) -> Freshness:
-    return Freshness(
-        run_started_at=run.started_at if run else now,
-        try_started_at=now,
-        max_age_s=units.seconds(question.max_age, option="--max-age"),
-        max_age_s_by_status=units.ages_by_status(question.refresh_status),
-    )
 
 
 def _ask(

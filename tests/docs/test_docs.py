@@ -15,9 +15,9 @@ import pytest
 
 from exporter.cli import COMMANDS
 from exporter.cli.metrics_file import reported
-from exporter.cli.shared_options import SECRETS
 from exporter.model.errors import ExporterError
 from exporter.model.manifest import Manifest
+from exporter.model.options import SECRETS
 from exporter.model.progress import Progress
 from tests.support import generated_pages
 from tests.support.datasets import Dataset, demo_payloads

@@ -16,8 +16,8 @@ import click
 from exporter.cli import COMMANDS
 from exporter.cli.failures import _RESUMABLE
 from exporter.cli.option_kinds import Option, key_of
-from exporter.cli.shared_options import SECRETS
 from exporter.model import catalog_text, errors
+from exporter.model.options import SECRETS
 from tests.house.test_imports import FOLDERS, PACKAGE, PURE
 
 _INTERNAL = (errors.AttemptError, errors.InputError)
@@ -107,9 +107,10 @@ def _default(option: click.Option) -> str:
         return told[1]
     if option.required:
         return "must be given"
-    if option.is_flag or option.multiple or not option.show_default:
+    if option.is_flag or not option.show_default:
         return ""
-    return f"`{option.default}`"
+    default = option.default
+    return f"`{','.join(default) if isinstance(default, tuple) else default}`"
 
 
 def _one_paragraph(text: str) -> str:

@@ -14,7 +14,7 @@ from exporter.cli.commands.run import run_options
 from exporter.cli.config_file import settings_of
 from exporter.cli.nearest_word import nearest
 from exporter.cli.option_kinds import Command, source_of
-from exporter.cli.shared_options import SECRETS
+from exporter.model.options import SECRETS
 
 _HIDDEN = "(hidden)"
 _USER_IN_URL = re.compile(r"(?<=://)[^/@]*(?=@)")

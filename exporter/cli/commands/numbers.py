@@ -56,7 +56,6 @@ def command(
     page_size: int | None,
     quiet: bool,
     log_format: str,
-    timeout: float,
     **settings: Any,
 ) -> int:
     """List the API's orders and write their numbers to FILE, as input for `exporter run`.
@@ -68,9 +67,7 @@ def command(
     from exporter.cli.watching import watching
     from exporter.model.options import Options
 
-    options = Options(
-        orders="-", out=out, overwrite=overwrite, timeout_s=timeout, **settings, **secrets_from_environment()
-    )
+    options = Options(orders="-", out=out, overwrite=overwrite, **settings, **secrets_from_environment())
     with watching(quiet=quiet, log_format=log_format):
         listed = run_stoppable(
             lambda stop: list_numbers(options, filters=filters, page_size=page_size, stop=stop)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from exporter.cli.option_kinds import PATH, Command, F, option, together
+from exporter.cli.option_kinds import PATH, Command, F, option, setting, together
 from exporter.cli.session import Session
 from exporter.cli.shared_options import (
     api_options,
@@ -28,126 +28,80 @@ _STORE = "Between runs"
 _DATA = "The data"
 _SCALE = "Past one machine"
 
-column_option = option(
-    "--column",
-    metavar="NAME",
-    section=_INPUT,
-    help="The input's column of order numbers.  [default: found]",
+column_option = setting(
+    "--column", metavar="NAME", section=_INPUT, help="The input's column of order numbers.  [default: found]"
 )
 
 _files = together(
     column_option,
-    option("--overwrite", is_flag=True, section=_INPUT, help="Replace a finished dataset at OUT."),
-    option(
-        "--format",
-        "formats",
-        type=click.Choice(["parquet", "csv"]),
-        multiple=True,
-        default=("parquet",),
-        section=_INPUT,
-        help="Of the tables; may be given twice.  [default: parquet]",
-    ),
-    option(
+    setting("--overwrite", section=_INPUT, help="Replace a finished dataset at OUT."),
+    setting("--format", "formats", section=_INPUT, help="Of the tables; may be given twice."),
+    setting(
         "--max-rejects",
-        default="5%",
-        show_default=True,
         metavar="N|N%",
         section=_INPUT,
         help="A count, or a percentage of the lines; with more nothing is published.",
     ),
-    option(
+    setting(
         "--keep",
-        type=int,
         metavar="N",
         section=_INPUT,
         help="Keep the N newest datasets whose names fit an OUT with {date} or {time}; remove older ones.",
     ),
-    option(
+    setting(
         "--rows-per-file",
-        type=int,
         metavar="N",
         section=_INPUT,
         help="Above it a table becomes a directory of part files.",
     ),
-    option(
-        "--compression",
-        type=click.Choice(["zstd", "snappy", "gzip", "lz4", "none"]),
-        default="zstd",
-        show_default=True,
-        section=_INPUT,
-        help="Of the Parquet files.",
-    ),
-    option(
-        "--csv-dialect",
-        type=click.Choice(["standard", "excel"]),
-        default="standard",
-        show_default=True,
-        section=_INPUT,
-        help="excel is for spreadsheets: BOM, `;`, harmless formulas.",
-    ),
+    setting("--compression", section=_INPUT, help="Of the Parquet files."),
+    setting("--csv-dialect", section=_INPUT, help="excel is for spreadsheets: BOM, `;`, harmless formulas."),
 )
 
 _data = together(
-    option(
+    setting(
         "--select",
-        multiple=True,
         metavar="COLUMNS",
         section=_DATA,
         help="Only these columns (names or globs, commas between them); may be given again.",
     ),
-    option(
+    setting(
         "--drop",
-        multiple=True,
         metavar="COLUMNS",
         section=_DATA,
         help="Without these columns (as for --select); may be given again.",
     ),
-    option(
+    setting(
         "--pii",
-        type=click.Choice(["keep", "drop", "hash"]),
-        default="keep",
-        show_default=True,
         section=_DATA,
         help="Personal columns: keep, leave null, or HMAC-SHA256 by EXPORTER_PII_KEY.",
     ),
-    option(
-        "--on-drift",
-        type=click.Choice(["warn", "fail"]),
-        default="warn",
-        show_default=True,
-        section=_DATA,
-        help="What fields and values that fit no column do.",
-    ),
+    setting("--on-drift", section=_DATA, help="What fields and values that fit no column do."),
 )
 
 freshness_options = together(
-    option("--store", type=PATH, metavar="PATH", section=_STORE, help="Keep the store there between runs."),
-    option(
+    setting("--store", type=PATH, metavar="PATH", section=_STORE, help="Keep the store there between runs."),
+    setting(
         "--max-age",
-        default="0s",
-        show_default=True,
         metavar="AGE",
         section=_STORE,
         help="Younger orders in the store are not asked for again; as 12h or 7d.",
     ),
-    option(
+    setting(
         "--refresh-status",
-        multiple=True,
         metavar="CODES=AGE",
         section=_STORE,
         help="Another --max-age for orders of these statuses, as 550,600=30d; may be given again.",
     ),
-    option(
+    setting(
         "--resume-within",
-        default="24h",
-        show_default=True,
         metavar="AGE",
         section=_STORE,
         help="An unfinished run that is older is begun anew.",
     ),
 )
 
-_dask = option(
+_dask = setting(
     "--dask",
     metavar="ADDRESS|local",
     section=_SCALE,
@@ -155,11 +109,7 @@ _dask = option(
 )
 
 _ends = together(
-    option(
-        "--report",
-        is_flag=True,
-        help="Write report.html into the dataset: the run and the data, to look at.",
-    ),
+    setting("--report", help="Write report.html into the dataset: the run and the data, to look at."),
     option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout."),
     option(
         "--metrics-file",
@@ -178,7 +128,7 @@ def run_options(*, required: bool) -> Callable[[F], F]:
     """
     return together(
         config_option,
-        option(
+        setting(
             "--out",
             type=PATH,
             required=required,
@@ -205,9 +155,7 @@ def options_of(orders: str, settings: dict[str, Any]) -> Options:
     """
     from exporter.model.options import Options
 
-    given = dict(settings)
-    given["timeout_s"] = given.pop("timeout")
-    return Options(orders=orders, **given, **secrets_from_environment())
+    return Options(orders=orders, **settings, **secrets_from_environment())
 
 
 @click.command("run", cls=Command, epilog=EPILOG)

@@ -13,10 +13,11 @@ from exporter.dataset.flatten.arrow_schema import ORDER_ITEMS_SCHEMA, ORDERS_SCH
 from exporter.dataset.flatten.decoder_types import NULL
 from exporter.dataset.flatten.irregular_orders import OddOrder, Undeclared, take_apart
 from exporter.dataset.flatten.learned_keys import Learner
-from exporter.dataset.flatten.personal_data import Hide, Pii
+from exporter.dataset.flatten.personal_data import Hide
 from exporter.dataset.flatten.table_batch import TableMaker
 from exporter.dataset.flatten.unmapped import Drift
 from exporter.model.catalog import ITEMS_KEY, ORDER_ITEMS, ORDERS
+from exporter.model.options import Pii
 
 _Payloads = Sequence[tuple[str, bytes]]
 

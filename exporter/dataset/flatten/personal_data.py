@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hmac
-from typing import Literal
 
 import pyarrow as pa
 
 from exporter.model.catalog import Column, Kind
-
-Pii = Literal["keep", "drop", "hash"]
+from exporter.model.options import Pii
 
 
 class Hide:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import msgspec
 
-from exporter.model.options import Compression, CsvDialect, FileFormat, Pii
+from exporter.model.options import TableOptions
 from exporter.model.records import PartFile
 from exporter.store.order_store import Freshness
 
@@ -15,36 +15,20 @@ OVER = b"over\n"
 
 
 @dataclass(frozen=True, kw_only=True)
-class PublishJob:
-    """What one publish is asked to do.
+class PublishJob(TableOptions):
+    """What one publish is asked to do, with the options of the tables.
 
     Attributes:
         store: The store's file.
         plan: The plan's file.
         staged: The folder to write into; it exists and is empty.
         freshness: What counts as settled in this run.
-        formats: See `Options`; so are the next five.
-        rows_per_file: Rows in one part file.
-        compression: Of Parquet.
-        csv_dialect: Of CSV.
-        pii: What becomes of personal columns.
-        pii_key: Key of the hash.
-        select: Names or globs of the only columns to write.
-        drop: Names or globs of columns not to write.
     """
 
     store: str
     plan: str
     staged: str
     freshness: Freshness
-    formats: tuple[FileFormat, ...] = ("parquet",)
-    rows_per_file: int | None = None
-    compression: Compression = "zstd"
-    csv_dialect: CsvDialect = "standard"
-    pii: Pii = "keep"
-    pii_key: str | None = field(default=None, repr=False)
-    select: tuple[str, ...] = ()
-    drop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

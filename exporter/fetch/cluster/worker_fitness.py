@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from exporter.model import options
 from exporter.model.errors import UsageError
 from exporter.model.options import Options
 from exporter.model.version import __version__
@@ -15,13 +16,7 @@ from exporter.model.version import __version__
 #: The coordinator's try, as a file beside the ranges.
 BEACON = "try"
 #: Options that never go through the scheduler, and where a worker finds them.
-SECRETS = {
-    "token": "EXPORTER_API_TOKEN",
-    "username": "EXPORTER_API_USERNAME",
-    "password": "EXPORTER_API_PASSWORD",
-    "pii_key": "EXPORTER_PII_KEY",
-    "proxy": "EXPORTER_PROXY",
-}
+SECRETS = options.SECRETS | {"proxy": "EXPORTER_PROXY"}  # whose URL may hold a password
 
 
 def own_secrets() -> dict[str, str | None]:
