@@ -357,5 +357,8 @@ def _trust(ca_file: str | None) -> ssl.SSLContext | bool:
         return ssl.create_default_context(cafile=ca_file)
     except (OSError, ssl.SSLError) as error:
         raise UsageError(
-            f"--ca-file {ca_file}: expected PEM certificates: {error}.", "Give a readable PEM file."
+            f"expected PEM certificates: {error}.",
+            "Give a readable PEM file.",
+            option="ca_file",
+            value=ca_file,
         ) from None

@@ -27,10 +27,12 @@ def token_of(options: Options) -> str | None:
             text = file.read().strip()
     except (OSError, UnicodeError):
         raise UsageError(
-            f"--token-file {path}: it cannot be read as text.", "Give a file that holds the token."
+            "it cannot be read as text.", "Give a file that holds the token.", option="token_file", value=path
         ) from None
     if os.name == "posix" and mode & _READABLE_BY_OTHERS:
-        raise UsageError(f"--token-file {path}: others can read it.", f"Run: chmod 600 {path}")
+        raise UsageError("others can read it.", f"Run: chmod 600 {path}", option="token_file", value=path)
     if not is_token(text):
-        raise UsageError(f"--token-file {path}: expected one token.", "Write the token alone into it.")
+        raise UsageError(
+            "expected one token.", "Write the token alone into it.", option="token_file", value=path
+        )
     return text

@@ -78,7 +78,8 @@ class Identity:
         what = "the token" if self._username is None else "the login"
         return TokenRefusedError(
             f"{self._api_url}: the API refused {what} ({answer}).",
-            "Check it, then run the same command again: it goes on where it stopped.",
+            "Check it, then run the same command again.",
+            resumes=True,
         )
 
     async def _change(self, wire: Wire, *, refused: str | None) -> None:

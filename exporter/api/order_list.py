@@ -41,7 +41,6 @@ from exporter.system.stopping import Stop
 log = logging.getLogger("exporter")
 
 _AGAIN = "Run the same command again."
-_GOES_ON = ": it goes on where it stopped"
 _TELL_EVERY_S = 60.0
 # Orders that arrive meanwhile push known ones onto the next page; only an API that pages wrongly brings
 # nothing but known ones again and again.
@@ -107,7 +106,7 @@ async def list_numbers(
             await _unless_stopped(listing.read(), stop)
         except (TokenRefusedError, ApiUnavailableError) as error:
             # Theirs speaks of a run, and here nothing is kept to go on with.
-            raise type(error)(error.what, error.hint.replace(_GOES_ON, "") or _AGAIN) from None
+            raise type(error)(error.problem, error.advice or _AGAIN, option=error.option) from None
     with durable.storage_errors("writing the order numbers", file):
         durable.write_lines(file, (f"{number}\n".encode() for number in listing.numbers), mode=None)
     return Listed(numbers=len(listing.numbers), pages=listing.pages, left_out=listing.left_out)
@@ -116,22 +115,33 @@ async def list_numbers(
 def _check(file: Path, *, overwrite: bool) -> None:
     if file.suffix.lower() in _OTHER_FORMATS:
         raise UsageError(
-            f"--out {file}: expected the name of a text file, got one that ends in {file.suffix}.",
+            f"expected the name of a text file, got one that ends in {file.suffix}.",
             "Give a name that ends in .txt.",
+            option="out",
+            value=file,
         )
     if str(file) == "-":
-        raise UsageError("--out -: expected a file: it appears whole or not at all.", "Name a file.")
+        raise UsageError(
+            "expected a file: it appears whole or not at all.", "Name a file.", option="out", value="-"
+        )
     if file.is_dir() or not file.parent.is_dir():
-        raise UsageError(f"--out {file}: expected a file in a directory that is there.", "Name such a file.")
+        raise UsageError(
+            "expected a file in a directory that is there.", "Name such a file.", option="out", value=file
+        )
     if file.exists() and not overwrite:
-        raise UsageError(f"--out {file}: it is there already.", "Give another --out, or --overwrite.")
+        raise UsageError(
+            "it is there already.", "Give another --out, or --overwrite.", option="out", value=file
+        )
 
 
 def _query(filters: Sequence[tuple[str, str]], page_size: int | None) -> str:
     for key, _ in filters:
         if key in _OURS:
             raise UsageError(
-                f"--filter {key}: the pages are counted here.", f"Give {_OURS[key] or 'other filters'}."
+                "the pages are counted here.",
+                f"Give {_OURS[key] or 'other filters'}.",
+                option="filters",
+                value=key,
             )
     size = [] if page_size is None else [("limit", str(page_size))]
     return urlencode([*filters, *size], quote_via=quote)

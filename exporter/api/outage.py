@@ -122,5 +122,6 @@ class OutageWatch:
     def _outage(self) -> ApiUnavailableError:
         return ApiUnavailableError(
             f"The API is not available: {len(self._orders)} orders in a row had no good answer ({self._last}).",
-            "Run the same command later: it goes on where it stopped.",
+            "Run the same command later.",
+            resumes=True,
         )

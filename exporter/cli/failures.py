@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -100,7 +99,7 @@ def failure_of(error: BaseException, session: Session) -> Failure:
 
 def _of_ours(error: ExporterError, session: Session) -> Failure:
     return Failure(
-        what=_at_its_source(error.what, session.context),
+        what=error.what_of(error.option and _place(error.option, session.context)),
         hint=error.hint,
         exit_code=error.exit_code,
         command=_way_on(error, session),
@@ -118,15 +117,12 @@ def _way_on(error: ExporterError, session: Session) -> str | None:
     return command_again(ctx, error.out) if error.exit_code in _RESUMABLE else None
 
 
-def _at_its_source(what: str, ctx: click.Context | None) -> str:
-    """Name the file or the environment variable in place of the option, where the value came from there."""
-    found = re.match(r"--([a-z-]+):", what)
-    if ctx is None or found is None:
-        return what
-    for parameter in ctx.command.params:
-        if key_of(parameter) == found[1] and source_of(ctx, parameter) != "default":
-            return f"{source_of(ctx, parameter)}:{what[found.end() :]}"
-    return what
+def _place(option: str, ctx: click.Context | None) -> str:
+    """Return where the option's value came from: a flag, the environment or the file."""
+    for parameter in ctx.command.params if ctx else ():
+        if ctx and parameter.name == option:
+            return _source(ctx, parameter)
+    return f"--{option.replace('_', '-')}"
 
 
 # --- click's ---

@@ -41,8 +41,10 @@ def reported(path: str | None) -> Iterator[Report]:
         return
     if Path(path).is_dir():
         raise UsageError(
-            f"--metrics-file {path}: expected a file, got a directory.",
+            "expected a file, got a directory.",
             "Give a file in it, as exporter.prom.",
+            option="metrics_file",
+            value=path,
         )
     began = time.time()
     summaries: list[Summary] = []

@@ -73,8 +73,10 @@ class Directory:
             empty = not self._path.exists() or (self._path.is_dir() and not any(self._path.iterdir()))
         if not empty or self._path.is_symlink():
             raise UsageError(
-                f"--out {self._path}: expected a free name, got something that is no dataset of ours.",
+                "expected a free name, got something that is no dataset of ours.",
                 "Give another --out.",
+                option="out",
+                value=self._path,
             )
         return None
 
@@ -82,15 +84,19 @@ class Directory:
         """See `Destination`."""
         if self._path.is_symlink():
             raise UsageError(
-                f"--out {self._path}: expected a directory, got a link to one.",
+                "expected a directory, got a link to one.",
                 f"Give the directory itself: {self._path.resolve()}",
+                option="out",
+                value=self._path,
             )
         with durable.storage_errors("looking at it", self._path):
             stranger = stranger_in(self._path, standing)
         if stranger is not None:
             raise UsageError(
-                f"--out {self._path}: expected nothing beside the dataset there, got {stranger}, which is not ours.",
+                f"expected nothing beside the dataset there, got {stranger}, which is not ours.",
                 "Move it away, or give another --out.",
+                option="out",
+                value=self._path,
             )
 
     def repair(self, retired: Path) -> None:

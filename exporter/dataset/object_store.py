@@ -63,8 +63,10 @@ class ObjectStore:
             name = key.removeprefix(self._below)
             if not self._is_ours(name, self._bucket.look(key)):
                 raise UsageError(
-                    f"--out {self._url.rstrip('/')}: expected a free prefix, got one with {name}, which is not ours.",
+                    f"expected a free prefix, got one with {name}, which is not ours.",
                     "Give another --out.",
+                    option="out",
+                    value=self._url.rstrip("/"),
                 )
         return None
 
@@ -188,9 +190,10 @@ def object_store(url: str) -> ObjectStore:
     found = _URL.fullmatch(url)
     if found is None:  # it is not quoted: people put credentials into URLs
         raise UsageError(
-            "--out: expected a directory, or s3://BUCKET/PREFIX with a bucket of small letters, digits, dots"
+            "expected a directory, or s3://BUCKET/PREFIX with a bucket of small letters, digits, dots"
             f" and hyphens; got {url.partition('://')[0]}://….",
             "Give one of these; credentials come from the environment or ~/.aws.",
+            option="out",
         )
     if find_spec("boto3") is None:
         raise missing_extra("--out s3://…", "s3")

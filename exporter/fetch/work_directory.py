@@ -81,7 +81,9 @@ def place_of(out: str) -> Path:
     if "://" not in out:
         path = Path(out).absolute()
         if path.name in ("", ".."):
-            raise UsageError(f"--out {out}: expected a directory with a name.", "Give another --out.")
+            raise UsageError(
+                "expected a directory with a name.", "Give another --out.", option="out", value=out
+            )
         return path.with_name(f"{path.name}.partial")
     state = Path(os.environ.get(_STATE_HOME) or Path.home() / ".local" / "state")
     return state / "omnitron-exporter" / hashlib.sha256(out.rstrip("/").encode()).hexdigest()[:32]

@@ -35,8 +35,8 @@ def choose_columns(select: Sequence[str], drop: Sequence[str]) -> dict[str, list
     ['order_number', 'item_index', 'price_currency', 'price']
     """
     selected, dropped = _split(select), _split(drop)
-    _check(selected, "--select")
-    _check(dropped, "--drop")
+    _check(selected, "select")
+    _check(dropped, "drop")
     return {table: _chosen(table, selected, dropped) for table in _NAMES}
 
 
@@ -63,10 +63,10 @@ def _check(patterns: Sequence[str], option: str) -> None:
     names = sorted({name for table in _NAMES.values() for name in table})
     keys = {key for table in KEYS.values() for key in table}
     for pattern in patterns:
-        if option == "--drop" and pattern in keys:
+        if option == "drop" and pattern in keys:
             raise UsageError(
-                f"--drop: {pattern} joins the tables and is always written.", "Leave it out of --drop."
+                f"{pattern} joins the tables and is always written.", "Leave it out of --drop.", option="drop"
             )
         if not any(fnmatchcase(name, pattern) for name in names):
             near = get_close_matches(pattern, names, n=1, cutoff=0.0)
-            raise UsageError(f"{option}: no column fits {pattern!r}.", f"The nearest is {near[0]}.")
+            raise UsageError(f"no column fits {pattern!r}.", f"The nearest is {near[0]}.", option=option)

@@ -26,6 +26,9 @@ class ExporterError(Exception):
     Args:
         what: One sentence: what happened and where.
         hint: One sentence: what to do about it. May be empty.
+        option: The option that it speaks of, by its name in Python, as `api_url`; None for none.
+        value: Its value, where that tells more than the sentence does.
+        resumes: Whether the hint is to add that a run resumes; what keeps nothing builds its error without.
 
     Attributes:
         out: Where the dataset of the failed run was to stand, with `{date}` and `{time}` filled in; None where
@@ -35,10 +38,32 @@ class ExporterError(Exception):
     exit_code = 1
     out: str | None = None
 
-    def __init__(self, what: str, hint: str = "") -> None:
+    def __init__(
+        self,
+        what: str,
+        hint: str = "",
+        *,
+        option: str | None = None,
+        value: object = None,
+        resumes: bool = False,
+    ) -> None:
         super().__init__(what, hint)
-        self.what = what
-        self.hint = hint
+        self.problem = what
+        self.advice = hint
+        self.hint = f"{hint.removesuffix('.')}: it goes on where it stopped." if resumes else hint
+        self.option = option
+        self.value = value
+
+    @property
+    def what(self) -> str:
+        """What happened and where; an option has its name in Python."""
+        return self.what_of(self.option)
+
+    def what_of(self, place: str | None) -> str:
+        """Return what happened, where the option it speaks of is called `place`."""
+        if place is None:
+            return self.problem
+        return f"{place}: {self.problem}" if self.value is None else f"{place} {self.value}: {self.problem}"
 
     def __str__(self) -> str:
         return f"{self.what} {self.hint}".rstrip()

@@ -83,7 +83,7 @@ class AskOptions:
     @property
     def resume_within_s(self) -> float:
         """`resume_within` in seconds."""
-        return units.seconds(self.resume_within, option="--resume-within")
+        return units.seconds(self.resume_within, option="resume_within")
 
     def freshness(self, run_started_at: float, now: float) -> Freshness:
         """Return what counts as done in a try that begins now.
@@ -95,7 +95,7 @@ class AskOptions:
         return Freshness(
             run_started_at=run_started_at,
             try_started_at=now,
-            max_age_s=units.seconds(self.max_age, option="--max-age"),
+            max_age_s=units.seconds(self.max_age, option="max_age"),
             max_age_s_by_status=units.ages_by_status(self.refresh_status),
         )
 
@@ -180,22 +180,28 @@ def checked_api_url(url: str, *, allow_http: bool) -> str:
     """
     if not url:
         raise UsageError(
-            "--api-url: expected the API's address, got none.", "Set EXPORTER_API_URL or give --api-url."
+            "expected the API's address, got none.",
+            "Set EXPORTER_API_URL or give --api-url.",
+            option="api_url",
         )
     parts = _split(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UsageError(
-            f"--api-url: expected https://HOST, got {_without_user(url)!r}.", "Give the API's base URL."
+            f"expected https://HOST, got {_without_user(url)!r}.",
+            "Give the API's base URL.",
+            option="api_url",
         )
     if parts.username or parts.password or parts.query or parts.fragment:
         raise UsageError(
-            "--api-url: expected a base URL without user, password, query or fragment.",
+            "expected a base URL without user, password, query or fragment.",
             "Give the token in EXPORTER_API_TOKEN.",
+            option="api_url",
         )
     if parts.scheme == "http" and not is_loopback(parts.hostname) and not allow_http:
         raise UsageError(
-            f"--api-url: expected https, got http for {parts.hostname}; the token would travel in clear text.",
+            f"expected https, got http for {parts.hostname}; the token would travel in clear text.",
             "Give an https URL, or --allow-http if this network is yours.",
+            option="api_url",
         )
     return url.rstrip("/")
 
@@ -210,7 +216,9 @@ def _split(url: str) -> SplitResult:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as error:
-        raise UsageError(f"--api-url: expected https://HOST, got {_without_user(url)!r}: {error}.") from None
+        raise UsageError(
+            f"expected https://HOST, got {_without_user(url)!r}: {error}.", option="api_url"
+        ) from None
     return parts
 
 
@@ -221,59 +229,59 @@ def _without_user(url: str) -> str:
 
 def _check_words(options: Options) -> None:
     if not options.formats:
-        raise UsageError("--format: expected parquet or csv, got nothing.", "Give --format parquet.")
-    chosen = [("--format", word, FileFormat) for word in options.formats] + [
-        ("--compression", options.compression, Compression),
-        ("--pii", options.pii, Pii),
-        ("--csv-dialect", options.csv_dialect, CsvDialect),
-        ("--on-drift", options.on_drift, OnDrift),
+        raise UsageError("expected parquet or csv, got nothing.", "Give --format parquet.", option="formats")
+    chosen = [("formats", word, FileFormat) for word in options.formats] + [
+        ("compression", options.compression, Compression),
+        ("pii", options.pii, Pii),
+        ("csv_dialect", options.csv_dialect, CsvDialect),
+        ("on_drift", options.on_drift, OnDrift),
     ]
     for option, word, known in chosen:
         if word not in get_args(known):
             words = ", ".join(get_args(known))
-            raise UsageError(f"{option}: expected one of {words}, got {word!r}.", "Give one of them.")
+            raise UsageError(f"expected one of {words}, got {word!r}.", "Give one of them.", option=option)
 
 
 def _check_texts(options: Options) -> None:
-    _check_rate("--rate", options.rate)
-    if _check_rate("--max-rate", options.max_rate).kind == "auto":
-        raise UsageError("--max-rate: expected the bound of auto, got auto.", "Give for example 50/s.")
-    units.seconds(options.max_age, option="--max-age")
-    units.seconds(options.resume_within, option="--resume-within")
+    _check_rate("rate", options.rate)
+    if _check_rate("max_rate", options.max_rate).kind == "auto":
+        raise UsageError("expected the bound of auto, got auto.", "Give for example 50/s.", option="max_rate")
+    units.seconds(options.max_age, option="max_age")
+    units.seconds(options.resume_within, option="resume_within")
     units.ages_by_status(options.refresh_status)
     units.allowed_rejects(options.max_rejects, 0)
     if not options.out:
-        raise UsageError("--out: expected a directory or s3://…, got nothing.", "Give --out OUT.")
+        raise UsageError("expected a directory or s3://…, got nothing.", "Give --out OUT.", option="out")
     _check_names(options)
 
 
 def _check_names(options: Options) -> None:
     """Refuse names that neither the manifest nor SQLite can hold: bytes that are not UTF-8, and NUL."""
-    names = {"ORDERS": options.orders, "--out": options.out, "--store": options.store or ""}
+    names = {"orders": options.orders, "out": options.out, "store": options.store or ""}
     for option, name in names.items():
         if "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
-            raise UsageError(f"{option}: expected a name in UTF-8, got {name!a}.", "Rename it.")
+            raise UsageError(f"expected a name in UTF-8, got {name!a}.", "Rename it.", option=option)
 
 
 def _check_rate(option: str, text: str) -> Rate:
     try:
         return Rate.parse(text)
     except UsageError as error:
-        raise UsageError(f"{option}: {error.what}", error.hint) from None
+        raise UsageError(error.problem, error.hint, option=option) from None
 
 
 def _check_numbers(options: Options) -> None:
-    smallest = {"--concurrency": options.concurrency, "--max-attempts": options.max_attempts}
+    smallest = {"concurrency": options.concurrency, "max_attempts": options.max_attempts}
     if options.rows_per_file is not None:
-        smallest["--rows-per-file"] = options.rows_per_file
+        smallest["rows_per_file"] = options.rows_per_file
     if options.keep is not None:
-        smallest["--keep"] = options.keep
+        smallest["keep"] = options.keep
     for option, value in smallest.items():
         if value < 1:
-            raise UsageError(f"{option}: expected 1 or more, got {value}.", f"Give {option} 1 or more.")
+            raise UsageError(f"expected 1 or more, got {value}.", "Give 1 or more.", option=option)
     if not 0 < options.timeout_s < float("inf"):
         raise UsageError(
-            f"--timeout: expected seconds above 0, got {options.timeout_s}.", "Give for example 30."
+            f"expected seconds above 0, got {options.timeout_s}.", "Give for example 30.", option="timeout_s"
         )
 
 
@@ -306,8 +314,10 @@ def is_token(text: str) -> bool:
 def _check_pii(options: Options) -> None:
     if options.pii == "hash" and len((options.pii_key or "").encode()) < _SHORTEST_PII_KEY:
         raise UsageError(
-            f"--pii hash: expected a key of at least {_SHORTEST_PII_KEY} bytes.",
+            f"expected a key of at least {_SHORTEST_PII_KEY} bytes.",
             "Set EXPORTER_PII_KEY to one.",
+            option="pii",
+            value="hash",
         )
 
 
@@ -316,9 +326,9 @@ def _check_keep(options: Options) -> None:
         return
     if "://" in options.out:
         raise UsageError(
-            f"--keep: {options.out} is no directory; only those are removed.", "Leave --keep out."
+            f"{options.out} is no directory; only those are removed.", "Leave --keep out.", option="keep"
         )
     if not any(place in options.out for place in PLACES):
         raise UsageError(
-            f"--keep: {options.out} names one dataset, so none is older.", "Put {date} into --out."
+            f"{options.out} names one dataset, so none is older.", "Put {date} into --out.", option="keep"
         )

@@ -249,7 +249,8 @@ class Steering:
         if wait_s > LONGEST_WAIT_S:
             raise ApiUnavailableError(
                 f"The API answers 429 and asks for a wait of {wait_s / 60:.0f} minutes, over 15.",
-                "Run the same command again later: it goes on where it stopped.",
+                "Run the same command again later.",
+                resumes=True,
             )
 
     def _heed_latency(self, now: float, latency_s: float) -> bool:

@@ -20,13 +20,15 @@ def seconds(text: str, *, option: str) -> float:
     Raises:
         UsageError: It is not of that form.
 
-    >>> seconds("24h", option="--max-age")
+    >>> seconds("24h", option="max_age")
     86400.0
     """
     match = _DURATION.fullmatch(text.strip())
     if match is None:
         raise UsageError(
-            f"{option}: expected a number and a unit, got {text!r}.", "Write for example 90s, 15m, 24h or 7d."
+            f"expected a number and a unit, got {text!r}.",
+            "Write for example 90s, 15m, 24h or 7d.",
+            option=option,
         )
     return float(match[1]) * _SECONDS[match[2]]
 
@@ -50,7 +52,9 @@ def allowed_rejects(text: str, requested: int) -> int:
     if re.fullmatch(r"\d+(?:\.\d+)?%", number) and float(number[:-1]) <= 100:
         return int(requested * float(number[:-1]) / 100)
     raise UsageError(
-        f"--max-rejects: expected a count or a percentage, got {text!r}.", "Write for example 20 or 5%."
+        f"expected a count or a percentage, got {text!r}.",
+        "Write for example 20 or 5%.",
+        option="max_rejects",
     )
 
 
@@ -72,10 +76,11 @@ def ages_by_status(rules: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
         codes = [code.strip() for code in statuses.split(",")]
         if not equals or not all(codes):
             raise UsageError(
-                f"--refresh-status: expected statuses and an age, got {rule!r}.",
+                f"expected statuses and an age, got {rule!r}.",
                 "Write for example 100,550,600=30d.",
+                option="refresh_status",
             )
-        ages |= dict.fromkeys(codes, seconds(age, option="--refresh-status"))
+        ages |= dict.fromkeys(codes, seconds(age, option="refresh_status"))
     return tuple(ages.items())
 
 

@@ -167,8 +167,10 @@ def refuse_to_replace(
         return
     if not options.overwrite:
         raise UsageError(
-            f"--out {out}: a finished dataset of {standing.finished_at} is there.",
+            f"a finished dataset of {standing.finished_at} is there.",
             "Give another --out, or --overwrite to replace it.",
+            option="out",
+            value=out,
         )
     destination.refuse_strangers(standing)
 
@@ -187,8 +189,10 @@ def refuse_passing_store(store: str | None, out: str) -> None:
     for folder in folders:
         if store is not None and Path(store).absolute().is_relative_to(folder):
             raise UsageError(
-                f"--store {store}: expected a file outside of {folder}, which a run replaces or removes.",
+                f"expected a file outside of {folder}, which a run replaces or removes.",
                 "Give another --store.",
+                option="store",
+                value=store,
             )
 
 
@@ -275,8 +279,10 @@ class _Run:
         """Refuse to ask again on this machine for what a cluster has fetched."""
         if self.record.resumed and self.work.ranges.exists():
             raise UsageError(
-                f"--out {self.out}: its unfinished run was begun with --dask.",
+                "its unfinished run was begun with --dask.",
                 f"Go on with --dask, or remove {self.work.path} to begin anew.",
+                option="out",
+                value=self.out,
             )
 
     async def _report(self) -> None:
@@ -312,8 +318,10 @@ class _Run:
             await _look(self.destination, self.work, self.options, self.out, stop)
         except UsageError as error:
             raise StorageError(
-                f"{error.what} It came there in mid-run.",
+                f"{error.problem} It came there in mid-run.",
                 "Move it away; the same command then publishes without asking again.",
+                option=error.option,
+                value=error.value,
             ) from None
 
     def _manifest(self, fetched: Fetched) -> Manifest:

@@ -129,7 +129,7 @@ def test_a_ca_file_that_is_none_is_refused(tmp_path: Path, content: str | None) 
         file.write_text(content)
 
     async def ask() -> None:
-        with pytest.raises(UsageError, match="--ca-file"):
+        with pytest.raises(UsageError, match="ca_file"):
             async with client_of("https://127.0.0.1:9", ca_file=str(file)):
                 pass
 

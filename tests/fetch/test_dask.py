@@ -350,7 +350,7 @@ def test_a_worker_without_the_secrets_is_refused(cluster: DaskCluster, api: Api,
     """Secrets do not travel: a worker that has none of its own is exit 2 with a sentence that says so."""
     exporter = api.exporter(tmp_path, api.numbers[:10], EXPORTER_PII_KEY="k" * 32)
     exporter.run("--dask", cluster.address, "--pii", "hash").said(
-        2, "cannot take part", "in its own environment: --pii hash"
+        2, "cannot take part", "in its own environment: pii hash"
     )
     assert not (tmp_path / "out.partial").exists()
 

@@ -47,6 +47,6 @@ def command(
         run_forever(settings, click.echo, port=port)
     except OSError as error:
         raise UsageError(
-            f"--port {port}: it cannot be used: {error.strerror}.", "Give another --port, or 0."
+            f"it cannot be used: {error.strerror}.", "Give another --port, or 0.", option="port", value=port
         ) from None
     return 0

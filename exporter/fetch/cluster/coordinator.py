@@ -76,8 +76,9 @@ async def spread(job: FetchJob, on_progress: ProgressCallback | None) -> Fetched
 def _refuse(job: FetchJob) -> None:
     if job.options.store is not None:
         raise UsageError(
-            "--store: a run on a cluster keeps its orders in ranges, and leaves none behind.",
+            "a run on a cluster keeps its orders in ranges, and leaves none behind.",
             "Leave out --store or --dask.",
+            option="store",
         )
     if job.record.resumed and not job.work.ranges.exists() and job.record.traffic.sent:
         raise UsageError(
@@ -166,7 +167,10 @@ class _Spread:
             await cluster.client.wait_for_workers(1, timeout=PATIENCE_S)
         except TimeoutError:
             raise UsageError(
-                f"--dask {self._job.options.dask}: the scheduler has no workers.", "Start some: dask worker."
+                "the scheduler has no workers.",
+                "Start some: dask worker.",
+                option="dask",
+                value=self._job.options.dask,
             ) from None
         beacon = str((self._job.work.ranges / BEACON).absolute())
         public = None if cluster.is_local else self._public_options()
@@ -176,8 +180,10 @@ class _Spread:
         for worker, answer in answers.items():
             if answer is not None:
                 raise UsageError(
-                    f"--dask {self._job.options.dask}: the worker {worker} cannot take part: {answer}.",
+                    f"the worker {worker} cannot take part: {answer}.",
                     f"Give every worker omnitron-exporter {__version__}, the credentials, and the shared folder.",
+                    option="dask",
+                    value=self._job.options.dask,
                 )
         self._seats = len(answers)
 

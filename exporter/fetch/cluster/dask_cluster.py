@@ -106,12 +106,14 @@ async def open_cluster(address: str) -> AsyncIterator[Cluster]:
 async def _check_answers(address: str) -> None:
     hint = "Give local, local:N, or the address of a Dask scheduler, as tcp://scheduler:8786."
     if "://" not in address:
-        raise UsageError(f"--dask: expected a scheduler's address, got {address!r}.", hint)
+        raise UsageError(f"expected a scheduler's address, got {address!r}.", hint, option="dask")
     security = _dask.Security()
     try:
         wire = await connected(address, _CONNECT_S, security.get_connection_args("client"))
     except (OSError, ValueError, RuntimeError) as error:
-        raise UsageError(f"--dask {address}: no Dask scheduler answers there ({error}).", hint) from None
+        raise UsageError(
+            f"no Dask scheduler answers there ({error}).", hint, option="dask", value=address
+        ) from None
     await wire.close()
 
 
