@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from exporter.model.errors import ExporterError, StorageError, UsageError
 from exporter.model.summary import Summary
 from exporter.system import durable
 
-if TYPE_CHECKING:
-    from prometheus_client import CollectorRegistry
-
 _PREFIX = "omnitron_exporter_"
 #: Kept from the former file while runs fail.
-_LAST_SUCCESS = f"{_PREFIX}last_success_timestamp_seconds"
+_LAST_SUCCESS = "last_success_timestamp_seconds"
 Report = Callable[[Summary], None]
 
 
@@ -64,68 +61,49 @@ def reported(path: str | None) -> Iterator[Report]:
 
 
 def _write(path: Path, began: float, exit_code: int, summary: Summary | None) -> None:
-    from prometheus_client import CollectorRegistry, generate_latest
-
-    registry = CollectorRegistry()
     now = time.time()
-    _gauge(registry, "last_run_timestamp_seconds", "When the last run ended.", now)
-    _gauge(registry, "last_run_exit_code", "Its exit code.", exit_code)
-    _gauge(
-        registry, "last_run_success", "1 where it published, with rejects or without.", summary is not None
-    )
-    _gauge(registry, "last_run_duration_seconds", "From its start to its end, this try only.", now - began)
     with durable.storage_errors("writing the metrics", path):
         last_success = now if summary else _former_success(path)
-        if last_success:
-            what = "When a run last published."
-            _gauge(registry, _LAST_SUCCESS.removeprefix(_PREFIX), what, last_success)
-        if summary:
-            _add_summary(registry, summary)
-        durable.write_bytes(path, generate_latest(registry), mode=0o644)
+        lines = [
+            *_gauge("last_run_timestamp_seconds", "When the last run ended.", now),
+            *_gauge("last_run_exit_code", "Its exit code.", exit_code),
+            *_gauge(
+                "last_run_success", "1 where it published, with rejects or without.", summary is not None
+            ),
+            *_gauge("last_run_duration_seconds", "From its start to its end, this try only.", now - began),
+            *(_gauge(_LAST_SUCCESS, "When a run last published.", last_success) if last_success else ()),
+            *(_of_summary(summary) if summary else ()),
+        ]
+        durable.write_lines(path, (f"{line}\n".encode() for line in lines), mode=0o644)
 
 
-def _add_summary(registry: CollectorRegistry, summary: Summary) -> None:
-    counts = {
-        "orders_requested": ("Distinct order numbers of the input.", summary.requested),
-        "orders_exported": ("Order rows of the dataset.", summary.exported),
-        "order_items_exported": ("Item rows of the dataset.", summary.order_items),
-        "dataset_bytes": ("Size of its tables.", sum(part.bytes for part in summary.files)),
-        "unmapped_values": ("Values that fitted no column.", sum(summary.drift.values())),
-    }
-    for name, (what, count) in counts.items():
-        _gauge(registry, name, what, count)
-    _labelled(registry, "rejects", "Lines without rows.", "reason", summary.rejects_by_reason)
-    _labelled(registry, "requests", "Requests, by what they were.", "kind", summary.requests)
-    _labelled(
-        registry,
-        "responses",
-        "Answers of the last try, by HTTP status; none is no answer.",
-        "status",
-        summary.statuses,
-    )
+def _of_summary(summary: Summary) -> Iterator[str]:
+    size = sum(part.bytes for part in summary.files)
+    yield from _gauge("orders_requested", "Distinct order numbers of the input.", summary.requested)
+    yield from _gauge("orders_exported", "Order rows of the dataset.", summary.exported)
+    yield from _gauge("order_items_exported", "Item rows of the dataset.", summary.order_items)
+    yield from _gauge("dataset_bytes", "Size of its tables.", size)
+    yield from _gauge("unmapped_values", "Values that fitted no column.", sum(summary.drift.values()))
+    yield from _gauge("rejects", "Lines without rows.", summary.rejects_by_reason, label="reason")
+    yield from _gauge("requests", "Requests, by what they were.", summary.requests, label="kind")
+    what = "Answers of the last try, by HTTP status; none is no answer."
+    yield from _gauge("responses", what, summary.statuses, label="status")
 
 
-def _gauge(registry: CollectorRegistry, name: str, what: str, value: float) -> None:
-    from prometheus_client import Gauge
-
-    Gauge(_PREFIX + name, what, registry=registry).set(value)
-
-
-def _labelled(registry: CollectorRegistry, name: str, what: str, label: str, values: dict[str, int]) -> None:
-    from prometheus_client import Gauge
-
-    gauge = Gauge(_PREFIX + name, what, [label], registry=registry)
-    for word, value in values.items():
-        gauge.labels(word).set(value)
+def _gauge(name: str, what: str, value: float | dict[str, int], label: str = "") -> Iterator[str]:
+    """Yield a gauge in Prometheus' text format; every label's value is a plain word or number of ours."""
+    yield f"# HELP {_PREFIX}{name} {what}"
+    yield f"# TYPE {_PREFIX}{name} gauge"
+    if isinstance(value, dict):
+        yield from (f'{_PREFIX}{name}{{{label}="{word}"}} {float(count)}' for word, count in value.items())
+    else:
+        yield f"{_PREFIX}{name} {float(value)}"
 
 
 def _former_success(path: Path) -> float | None:
     """Return the last success as the former file has it; None where it has none, or is not ours."""
-    from prometheus_client.parser import text_string_to_metric_families
-
     try:
-        families = list(text_string_to_metric_families(path.read_text("utf-8")))
+        found = re.search(rf"^{_PREFIX}{_LAST_SUCCESS} (\S+)$", path.read_text("utf-8"), re.MULTILINE)
+        return float(found[1]) if found else None
     except (FileNotFoundError, ValueError):
         return None
-    samples = [sample for family in families for sample in family.samples if sample.name == _LAST_SUCCESS]
-    return samples[0].value if samples else None

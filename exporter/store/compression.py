@@ -8,6 +8,8 @@ import zstandard
 
 # With a trained dictionary a 3.5 KB order takes 6 µs and 410 bytes, with a raw one of the same size 11 µs
 # and 500: a frame need not bring tables of its own (measured 2026-11-24).
+# zstandard and not backports.zstd, which aiohttp reads compressed answers with: that one has no context to
+# use again, so that it reads an order back in 12.6 µs against 3.8 (both write it in 5.5; measured 2026-11-25).
 _DICTIONARY_BYTES = 16 * 1024
 _SAMPLES = 200
 _SAMPLES_BYTES = 1024 * 1024
