@@ -23,7 +23,7 @@ COMMANDS = {
     "status": "Show what a dataset, a work directory or a store holds.",
     "verify": "Check a dataset against its manifest.",
     "report": "Write the page report.html about a dataset.",
-    "schema": "Print every column of both tables.",
+    "schema": "Print every column of every table.",
     "config": "Show the settings in effect, and where each came from.",
     "serve": "Run the demo API by itself, to try options against.",
     "completion": "Print the script that completes commands in your shell.",

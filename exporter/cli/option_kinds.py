@@ -27,6 +27,14 @@ class Option(click.Option):
         self.section = section
 
 
+class Words(click.Choice[str]):
+    """Known words, several in one text with commas between them."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Check each word; what is made of them is the caller's business."""
+        return ",".join(super(Words, self).convert(word.strip(), param, ctx) for word in value.split(","))
+
+
 class Command(click.Command):
     """A command whose help lists the options by section, and which the session knows of."""
 
@@ -81,7 +89,8 @@ def _field_settings(name: str) -> dict[str, Any]:
     default = next(field.default for field in fields(Options) if field.name == name)
     if hint is bool:
         return {"is_flag": True}
-    kind = click.Choice(get_args(hint)) if get_origin(hint) is Literal else hint
+    choice = Words if multiple else click.Choice
+    kind = choice(get_args(hint)) if get_origin(hint) is Literal else hint
     known = {"type": kind, "multiple": multiple}
     return known if default is MISSING or not default else known | {"default": default, "show_default": True}
 

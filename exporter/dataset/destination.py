@@ -119,10 +119,18 @@ def destination_of(out: str) -> Destination:
     """Return the destination that `out` names.
 
     Raises:
-        UsageError: It is a URL of a kind that we do not know, or that needs an extra.
+        UsageError: It is a URL of a kind that we do not know, or that needs an extra; or a file's name.
     """
     if "://" in out:
         return object_store(out)
+    name, _, ending = out.rpartition(".")
+    if ending.lower() in ("xlsx", "csv") and name:
+        raise UsageError(
+            f"OUT is a directory; expected its name, got that of a .{ending} file.",
+            f"Give --format {ending.lower()} --out {name}",
+            option="out",
+            value=out,
+        )
     return Directory(Path(out).absolute())
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 import codecs
 import hashlib
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Final, Protocol, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,27 +15,28 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from exporter.model.manifest import part_name
-from exporter.model.options import Compression, CsvDialect, FileFormat
+from exporter.model.options import Compression, CsvDialect, FileFormat, JsonType
 from exporter.model.records import PartFile
 from exporter.system import durable
 
 
 class TableWriter:
-    """One table on its way into one file, or into a folder of part files where it grows too long.
+    """One table on its way into one file, or into a folder of part files.
 
-    Up to `rows_per_file` rows the table is the file `orders.parquet`; from the next row on it is the
-    folder `orders.parquet` with `part-00000.parquet`, `part-00001.parquet` and so on. The same tables
-    give the same bytes, however each is chunked inside. Used as a context manager, what was not closed
-    is aborted: pyarrow's own writers finish a short file even when an exception ends their block.
+    With `rows_per_file` the table is the folder `orders.parquet` with `part-00000.parquet`,
+    `part-00001.parquet` and so on, also where one is enough; without it is the file `orders.parquet`. The
+    same tables give the same bytes, however each is chunked inside. Used as a context manager, what was not
+    closed is aborted: pyarrow's own writers finish a short file even when an exception ends their block.
 
     Args:
         directory: The folder of staged files; it exists.
-        name: The table's name, `orders` or `order_items`.
+        name: The table's name.
         file_format: `parquet` or `csv`.
         schema: The columns of every table that will be written.
         rows_per_file: Most rows in one file, at least 1; None for one file whatever its length.
         compression: Not used for CSV.
         csv_dialect: `standard` is RFC 4180 for programs, `excel` is for people with a spreadsheet.
+        json_type: Of JSON columns in Parquet.
     """
 
     def __init__(
@@ -49,14 +49,15 @@ class TableWriter:
         rows_per_file: int | None = None,
         compression: Compression = "zstd",
         csv_dialect: CsvDialect = "standard",
+        json_type: JsonType = "text",
     ) -> None:
         self._directory = directory
         self._path = directory / f"{name}.{file_format}"
-        self._new_folder = self._path.with_name(f"{self._path.name}.parts")
         self._schema = schema
         self._rows_per_file = rows_per_file
         self._compression = compression
         self._csv_dialect = csv_dialect
+        self._json_type = json_type
         self._finished: list[PartFile] = []
         self._part: _Part | None = None
         self._closed = False
@@ -106,7 +107,6 @@ class TableWriter:
             self._part.discard()
         with durable.storage_errors("removing the unfinished table", self._path):
             durable.remove_tree(self._path)
-            durable.remove_tree(self._new_folder)
 
     def __enter__(self) -> Self:
         return self
@@ -125,10 +125,10 @@ class TableWriter:
         return self._part
 
     def _begin(self) -> _Part:
-        count = len(self._finished)
-        if count == 1:
-            self._become_folder()
-        path = self._path / part_name(count, self._path.suffix) if count else self._path
+        path = self._path
+        if self._rows_per_file is not None:
+            path.mkdir(exist_ok=True)
+            path /= part_name(len(self._finished), path.suffix)
         return _Part(path, self._open(path))
 
     def _finish(self) -> None:
@@ -136,18 +136,9 @@ class TableWriter:
         self._finished.append(self._part.finish(self._directory))
         self._part = None
 
-    def _become_folder(self) -> None:
-        """Turn the one file into the first of a folder of the same name."""
-        first = self._new_folder / part_name(0, self._path.suffix)
-        self._new_folder.mkdir()
-        durable.rename(self._path, first)
-        durable.rename(self._new_folder, self._path)
-        path = (self._path / first.name).relative_to(self._directory).as_posix()
-        self._finished = [replace(self._finished[0], path=path)]
-
     def _open(self, path: Path) -> _Sink:
         if self._path.suffix == ".parquet":
-            return _ParquetSink(path, self._schema, self._compression)
+            return _ParquetSink(path, self._schema, self._compression, self._json_type)
         if self._csv_dialect == "excel":
             return _ExcelSink(path, self._schema)
         return _CsvSink(path, self._schema)
@@ -197,15 +188,20 @@ class _Part:
 # Level 3 of zstd is 13 % slower and not smaller.
 _DICTIONARY_BYTES = 16 * 1024
 _ZSTD_LEVEL = 1
+#: Spark then takes dates before 1900 as they are (its calendar changed in 3.0), instead of refusing the file.
+_FOOTER: Final = {"org.apache.spark.version": "3.5.0"}
 
 
 class _ParquetSink:
     """A Parquet file: format 2.6, pages of version 1 and plain encodings, which every reader knows."""
 
-    def __init__(self, path: Path, schema: pa.Schema, compression: str) -> None:
+    def __init__(self, path: Path, schema: pa.Schema, compression: str, json_type: JsonType) -> None:
+        self._schema = schema.with_metadata(_FOOTER)
+        if json_type == "json":
+            self._schema = pa.schema(map(_as_json_type, schema), metadata=_FOOTER)
         self._writer = pq.ParquetWriter(
             str(path),
-            schema,
+            self._schema,
             version="2.6",
             compression=compression,
             compression_level=_ZSTD_LEVEL if compression == "zstd" else None,
@@ -214,10 +210,16 @@ class _ParquetSink:
 
     def write(self, table: pa.Table) -> None:
         # Pages end where chunks end: without this the chunking would show in the bytes.
-        self._writer.write_table(table.combine_chunks(), row_group_size=table.num_rows)
+        whole = table.combine_chunks().cast(self._schema)
+        self._writer.write_table(whole, row_group_size=table.num_rows)
 
     def close(self) -> None:
         self._writer.close()
+
+
+def _as_json_type(field: pa.Field) -> pa.Field:
+    is_json = (field.metadata or {}).get(b"kind") == b"json"
+    return field.with_type(pa.json_(pa.string())) if is_json else field
 
 
 # --- CSV ---
@@ -228,10 +230,12 @@ class _CsvSink:
 
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         options = pa_csv.WriteOptions(eol="\r\n")
-        self._writer = pa_csv.CSVWriter(str(path), _plain(schema.empty_table()).schema, write_options=options)
+        self._writer = pa_csv.CSVWriter(
+            str(path), _for_programs(schema.empty_table()).schema, write_options=options
+        )
 
     def write(self, table: pa.Table) -> None:
-        self._writer.write_table(_plain(table))
+        self._writer.write_table(_for_programs(table))
 
     def close(self) -> None:
         self._writer.close()
@@ -260,23 +264,37 @@ class _ExcelSink:
         self._file.close()
 
 
-def _plain(table: pa.Table) -> pa.Table:
-    """Give JSON columns as the text that they hold: the CSV writer knows no extension types."""
-    return _each_column(table, _column_as_plain)
+def _for_programs(table: pa.Table) -> pa.Table:
+    """Give every column in the form that programs read."""
+    return _each_column(table, _column_for_programs)
 
 
 def _for_spreadsheet(table: pa.Table) -> pa.Table:
     """Give every column in the form that a spreadsheet shows as what it is."""
-    return _each_column(_plain(table), _column_for_spreadsheet)
+    return _each_column(table, _column_for_spreadsheet)
 
 
 def _each_column(table: pa.Table, convert: Callable[[pa.ChunkedArray], pa.ChunkedArray]) -> pa.Table:
     return pa.table([convert(column) for column in table.columns], names=table.column_names)
 
 
-def _column_as_plain(column: pa.ChunkedArray) -> pa.ChunkedArray:
-    kind = column.type
-    return column.cast(kind.storage_type) if isinstance(kind, pa.BaseExtensionType) else column
+_YEAR_1_US, _AFTER_YEAR_9999_US = -62_135_596_800_000_000, 253_402_300_800_000_000
+
+
+def _column_for_programs(column: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Give times of another zone than UTC with their offset, as `2026-11-23 21:30:00.000000+03:00`."""
+    if not pa.types.is_timestamp(column.type) or column.type.tz == "UTC":
+        return column
+    local, instant = pc.local_timestamp(column).cast(pa.int64()), column.cast(pa.int64())
+    offset = pc.subtract(local, instant)
+    whole_minutes = pc.equal(pc.multiply(pc.divide(offset, 60_000_000), 60_000_000), offset)
+    readable = pc.and_(pc.greater_equal(local, _YEAR_1_US), pc.less(local, _AFTER_YEAR_9999_US))
+    # Before time zones were agreed on, offsets had seconds, which no reader takes: those times are in UTC.
+    return pc.if_else(
+        pc.and_(whole_minutes, readable),
+        pc.strftime(column, format="%Y-%m-%d %H:%M:%S%Ez"),
+        column.cast(pa.timestamp("us", "UTC")).cast(pa.string()),
+    )
 
 
 # What LibreOffice and Excel, in Turkish or English, take for a number, a date, a time or a truth value.
@@ -315,6 +333,9 @@ def _column_for_spreadsheet(column: pa.ChunkedArray) -> pa.ChunkedArray:
     if pa.types.is_integer(kind):
         digits = column.cast(pa.string())
         return _wrapped(digits, _LONG_INTEGER, '="', '"', otherwise=digits)
+    if pa.types.is_timestamp(kind):
+        # To the second and without a zone: with more, a spreadsheet takes it for text.
+        return pc.floor_temporal(pc.local_timestamp(column), unit="second").cast(pa.timestamp("s"))
     if pa.types.is_string(kind):
         harmless = _wrapped(column, _FORMULA, "'", "", otherwise=column)
         return _wrapped(column, _TAKEN_FOR_VALUE, '="', '"', otherwise=harmless)

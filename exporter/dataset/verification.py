@@ -1,6 +1,6 @@
 """Is a dataset what its manifest says? Files, counts, and every item with its order.
 
-Memory does not grow with the dataset: files are hashed and read a batch at a time, both tables side by
+Memory does not grow with the dataset: files are hashed and read a batch at a time, orders and items side by
 side, for they are in the same order. Only that no order number comes twice needs all of them at once;
 those go into a temporary SQLite database, which spills to the disk.
 """
@@ -10,15 +10,17 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from itertools import groupby, islice
+from operator import itemgetter
 from pathlib import Path
 
 from exporter.dataset.table_rows import FileRows, UnreadableError
+from exporter.model.column_selection import KEYS
 from exporter.model.errors import InputError
-from exporter.model.manifest import MANIFEST_FILE, REJECTS_FILE, Manifest, decode
+from exporter.model.manifest import MANIFEST_FILE, REJECTS_FILE, Counts, Manifest, decode
 from exporter.model.records import PartFile
 from exporter.system import durable
 
@@ -92,15 +94,15 @@ def _wrong_sums(manifest: Manifest) -> Iterator[tuple[str, str]]:
             lines.invalid,
         ),
     ]
-    for name, rows in (("orders", counts.exported), ("order_items", counts.order_items)):
-        if name not in tables:
-            yield "sum", f"{MANIFEST_FILE}: the table {name} is missing."
-            continue
-        sums.append((f"rows of {name} = its count", tables[name].rows, rows))
-        for ending, parts in _by_format(tables[name].files).items():
-            sums.append(
-                (f"rows of {name}.{ending} = rows of its files", rows, sum(part.rows for part in parts))
-            )
+    if not tables:
+        yield "sum", f"{MANIFEST_FILE}: it names no table."
+    expected = {"orders": counts.exported, "order_items": counts.order_items}
+    for name, table in tables.items():
+        sums.append((f"rows of {name} = its count", table.rows, expected.get(name, table.rows)))
+        sums += [
+            (f"rows of {name}.{ending} = rows of its files", table.rows, sum(part.rows for part in parts))
+            for ending, parts in _by_format(table.files).items()
+        ]
     for rule, left, right in sums:
         if left != right:
             yield "sum", f"{MANIFEST_FILE}: {rule} does not hold: {left:,} is not {right:,}."
@@ -168,19 +170,69 @@ def _wrong_rejects(out: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
 
 
 def _wrong_rows(out: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
-    tables = {name: _by_format(table.files) for name, table in manifest.tables.items()}
-    for ending, orders in tables.get("orders", {}).items():
-        items = tables.get("order_items", {}).get(ending, [])
-        rows = _Rows(out, orders, ("number",)), _Rows(out, items, ("order_number", "item_index"))
+    formats: defaultdict[str, dict[str, _Rows]] = defaultdict(dict)
+    for name, table in manifest.tables.items():
+        for ending, parts in _by_format(table.files).items():
+            formats[ending][name] = _Rows(out, parts, KEYS[name])
+    formats.pop("xlsx", None)  # its digest was right, and reading it takes the memory of a whole workbook
+    for ending, tables in formats.items():
         try:
-            with closing(_Seen()) as seen:
-                yield from _unmatched((str(number) for (number,) in rows[0]), iter(rows[1]), seen, ending)
-                yield from seen.twice(ending)
+            yield from _wrong_tables(tables, manifest.counts, ending)
         except UnreadableError as error:
             yield "file", str(error)
             continue
-        for table in rows:
-            yield from table.wrong_counts()
+        for rows in tables.values():
+            yield from rows.wrong_counts()
+
+
+def _wrong_tables(tables: dict[str, _Rows], counts: Counts, ending: str) -> Iterator[tuple[str, str]]:
+    items = iter(tables.get("order_items", ()))
+    with closing(_Seen()) as seen:
+        if "orders" in tables:
+            yield from _unmatched((str(number) for (number,) in tables["orders"]), items, seen, ending)
+            yield from seen.twice(f"orders.{ending}")
+        else:
+            yield from _unnumbered(items, f"order_items.{ending}")
+    if "order_lines" in tables:
+        with closing(_Seen()) as seen:
+            yield from _wrong_lines(iter(tables["order_lines"]), counts, seen, f"order_lines.{ending}")
+            yield from seen.twice(f"order_lines.{ending}")
+
+
+def _wrong_lines(
+    lines: Iterator[tuple[object, ...]], counts: Counts, seen: _Seen, table: str
+) -> Iterator[tuple[str, str]]:
+    """Check that each order's lines stand together: its items from 0, or one line without an item."""
+    orders = items = 0
+
+    def numbers() -> Iterator[str]:
+        nonlocal orders, items
+        for number, group in groupby(lines, key=itemgetter(0)):
+            indexes = [index for _, index in group]
+            orders += 1
+            items += 0 if indexes == [None] else len(indexes)
+            if indexes != [None]:
+                wrong.extend(_wrong_indexes(str(number), indexes, table))
+            yield str(number)
+
+    wrong: list[tuple[str, str]] = []
+    for _ in seen.pass_on(numbers()):
+        yield from wrong
+        wrong.clear()
+    for what, expected, found in (("orders", counts.exported, orders), ("items", counts.order_items, items)):
+        if expected != found:
+            yield "line", f"{table}: expected lines of {expected:,} {what}, got {found:,}."
+
+
+def _wrong_indexes(number: str, indexes: list[object], table: str) -> Iterator[tuple[str, str]]:
+    if indexes != list(range(len(indexes))):
+        what = f"expected item_index 0 to {len(indexes) - 1}, got {_some(indexes)}"
+        yield "item_index", f"{table}: order {number}: {what}."
+
+
+def _unnumbered(items: Iterator[tuple[object, ...]], table: str) -> Iterator[tuple[str, str]]:
+    for number, group in groupby(items, key=itemgetter(0)):
+        yield from _wrong_indexes(str(number), [index for _, index in group], table)
 
 
 class _Rows:
@@ -207,15 +259,12 @@ class _Rows:
 def _unmatched(
     orders: Iterator[str], items: Iterator[tuple[object, ...]], seen: _Seen, ending: str
 ) -> Iterator[tuple[str, str]]:
-    """Walk both tables side by side: the items of each order stand together, in the order of the orders."""
+    """Walk orders and items side by side: the items of each order stand together, in the order of the orders."""
     numbers = seen.pass_on(orders)
     table = f"order_items.{ending}"
     lost = False
     for order_number, group in groupby(items, key=lambda item: str(item[0])):
-        indexes = [index for _, index in group]
-        if indexes != list(range(len(indexes))):
-            what = f"expected item_index 0 to {len(indexes) - 1}, got {_some(indexes)}"
-            yield "item_index", f"{table}: order {order_number}: {what}."
+        yield from _wrong_indexes(order_number, [index for _, index in group], table)
         if not lost and order_number not in numbers:
             lost = True  # the walk cannot find its place again; what follows is counted only
             yield "item", f"{table}: the items of order {order_number} have no order at their place."
@@ -247,7 +296,7 @@ class _Seen:
             )
             yield from batch
 
-    def twice(self, ending: str) -> Iterator[tuple[str, str]]:
+    def twice(self, table: str) -> Iterator[tuple[str, str]]:
         query = "SELECT number, times FROM seen WHERE times > 1 ORDER BY number"
         for number, times in self._database.execute(query):
-            yield "order", f"orders.{ending}: order {number} is there {times} times."
+            yield "order", f"{table}: order {number} is there {times} times."

@@ -23,6 +23,11 @@ from exporter.system.stopping import Stop
 log = logging.getLogger("exporter")
 
 _TICK_S = 0.25
+_PII_TEXTS = {
+    "keep": "as received",
+    "drop": "left empty (--pii drop)",
+    "hash": "a keyed hash in place of each value (--pii hash)",
+}
 #: An average over two seconds that has sunk below this tells of no answers at all.
 _NO_RATE_PER_S = 0.001
 
@@ -112,6 +117,13 @@ def publish_job(
         plan=str(plan),
         staged=str(staged),
         freshness=freshness,
+        about={
+            "Source": options.api_url,
+            "List of order numbers": options.orders,
+            "Run began": manifest.time_text(freshness.run_started_at),
+            "Times are those of": options.timezone,
+            "Personal columns": _PII_TEXTS[options.pii],
+        },
         **part_of(options, TableOptions),
     )
 

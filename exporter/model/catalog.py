@@ -1,7 +1,8 @@
-"""The columns of both tables: path in the API, name, kind, personal or not, meaning, source.
+"""The columns of every table: path in the API, name, kind, personal or not, meaning, source.
 
 A column's name is its path joined with `_`. Two exceptions: an item's `order` is `order_id`, and the
 columns that the exporter adds itself (`order_number`, `item_index`, `_unmapped`) have no path.
+`order_lines` has the columns of both tables, an item's with `item_` before its name.
 
 Marked personal is what a customer types or what singles one out. Beyond the plain cases that means
 address titles ("Ayşe's home"), company names (a sole trader's is a person's name) and e-archive links
@@ -10,7 +11,7 @@ address titles ("Ayşe's home"), company names (a sole trader's is a person's na
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
@@ -34,7 +35,7 @@ class Column:
     """One column of one table.
 
     Args:
-        table: `orders` or `order_items`.
+        table: `orders`, `order_items` or `order_lines`.
         path: The keys that lead to the value, from the order or from the item; empty for columns that
             the exporter adds.
         name: The column's name, unique in its table.
@@ -52,7 +53,23 @@ class Column:
     meaning: str
     source: str
 
+    @property
+    def nullable(self) -> bool:
+        """Whether a row may lack it."""
+        return (self.table, self.name) not in _NEVER_NULL
 
+    @property
+    def money(self) -> bool:
+        """Whether it is an amount, so that people add it up; a rate is none."""
+        return self.kind is Kind.DECIMAL and not self.name.endswith("_rate")
+
+
+_NEVER_NULL = {
+    ("orders", "number"),
+    ("order_items", "order_number"),
+    ("order_items", "item_index"),
+    ("order_lines", "number"),
+}
 _DOC, _EXAMPLE, _EXPORTER = "documentation", "example", "exporter"
 _OPEN, _PERSONAL = False, True
 _Row = tuple[str, Kind, bool, str, str]
@@ -205,3 +222,44 @@ ORDER_ITEMS: tuple[Column, ...] = (
     _added("order_items", "_unmapped", Kind.JSON, _UNMAPPED_MEANING),
 )
 """The columns of `order_items`, in their order."""
+
+
+# --- order_lines ---
+
+
+def _of_order(column: Column) -> Column:
+    where = "on the order's first line only, so that sums are right" if column.money else "on each line"
+    return replace(column, table="order_lines", meaning=f"{column.meaning} (the order's, {where})")
+
+
+def _of_item(column: Column) -> Column:
+    meaning = column.meaning if "item" in column.meaning.lower() else f"{column.meaning} (the item's)"
+    return replace(
+        column,
+        table="order_lines",
+        name=line_name(column.name),
+        path=(f"{ITEMS_KEY}[]", *column.path) if column.path else (),
+        meaning=meaning,
+    )
+
+
+def line_name(item_column: str) -> str:
+    """Return what a column of `order_items` is called in `order_lines`.
+
+    >>> line_name("price"), line_name("item_index")
+    ('item_price', 'item_index')
+    """
+    return item_column if item_column.startswith("item_") else f"item_{item_column}"
+
+
+ORDER_LINES: tuple[Column, ...] = (
+    *(_of_order(column) for column in ORDERS[:-1]),
+    # An item's order number is the order's, which stands before it.
+    *(_of_item(column) for column in ORDER_ITEMS[1:-1]),
+    _of_order(ORDERS[-1]),
+    _of_item(ORDER_ITEMS[-1]),
+)
+"""The columns of `order_lines`, in their order: a row for each item, and one for an order without items."""
+
+TABLES: Final = {"orders": ORDERS, "order_items": ORDER_ITEMS, "order_lines": ORDER_LINES}
+"""The columns of every table, by its name."""

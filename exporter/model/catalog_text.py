@@ -7,18 +7,17 @@ import textwrap
 from collections.abc import Callable
 from typing import Final, Literal
 
-from exporter.model.catalog import ITEMS_KEY, ORDER_ITEMS, ORDERS, Column, Kind
+from exporter.model.catalog import ITEMS_KEY, TABLES, Column, Kind
 
 Format = Literal["text", "markdown", "json", "sql"]
 
-_TABLES: Final = {"orders": ORDERS, "order_items": ORDER_ITEMS}
 _ARROW: Final = {
     Kind.TEXT: "string",
     Kind.INTEGER: "int64",
     Kind.DECIMAL: "decimal128(20, 4)",
     Kind.TIMESTAMP: "timestamp[us, UTC]",
     Kind.BOOLEAN: "bool",
-    Kind.JSON: "json",
+    Kind.JSON: "string",
 }
 _SQL: Final = {
     Kind.TEXT: "TEXT",
@@ -29,11 +28,11 @@ _SQL: Final = {
     Kind.JSON: "JSON",
 }
 _WIDTH = 80
-_PREFIXES = {"orders": "", "order_items": f"{ITEMS_KEY}[]."}
+_PREFIXES = {"orders": "", "order_items": f"{ITEMS_KEY}[].", "order_lines": ""}
 
 
 def render(form: Format) -> str:
-    """Describe both tables.
+    """Describe every table.
 
     Args:
         form: `text` for a terminal of 80 columns, `markdown` for a data dictionary, `json` for programs,
@@ -46,9 +45,7 @@ def render(form: Format) -> str:
 
 
 def _text() -> str:
-    parts = [
-        f"{name}: {len(columns)} columns\n\n" + _text_table(columns) for name, columns in _TABLES.items()
-    ]
+    parts = [f"{name}: {len(columns)} columns\n\n" + _text_table(columns) for name, columns in TABLES.items()]
     return "\n".join([*parts, "* personal: null with --pii drop, a keyed hash with --pii hash\n"])
 
 
@@ -70,7 +67,7 @@ def _text_table(columns: tuple[Column, ...]) -> str:
 
 
 def _markdown() -> str:
-    return "\n".join(_markdown_table(name, columns) for name, columns in _TABLES.items())
+    return "\n".join(_markdown_table(name, columns) for name, columns in TABLES.items())
 
 
 def _markdown_table(name: str, columns: tuple[Column, ...]) -> str:
@@ -80,12 +77,16 @@ def _markdown_table(name: str, columns: tuple[Column, ...]) -> str:
         "| Column | Type | Path in the API | Personal | Meaning | Source |",
         "|---|---|---|---|---|---|",
         *(
-            f"| `{column.name}` | {_ARROW[column.kind]} | {_quoted(_api_path(column))} "
+            f"| `{column.name}` | {_markdown_type(column.kind)} | {_quoted(_api_path(column))} "
             f"| {'yes' if column.personal else ''} | {column.meaning} | {column.source} |"
             for column in columns
         ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _markdown_type(kind: Kind) -> str:
+    return f"{_ARROW[kind]} (JSON)" if kind is Kind.JSON else _ARROW[kind]
 
 
 def _quoted(path: str | None) -> str:
@@ -102,6 +103,7 @@ def _json() -> str:
             {
                 "name": column.name,
                 "type": _ARROW[column.kind],
+                "kind": column.kind.value,
                 "path": _api_path(column),
                 "personal": column.personal,
                 "meaning": column.meaning,
@@ -109,13 +111,13 @@ def _json() -> str:
             }
             for column in columns
         ]
-        for name, columns in _TABLES.items()
+        for name, columns in TABLES.items()
     }
     return json.dumps({"tables": tables}, indent=2, ensure_ascii=False) + "\n"
 
 
 def _sql() -> str:
-    return "\n".join(_sql_table(name, columns) for name, columns in _TABLES.items())
+    return "\n".join(_sql_table(name, columns) for name, columns in TABLES.items())
 
 
 def _sql_table(name: str, columns: tuple[Column, ...]) -> str:

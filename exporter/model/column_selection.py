@@ -1,4 +1,4 @@
-"""Which columns are written: `--select` and `--drop` by name or glob."""
+"""Which columns are written, and in what order: `--select` and `--drop` by name or glob."""
 
 from __future__ import annotations
 
@@ -6,38 +6,43 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
-from exporter.model.catalog import ORDER_ITEMS, ORDERS
+from exporter.model.catalog import TABLES
 from exporter.model.errors import UsageError
 
 #: Columns that join items to orders; they are always written.
-KEYS = {"orders": ("number",), "order_items": ("order_number", "item_index")}
-_NAMES = {
-    "orders": tuple(column.name for column in ORDERS),
-    "order_items": tuple(column.name for column in ORDER_ITEMS),
+KEYS = {
+    "orders": ("number",),
+    "order_items": ("order_number", "item_index"),
+    "order_lines": ("number", "item_index"),
 }
+_NAMES = {table: tuple(column.name for column in columns) for table, columns in TABLES.items()}
 
 
-def choose_columns(select: Sequence[str], drop: Sequence[str]) -> dict[str, list[str]]:
-    """Return the columns of each table that are written, in the catalogue's order.
+def choose_columns(
+    select: Sequence[str], drop: Sequence[str], tables: Sequence[str] = tuple(TABLES)
+) -> dict[str, list[str]]:
+    """Return the columns of each table that are written.
 
     Args:
-        select: Names or globs of the only columns to write, in either table; empty for all. One text
-            may hold several, with commas between them; so may one of `drop`.
+        select: Names or globs of the only columns to write, of every table or as `orders.status` of one;
+            empty for all. One text may hold several, with commas between them; so may one of `drop`.
         drop: Names or globs of columns not to write.
+        tables: The tables that are written.
 
     Returns:
-        Table name to column names; the keys that join the tables are always among them.
+        Table name to column names: those selected in the order given, else the catalogue's. The keys that
+        join the tables are always among them: first, or after the key before, where not selected by themselves.
 
     Raises:
         UsageError: A name or glob fits no column, or a key would be dropped by its name.
 
-    >>> choose_columns(("amount,price*",), ("price_list",))["order_items"]
-    ['order_number', 'item_index', 'price_currency', 'price']
+    >>> choose_columns(("price*,order_items.id",), ("price_list",))["order_items"]
+    ['order_number', 'item_index', 'price_currency', 'price', 'id']
     """
     selected, dropped = _split(select), _split(drop)
-    _check(selected, "select")
-    _check(dropped, "drop")
-    return {table: _chosen(table, selected, dropped) for table in _NAMES}
+    _check(selected, "select", tables)
+    _check(dropped, "drop", tables)
+    return {table: _chosen(table, selected, dropped) for table in tables}
 
 
 def _split(texts: Iterable[str]) -> list[str]:
@@ -47,26 +52,35 @@ def _split(texts: Iterable[str]) -> list[str]:
 
 
 def _chosen(table: str, select: Sequence[str], drop: Sequence[str]) -> list[str]:
-    def wanted(name: str) -> bool:
-        if name in KEYS[table]:
-            return True
-        return (not select or _fits(name, select)) and not _fits(name, drop)
-
-    return [name for name in _NAMES[table] if wanted(name)]
-
-
-def _fits(name: str, patterns: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for pattern in patterns)
+    keys = KEYS[table]
+    named = [name for pattern in select or ("*",) for name in _fitting(table, pattern)]
+    dropped = {name for pattern in drop for name in _fitting(table, pattern)} - set(keys)
+    chosen = [name for name in dict.fromkeys(named) if name not in dropped]
+    for at, key in enumerate(keys):
+        if key not in chosen:
+            chosen.insert(chosen.index(keys[at - 1]) + 1 if at else 0, key)
+    return chosen
 
 
-def _check(patterns: Sequence[str], option: str) -> None:
-    names = sorted({name for table in _NAMES.values() for name in table})
-    keys = {key for table in KEYS.values() for key in table}
+def _fitting(table: str, pattern: str) -> list[str]:
+    """Return the table's columns that a name or glob means, `orders.status` or `status`."""
+    of, _, name = pattern.rpartition(".")
+    return [each for each in _NAMES[table] if of in ("", table) and fnmatchcase(each, name)]
+
+
+def _check(patterns: Sequence[str], option: str, tables: Sequence[str]) -> None:
     for pattern in patterns:
-        if option == "drop" and pattern in keys:
+        of, _, name = pattern.rpartition(".")
+        if option == "drop" and any(name in KEYS[table] for table in tables if of in ("", table)):
             raise UsageError(
                 f"{pattern} joins the tables and is always written.", "Leave it out of --drop.", option="drop"
             )
-        if not any(fnmatchcase(name, pattern) for name in names):
-            near = get_close_matches(pattern, names, n=1, cutoff=0.0)
-            raise UsageError(f"no column fits {pattern!r}.", f"The nearest is {near[0]}.", option=option)
+        if not any(_fitting(table, pattern) for table in tables):
+            hint = f"The nearest is {_nearest(pattern, tables)}."
+            raise UsageError(f"no column fits {pattern!r}.", hint, option=option)
+
+
+def _nearest(pattern: str, tables: Sequence[str]) -> str:
+    dot = "." in pattern
+    names = sorted({f"{table}.{name}" if dot else name for table in tables for name in _NAMES[table]})
+    return get_close_matches(pattern, names, n=1, cutoff=0.0)[0]

@@ -45,10 +45,17 @@ class Requests(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TableFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """One table: its rows, and its files in every format."""
+    """One table: its rows, and its files in every format; a workbook stands with each table in it."""
 
     rows: int
     files: list[PartFile]
+
+
+def table_of(files: list[PartFile]) -> TableFiles:
+    """Return the record of a table that every format holds in whole."""
+    endings = [part.path.rpartition(".")[2] for part in files]
+    rows = sum(part.rows for part, ending in zip(files, endings, strict=True) if ending == endings[0])
+    return TableFiles(rows=rows, files=files)
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +81,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     tables: dict[str, TableFiles]
     drift: Drift
     statistics: dict[str, Any] = {}
+    timezone: str = "UTC"
 
     @property
     def duration_s(self) -> float:

@@ -5,16 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 from urllib.parse import SplitResult, urlsplit
+from zoneinfo import ZoneInfo
 
 from exporter.model import units
 from exporter.model.errors import UsageError
 from exporter.model.freshness import Freshness
 from exporter.model.rate import Rate
 
-FileFormat = Literal["parquet", "csv"]
+FileFormat = Literal["parquet", "csv", "xlsx"]
 Compression = Literal["zstd", "snappy", "gzip", "lz4", "none"]
 Pii = Literal["keep", "drop", "hash"]
 CsvDialect = Literal["standard", "excel"]
+JsonType = Literal["text", "json"]
+Table = Literal["orders", "order_items", "order_lines"]
 OnDrift = Literal["warn", "fail"]
 
 #: Options that are never a word on the command line, and the environment variable of each.
@@ -38,8 +41,11 @@ class TableOptions:
     """Say what the tables hold and how they are written.
 
     Args:
-        formats: `parquet`, `csv` or both.
-        rows_per_file: Above it a table becomes a directory of part files.
+        formats: `parquet`, `csv`, `xlsx`, or several of them.
+        tables: `orders`, `order_items`, `order_lines`, or several of them.
+        rows_per_file: Each table is a directory of part files that hold so many rows; None for one file.
+        json_type: Of JSON columns in Parquet: plain `text`, or Parquet's own type `json`.
+        timezone: Of times in CSV, workbooks and the report, such as `Europe/Istanbul`.
         compression: Of the Parquet files.
         csv_dialect: `standard`, or `excel` for spreadsheets.
         pii: Keep personal columns, leave them null, or hash them.
@@ -49,8 +55,11 @@ class TableOptions:
     """
 
     formats: tuple[FileFormat, ...] = ("parquet",)
+    tables: tuple[Table, ...] = ("orders", "order_items")
     rows_per_file: int | None = None
     compression: Compression = "zstd"
+    json_type: JsonType = "text"
+    timezone: str = "UTC"
     csv_dialect: CsvDialect = "standard"
     pii: Pii = "keep"
     pii_key: str | None = field(default=None, repr=False)
@@ -159,8 +168,10 @@ class Options(TableOptions, AskOptions):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "api_url", checked_api_url(self.api_url, allow_http=self.allow_http))
-        object.__setattr__(self, "formats", tuple(dict.fromkeys(self.formats)))
+        object.__setattr__(self, "formats", _words(self.formats))
+        object.__setattr__(self, "tables", _words(self.tables))
         _check_words(self)
+        _check_form(self)
         _check_texts(self)
         _check_numbers(self)
         _check_credentials(self)
@@ -227,19 +238,42 @@ def _without_user(url: str) -> str:
     return rest if separator and scheme else url
 
 
+def _words(texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Return each word once; one text may hold several, with commas between them."""
+    return tuple(dict.fromkeys(word.strip() for text in texts for word in text.split(",")))
+
+
 def _check_words(options: Options) -> None:
-    if not options.formats:
-        raise UsageError("expected parquet or csv, got nothing.", "Give --format parquet.", option="formats")
-    chosen = [("formats", word, FileFormat) for word in options.formats] + [
+    chosen = [
+        *(("formats", word, FileFormat) for word in options.formats or ("nothing",)),
+        *(("tables", word, Table) for word in options.tables or ("nothing",)),
         ("compression", options.compression, Compression),
         ("pii", options.pii, Pii),
         ("csv_dialect", options.csv_dialect, CsvDialect),
+        ("json_type", options.json_type, JsonType),
         ("on_drift", options.on_drift, OnDrift),
     ]
     for option, word, known in chosen:
         if word not in get_args(known):
             words = ", ".join(get_args(known))
             raise UsageError(f"expected one of {words}, got {word!r}.", "Give one of them.", option=option)
+
+
+def _check_form(options: Options) -> None:
+    if options.csv_dialect == "excel" and "csv" not in options.formats:
+        raise UsageError(
+            f"excel: expected --format csv, got --format {','.join(options.formats)}.",
+            "Give --format csv with it, or --format xlsx alone for a workbook.",
+            option="csv_dialect",
+        )
+    try:
+        ZoneInfo(options.timezone)
+    except (KeyError, ValueError, OSError):
+        raise UsageError(
+            f"expected a time zone, got {options.timezone!r}.",
+            "Give for example Europe/Istanbul.",
+            option="timezone",
+        ) from None
 
 
 def _check_texts(options: Options) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from exporter.model.manifest import Manifest
 from exporter.model.records import PartFile
@@ -88,7 +88,16 @@ def summary_of(
         },
         requests={"sent": requests.sent, "retried": requests.retried, "throttled": requests.throttled},
         statuses=dict(manifest.statistics.get("statuses", {})),
-        files=tuple(part for table in manifest.tables.values() for part in table.files),
+        files=_files(manifest),
         drift=manifest.drift.unmapped_paths | manifest.drift.uncoerced,
         removed=removed,
     )
+
+
+def _files(manifest: Manifest) -> tuple[PartFile, ...]:
+    """Return each file once; a workbook has the rows of all its sheets."""
+    files: dict[str, PartFile] = {}
+    for part in (part for table in manifest.tables.values() for part in table.files):
+        before = files.get(part.path)
+        files[part.path] = replace(part, rows=part.rows + before.rows) if before else part
+    return tuple(files.values())

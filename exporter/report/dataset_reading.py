@@ -53,7 +53,7 @@ class TableReader:
     """
 
     def __init__(self, dataset: Path, table: TableFiles) -> None:
-        paths = [part.path for part in table.files]
+        paths = [part.path for part in table.files if not part.path.endswith(".xlsx")]
         parquet = [path for path in paths if path.endswith(".parquet")]
         self._paths = [dataset / path for path in parquet or paths]
         self.rows = table.rows
@@ -136,6 +136,7 @@ class _CsvPart:
         self._path = path
         with path.open("rb") as file:
             for_spreadsheets = file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+        self._for_spreadsheets = for_spreadsheets
         self._delimiter, self._decimal_point = (";", ",") if for_spreadsheets else (",", ".")
 
     def columns(self) -> list[str]:
@@ -143,7 +144,16 @@ class _CsvPart:
             return next(csv.reader(file, delimiter=self._delimiter), [])
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-        yield from self._read({name: _TYPES.get(name, pa.string()) for name in columns})
+        types = {name: _TYPES.get(name, pa.string()) for name in columns}
+        if not self._for_spreadsheets:
+            yield from self._read(types)
+            return
+        # Times without a zone: their day is the day in the dataset's.
+        asked = pa.schema(types.items())
+        local = {
+            name: pa.timestamp("us") if pa.types.is_timestamp(kind) else kind for name, kind in types.items()
+        }
+        yield from (batch.cast(asked) for batch in self._read(local))
 
     def nulls(self) -> Counter[str]:
         counts: Counter[str] = Counter()

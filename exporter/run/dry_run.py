@@ -26,7 +26,7 @@ def dry_run(options: Options) -> Status:
     Raises:
         ExporterError: What the run would raise before its first request.
     """
-    choose_columns(options.select, options.drop)
+    choose_columns(options.select, options.drop, options.tables)
     token_of(options)
     out = resolve_out(options.out, datetime.now().astimezone())
     destination = destination_of(out)

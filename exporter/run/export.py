@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 from exporter.api.credentials import token_of
@@ -25,7 +26,14 @@ from exporter.fetch.fetch_job import Fetched, FetchJob
 from exporter.fetch.work_directory import WorkDirectory, locked_store, place_of, work_directory
 from exporter.model import manifest, units
 from exporter.model.column_selection import choose_columns
-from exporter.model.errors import DriftError, ExporterError, StorageError, TooManyRejectsError, UsageError
+from exporter.model.errors import (
+    DriftError,
+    ExporterError,
+    StorageError,
+    TooManyRejectsError,
+    UsageError,
+    missing_extra,
+)
 from exporter.model.manifest import Manifest
 from exporter.model.options import Options
 from exporter.model.progress import ProgressCallback
@@ -76,11 +84,13 @@ async def export_async(
         ExporterError: One of its children; `exporter.model.errors` says which means what.
     """
     # What cannot work is refused before anything is made.
-    choose_columns(options.select, options.drop)
+    choose_columns(options.select, options.drop, options.tables)
     # Once: a token file may be a pipe.
     options = replace(options, token=token_of(options), token_file=None)
     if options.report:
         check_report_extra()
+    if "xlsx" in options.formats and find_spec("xlsxwriter") is None:
+        raise missing_extra("--format xlsx", "xlsx")
     if options.dask is not None:
         check_dask_extra()
     now = time.time()
@@ -326,7 +336,6 @@ class _Run:
 
     def _manifest(self, fetched: Fetched) -> Manifest:
         result = fetched.result
-        rows = {"orders": result.exported, "order_items": result.order_items}
         return Manifest(
             manifest_version=manifest.MANIFEST_VERSION,
             exporter_version=__version__,
@@ -343,12 +352,10 @@ class _Run:
             ),
             rejects_by_reason=result.rejects_by_reason,
             requests=manifest.requests_of(fetched.traffic),
-            tables={
-                name: manifest.TableFiles(rows=rows[name], files=files)
-                for name, files in result.files.items()
-            },
+            tables={name: manifest.table_of(files) for name, files in result.files.items()},
             drift=manifest.Drift(unmapped_paths=result.unmapped_paths, uncoerced=result.uncoerced),
             statistics=fetched.statistics,
+            timezone=self.options.timezone,
         )
 
 

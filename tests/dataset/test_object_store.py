@@ -248,7 +248,7 @@ def test_killed_after_each_durable_step(
             assert lake.objects(prefix) == digests(staged)
     assert deaths[-2] == "upload"
     assert deaths.count("upload") == 4
-    assert deaths.count("remove") == (5 if old else 0)
+    assert deaths.count("remove") == (6 if old else 0)
 
 
 def test_leftovers_are_recognised_without_the_work_directory(lake: Lake, gate: Gate, tmp_path: Path) -> None:

@@ -155,7 +155,7 @@ def _in_manifest(*keys: str, value: object) -> Edit:
         (_in_manifest("counts", "exported", value=9), ["requested = exported", "rows of orders"]),
         (_in_manifest("counts", "order_items", value=9), ["rows of order_items"]),
         (_in_manifest("rejects_by_reason", value={"not_found": 1}), ["rejects_by_reason = rejected"]),
-        (_in_manifest("tables", value={}), ["the table orders is missing"]),
+        (_in_manifest("tables", value={}), ["it names no table"]),
     ],
 )
 def test_what_was_changed_is_named(tmp_path: Path, edit: Edit, words: list[str]) -> None:

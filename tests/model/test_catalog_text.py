@@ -16,13 +16,13 @@ import pytest
 
 from exporter.dataset.flatten import ORDER_ITEMS_SCHEMA, ORDERS_SCHEMA, Flattener
 from exporter.dataset.flatten.arrow_schema import ARROW_TYPES
-from exporter.model.catalog import ORDER_ITEMS, ORDERS
+from exporter.model.catalog import ORDER_ITEMS, ORDER_LINES, ORDERS, TABLES
 from exporter.model.catalog_text import _ARROW, Format, render
 from tests.support.wild_json import SAMPLE
 
 fast = pytest.mark.fast
 _NUMBER = "bf7b66149236455"
-_ALL = [*ORDERS, *ORDER_ITEMS]
+_ALL = [*ORDERS, *ORDER_ITEMS, *ORDER_LINES]
 
 
 @fast
@@ -64,7 +64,7 @@ def test_type_names_are_arrows() -> None:
 def test_markdown_is_one_table_for_each_table() -> None:
     """Each row of the data dictionary has as many cells as its header."""
     rows = [line for line in render("markdown").splitlines() if line.startswith("|")]
-    assert len(rows) == len(_ALL) + 4
+    assert len(rows) == len(_ALL) + 2 * len(TABLES)
     assert {row.count("|") for row in rows} == {7}
 
 

@@ -186,7 +186,7 @@ def _goes_on(code: int) -> str:
 def _data_dictionary() -> str:
     opening = """# Data dictionary
 
-Every column of both tables: its type, where it comes from in the API's answer, and what it means.
+Every column of every table: its type, where it comes from in the API's answer, and what it means.
 
 Every column is always there, null where the API gave nothing. "Personal" columns are null with
 `--pii drop` and a keyed hash with `--pii hash`. "Source" says whether the API's documentation has the

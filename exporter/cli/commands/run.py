@@ -35,7 +35,8 @@ column_option = setting(
 _files = together(
     column_option,
     setting("--overwrite", section=_INPUT, help="Replace a finished dataset at OUT."),
-    setting("--format", "formats", section=_INPUT, help="Of the tables; may be given twice."),
+    setting("--format", "formats", section=_INPUT, help="Of the tables, with commas; xlsx is one workbook."),
+    setting("--tables", section=_INPUT, help="With commas; order_lines has each item beside its order."),
     setting(
         "--max-rejects",
         metavar="N|N%",
@@ -52,10 +53,25 @@ _files = together(
         "--rows-per-file",
         metavar="N",
         section=_INPUT,
-        help="Above it a table becomes a directory of part files.",
+        help="Each table is a directory of part files of so many rows.",
     ),
     setting("--compression", section=_INPUT, help="Of the Parquet files."),
-    setting("--csv-dialect", section=_INPUT, help="excel is for spreadsheets: BOM, `;`, harmless formulas."),
+    setting(
+        "--csv-dialect",
+        section=_INPUT,
+        help="excel is for spreadsheets: BOM, `;`, decimal comma, dates without zone, harmless formulas.",
+    ),
+    setting(
+        "--json-type",
+        section=_INPUT,
+        help="Of JSON columns in Parquet; json is Parquet's own, which many readers refuse.",
+    ),
+    setting(
+        "--timezone",
+        metavar="ZONE",
+        section=_INPUT,
+        help="Of times in CSV, workbook and report, as Europe/Istanbul.",
+    ),
 )
 
 _data = together(
@@ -63,13 +79,13 @@ _data = together(
         "--select",
         metavar="COLUMNS",
         section=_DATA,
-        help="Only these columns (names or globs, commas between them); may be given again.",
+        help="Only these columns, in this order: names or globs, of one table as orders.status.",
     ),
     setting(
         "--drop",
         metavar="COLUMNS",
         section=_DATA,
-        help="Without these columns (as for --select); may be given again.",
+        help="Without these columns (as for --select).",
     ),
     setting(
         "--pii",
@@ -173,7 +189,7 @@ def command(
 ) -> int:
     """Export the orders named in ORDERS (.txt, .csv, .jsonl, .parquet, .xlsx, also .gz; - is standard input).
 
-    The dataset appears at OUT all at once: orders, order_items, rejects.jsonl and manifest.json. Stopped
+    The dataset appears at OUT all at once: its tables, rejects.jsonl and manifest.json. Stopped
     or killed, the same command goes on where it was.
 
     Exit code: 0 all exported; 2 usage or input; 3 published, with rejects; 4 too many rejects, nothing

@@ -1,4 +1,4 @@
-"""`exporter schema`: every column of both tables."""
+"""`exporter schema`: every column of every table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from exporter.cli.option_kinds import Command
     help="For a terminal, a data dictionary, programs, or as CREATE TABLE for DuckDB and PostgreSQL.",
 )
 def command(form: str) -> int:
-    """Print every column of both tables: its name, its type, whether it is personal, and its meaning."""
+    """Print every column of every table: its name, its type, whether it is personal, and its meaning."""
     from typing import cast, get_args
 
     from exporter.model.catalog_text import Format, render

@@ -1,4 +1,4 @@
-"""The Arrow schemas of both tables, made from the catalogue."""
+"""The Arrow schemas of every table, made from the catalogue."""
 
 from __future__ import annotations
 
@@ -6,28 +6,29 @@ from typing import Final
 
 import pyarrow as pa
 
-from exporter.model.catalog import ORDER_ITEMS, ORDERS, Column, Kind
+from exporter.model.catalog import TABLES, Column, Kind
 
-JSON_TYPE: Final = pa.json_(pa.string())
 ARROW_TYPES: Final = {
     Kind.TEXT: pa.string(),
     Kind.INTEGER: pa.int64(),
     Kind.DECIMAL: pa.decimal128(20, 4),
     Kind.TIMESTAMP: pa.timestamp("us", "UTC"),
     Kind.BOOLEAN: pa.bool_(),
-    Kind.JSON: JSON_TYPE,
+    Kind.JSON: pa.string(),
 }
 
 
 def _field(column: Column) -> pa.Field:
     metadata = {
         "description": column.meaning,
+        "kind": column.kind.value,
         "path": ".".join(column.path),
         "personal": "true" if column.personal else "false",
         "source": column.source,
     }
-    return pa.field(column.name, ARROW_TYPES[column.kind], metadata=metadata)
+    return pa.field(column.name, ARROW_TYPES[column.kind], column.nullable, metadata=metadata)
 
 
-ORDERS_SCHEMA: Final = pa.schema([_field(column) for column in ORDERS])
-ORDER_ITEMS_SCHEMA: Final = pa.schema([_field(column) for column in ORDER_ITEMS])
+SCHEMAS: Final = {name: pa.schema(list(map(_field, columns))) for name, columns in TABLES.items()}
+ORDERS_SCHEMA: Final = SCHEMAS["orders"]
+ORDER_ITEMS_SCHEMA: Final = SCHEMAS["order_items"]

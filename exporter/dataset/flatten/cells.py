@@ -46,9 +46,10 @@ def make_values(kind: Kind, cells: list[Any], raw_at: Sequence[int]) -> tuple[pa
     if kind is Kind.JSON:
         return _containers(cells)
     settled, misfits = _settle(kind, cells, raw_at) if raw_at else (cells, {})
-    if kind not in _GRAMMAR:
-        return pa.array(settled, ARROW_TYPES[kind]), misfits
-    array, refused = _cast(kind, pa.array(settled, pa.string()))
+    if kind in _GRAMMAR:
+        array, refused = _cast(kind, pa.array(settled, pa.string()))
+    else:
+        array, refused = _without_nul(pa.array(settled, ARROW_TYPES[kind]))
     misfits |= {at: spell(cells[at]) for at in refused}
     return array, misfits
 
@@ -72,6 +73,15 @@ def _settle(kind: Kind, cells: list[Any], raw_at: Sequence[int]) -> tuple[list[A
             value = None
         settled[at] = value
     return settled, misfits
+
+
+def _without_nul(values: pa.Array) -> tuple[pa.Array, list[int]]:
+    """Give null for texts with U+0000, which PostgreSQL and DuckDB's CSV reader refuse, and where they were."""
+    text = values.buffers()[2] if pa.types.is_string(values.type) else None
+    if text is None or b"\0" not in text.to_pybytes():
+        return values, []
+    nul = pc.fill_null(pc.match_substring(values, "\0"), False)
+    return _where_true(pc.invert(nul), values), _where(nul)
 
 
 def _cast(kind: Kind, texts: pa.Array) -> tuple[pa.Array, list[int]]:

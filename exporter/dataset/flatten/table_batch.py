@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from exporter.dataset.flatten.arrow_schema import JSON_TYPE
 from exporter.dataset.flatten.cells import make_values
 from exporter.dataset.flatten.decoder_types import Leaf, Place
 from exporter.dataset.flatten.irregular_orders import Undeclared
@@ -95,7 +94,7 @@ class TableMaker:
             self._finish_block(kind, block)
         self.add("_unmapped", self._leftovers.texts(self._rows))
         arrays = [hide(column, self._arrays[column.name]) for column in columns]
-        return pa.Table.from_arrays(list(map(_stored, columns, arrays)), schema=schema)
+        return pa.Table.from_arrays(arrays, schema=schema)
 
     def _finish_block(self, kind: Kind, block: _Block) -> None:
         rows = self._rows
@@ -125,10 +124,6 @@ class _Block:
             for number, leaf in enumerate(self.leaves)
             for row in (range(rows) if leaf.raw else odd_rows)
         ]
-
-
-def _stored(column: Column, array: pa.Array) -> pa.Array:
-    return pa.ExtensionArray.from_storage(JSON_TYPE, array) if column.kind is Kind.JSON else array
 
 
 def _is_stray(place: Place, value: Any) -> bool:

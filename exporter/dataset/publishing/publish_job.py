@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import msgspec
 
@@ -23,12 +23,14 @@ class PublishJob(TableOptions):
         plan: The plan's file.
         staged: The folder to write into; it exists and is empty.
         freshness: What counts as settled in this run.
+        about: What a workbook says of the dataset, by label.
     """
 
     store: str
     plan: str
     staged: str
     freshness: Freshness
+    about: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +53,8 @@ class PublishResult:
     """What stands in the staged folder.
 
     Attributes:
-        exported: Order rows.
-        order_items: Item rows.
+        exported: Orders in the tables.
+        order_items: Entries of their item lists.
         rejects_by_reason: Rejects, invalid lines included.
         files: Part files of each table, over all formats.
         unmapped_paths: See `PublishProgress`.

@@ -11,19 +11,17 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 
-from exporter.dataset.flatten import ORDER_ITEMS_SCHEMA, ORDERS_SCHEMA, Flattener
+from exporter.dataset.flatten import Flattener, make_lines
+from exporter.dataset.publishing.dataset_writer import DatasetWriter
 from exporter.dataset.publishing.publish_job import PublishJob, PublishProgress, PublishResult
-from exporter.dataset.table_files import TableWriter
-from exporter.model.column_selection import choose_columns
 from exporter.model.manifest import REJECTS_FILE
 from exporter.model.options import MIB
-from exporter.model.records import FETCHED, PartFile
+from exporter.model.records import FETCHED
 from exporter.store.order_store import PlannedOrder, Store
 from exporter.system import durable
 
@@ -50,7 +48,7 @@ def publish_tables(
     refresh_is_over: Callable[[float], bool],
     tell: Callable[[PublishProgress], None],
 ) -> PublishResult:
-    """Write both tables and the rejects into the staged folder.
+    """Write every table and the rejects into the staged folder.
 
     Args:
         job: What to do.
@@ -80,10 +78,8 @@ class _Publish:
         self._staged = Path(job.staged)
         key = job.pii_key.encode() if job.pii_key else None
         self._flattener = Flattener(pii=job.pii, pii_key=key)
-        self._tables = {
-            "orders": _Table("orders", ORDERS_SCHEMA, job),
-            "order_items": _Table("order_items", ORDER_ITEMS_SCHEMA, job),
-        }
+        self._writer = DatasetWriter(job)
+        self._exported = self._order_items = 0
         self._line = -1
         self._through = 0
         self._batch: list[tuple[str, bytes]] = []
@@ -92,17 +88,16 @@ class _Publish:
         self._group_bytes = 0
 
     def run(self, refresh_is_over: Callable[[float], bool]) -> PublishResult:
-        with ExitStack() as stack:
-            for table in self._tables.values():
-                stack.enter_context(table)
+        with self._writer as writer:
             self._follow(refresh_is_over)
             self._flatten()
             self._end_row_group()
-            files = {name: table.close() for name, table in self._tables.items()}
+            rejects = self._write_rejects()
+            files = writer.close(self._counts(rejects))
         return PublishResult(
-            exported=self._tables["orders"].rows,
-            order_items=self._tables["order_items"].rows,
-            rejects_by_reason=self._write_rejects(),
+            exported=self._exported,
+            order_items=self._order_items,
+            rejects_by_reason=rejects,
             files=files,
             unmapped_paths=dict(sorted(self._flattener.drift.unmapped_paths.items())),
             uncoerced=dict(sorted(self._flattener.drift.uncoerced.items())),
@@ -150,14 +145,14 @@ class _Publish:
     def _flatten(self) -> None:
         if not self._batch:
             return
-        orders, items = self._flattener.flatten(self._batch)
+        tables = flatten_batch(self._flattener, self._batch, self._job.tables)
+        self._exported += tables["orders"].num_rows
+        self._order_items += tables["order_items"].num_rows
         self._batch, self._batch_bytes = [], 0
-        self._tables["orders"].add(orders)
-        self._tables["order_items"].add(items)
+        self._writer.add(tables)
 
     def _end_row_group(self) -> None:
-        for table in self._tables.values():
-            table.write_row_group()
+        self._writer.end_row_group()
         # What one row group needed and let go is given back, or it piles up in pieces over many of them.
         pa.default_memory_pool().release_unused()
         self._in_group = self._group_bytes = 0
@@ -167,6 +162,14 @@ class _Publish:
         return PublishProgress(
             lines=self._through, unmapped_paths=dict(drift.unmapped_paths), uncoerced=dict(drift.uncoerced)
         )
+
+    def _counts(self, rejects_by_reason: dict[str, int]) -> dict[str, str]:
+        rejects = ", ".join(f"{reason} {count:,}" for reason, count in rejects_by_reason.items())
+        return {
+            "Orders": f"{self._exported:,}",
+            "Items": f"{self._order_items:,}",
+            "Rejected": rejects or "none",
+        }
 
     def _write_rejects(self) -> dict[str, int]:
         reasons: Counter[str] = Counter()
@@ -189,57 +192,18 @@ class _Publish:
             yield json.dumps(reject, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
 
 
-class _Table:
-    """One table on its way into the files of every format asked for."""
+def flatten_batch(
+    flattener: Flattener, payloads: Sequence[tuple[str, bytes]], tables: Collection[str]
+) -> dict[str, pa.Table]:
+    """Return the rows of one batch by table: of `orders` and `order_items`, and of others that are asked for.
 
-    def __init__(self, name: str, schema: pa.Schema, job: PublishJob) -> None:
-        self._columns = choose_columns(job.select, job.drop)[name]
-        chosen = pa.schema([schema.field(column) for column in self._columns], metadata=schema.metadata)
-        self._schema = chosen
-        self._writers = [
-            TableWriter(
-                Path(job.staged),
-                name,
-                file_format,
-                chosen,
-                rows_per_file=job.rows_per_file,
-                compression=job.compression,
-                csv_dialect=job.csv_dialect,
-            )
-            for file_format in job.formats
-        ]
-        # By column, so that each can be joined and its pieces let go before the next: half the memory.
-        self._waiting: list[list[pa.Array]] = [[] for _ in self._columns]
-        self._rows_waiting = 0
-        self.rows = 0
-
-    def __enter__(self) -> _Table:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for writer in self._writers:
-            writer.abort()
-
-    def add(self, table: pa.Table) -> None:
-        for waiting, name in zip(self._waiting, self._columns, strict=True):
-            waiting.extend(table.column(name).chunks)
-        self._rows_waiting += table.num_rows
-        self.rows += table.num_rows
-
-    def write_row_group(self) -> None:
-        if not self._rows_waiting:
-            return
-        table = pa.table([_joined(arrays) for arrays in self._waiting], schema=self._schema)
-        self._rows_waiting = 0
-        for writer in self._writers:
-            writer.write(table)
-
-    def close(self) -> list[PartFile]:
-        return [part for writer in self._writers for part in writer.close()]
-
-
-def _joined(arrays: list[pa.Array]) -> pa.Array:
-    """Return one array of these, and let them go."""
-    joined = pa.concat_arrays(arrays)
-    arrays.clear()
-    return joined
+    Args:
+        flattener: Keeps the counts of what fits no column.
+        payloads: See `Flattener.flatten`; each order number once.
+        tables: Those that are written.
+    """
+    orders, items = flattener.flatten(payloads)
+    flat = {"orders": orders, "order_items": items}
+    if "order_lines" in tables:
+        flat["order_lines"] = make_lines([number for number, _ in payloads], orders, items)
+    return flat

@@ -35,6 +35,7 @@ from exporter.fetch.cluster.worker_fitness import BEACON, SECRETS, fitness
 from exporter.fetch.cluster.worker_tasks import run_range
 from exporter.fetch.fetch_job import Fetched, FetchJob, tell_plan, tick
 from exporter.model.errors import ExporterError, UsageError
+from exporter.model.options import TableOptions, part_of
 from exporter.model.progress import Progress, ProgressCallback
 from exporter.model.rate import Rate
 from exporter.model.records import Traffic
@@ -385,7 +386,6 @@ def _key_of(job: FetchJob) -> str:
         job.input.sha256,
         options.column,
         [freshness.run_started_at, freshness.max_age_s, freshness.max_age_s_by_status],
-        [options.formats, options.rows_per_file, options.compression, options.csv_dialect],
-        [options.pii, options.pii_key, options.select, options.drop],
+        part_of(options, TableOptions),
     ]
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()

@@ -14,8 +14,6 @@ from exporter.model.options import FileFormat
 from exporter.model.records import PartFile
 from exporter.system import durable
 
-TABLES = ("orders", "order_items")
-
 
 def gather(
     staged: Path, ranges: Sequence[tuple[Path, RangeResult]], formats: Sequence[FileFormat]
@@ -36,7 +34,7 @@ def gather(
     with durable.storage_errors("gathering the ranges", staged):
         files = {
             name: [part for each in formats for part in _parts(staged, ranges, name, f".{each}")]
-            for name in TABLES
+            for name in {name: None for _, done in ranges if done.result for name in done.result.files}
         }
         rejects = (folder / done.staged / REJECTS_FILE for folder, done in ranges)
         durable.write_lines(staged / REJECTS_FILE, _lines(rejects), mode=None)
@@ -62,17 +60,16 @@ def _parts(
         for part in done.result.files[name]
         if part.path.endswith(suffix)
     ]
-    if len(found) == 1:
-        found[0][0].replace(staged / f"{name}{suffix}")
-        yield replace(found[0][1], path=f"{name}{suffix}")
-        return
-    table = staged / f"{name}{suffix}"
-    table.mkdir()
+    table = staged / f"{'orders' if suffix == '.xlsx' else name}{suffix}"
+    single = len(found) == 1 and "/" not in found[0][1].path
+    if not single:
+        table.mkdir(exist_ok=True)
     for index, (source, part) in enumerate(found):
-        target = table / part_name(index, suffix)
-        source.replace(target)
+        target = table if single else table / part_name(index, suffix)
+        if source.exists():  # a workbook came with the table before
+            source.replace(target)
         yield replace(part, path=target.relative_to(staged).as_posix())
-    durable.sync_folder(table)
+    durable.sync_folder(table if table.is_dir() else staged)
 
 
 def _lines(files: Iterable[Path]) -> Iterator[bytes]:

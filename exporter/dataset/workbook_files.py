@@ -1,0 +1,295 @@
+"""Tables into Excel workbooks, a sheet for each table and one that explains, row after row onto the disk."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from exporter.model.manifest import part_name
+from exporter.model.records import PartFile
+from exporter.system import durable
+
+if TYPE_CHECKING:
+    from xlsxwriter import Workbook
+    from xlsxwriter.worksheet import Worksheet
+
+#: What a sheet holds below its header: 1,048,576 rows in all.
+MOST_ROWS = 1_048_575
+_ABOUT = "About"
+_LONGEST_TEXT = 32_767  # of a cell; Excel calls a file with longer ones damaged
+_CUT = " … (cut: a cell holds no more)"
+_WIDEST, _NARROWEST = 60, 8
+_ROWS_AT_ONCE = 500
+_DAY_US = 86_400_000_000
+_EXCEL_EPOCH_US = -25_569 * _DAY_US  # 1899-12-30
+_FIRST_DATE_US = _EXCEL_EPOCH_US + 61 * _DAY_US  # Excel believes in 29 February 1900
+_AFTER_LAST_DATE_US = 253_402_300_800_000_000
+_DATE, _MONEY, _WHOLE = "yyyy-mm-dd hh:mm:ss", "#,##0.00##", "0"
+#: Every workbook says that it was made then: the same rows give the same bytes.
+_MADE = datetime(2000, 1, 1)  # noqa: DTZ001 # the library wants it without a zone
+
+
+class WorkbookWriter:
+    """All tables on their way into one workbook, or into several where a sheet grows too long.
+
+    Several tables stay together: a batch that does not fit into the workbook begins the next, and only a
+    batch that fits into none is cut. One table fills each workbook. Rows go to the disk as they come (`constant_memory`).
+
+    Args:
+        directory: The folder of staged files; it exists.
+        schemas: The columns of each table.
+        rows_per_file: Most rows in one sheet, for a folder of part files; None for workbooks as long as can be.
+        about: What the last sheet says, by label.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        schemas: Mapping[str, pa.Schema],
+        *,
+        rows_per_file: int | None,
+        about: Mapping[str, str],
+    ) -> None:
+        self._directory = directory
+        self._schemas = schemas
+        self._in_folder = rows_per_file is not None
+        self._most_rows = min(rows_per_file or MOST_ROWS, MOST_ROWS)
+        self._about = about
+        self._scratch = directory / "orders.xlsx.scratch"
+        self._files: dict[str, list[PartFile]] = {name: [] for name in schemas}
+        self._book: _Book | None = None
+        self._count = 0
+
+    def write(self, tables: Mapping[str, pa.Table]) -> None:
+        """Append rows of every table.
+
+        Args:
+            tables: By name.
+
+        Raises:
+            StorageError: When the disk refuses; the writer can only be aborted then.
+        """
+        with durable.storage_errors("writing the workbook", self._path()):
+            book = self._book or self._begin()
+            if len(tables) > 1 and not self._fit(tables, book.rows) and self._fit(tables, {}):
+                book = self._next(book)
+            rest = dict(tables)
+            while True:
+                for name, table in rest.items():
+                    room = self._most_rows - book.rows[name]
+                    book.write(name, table.slice(0, room))
+                    rest[name] = table.slice(room)
+                if not any(table.num_rows for table in rest.values()):
+                    return
+                book = self._next(book)
+
+    def close(self, counts: Mapping[str, str]) -> dict[str, list[PartFile]]:
+        """Finish the last workbook and wait until all of them are on the disk.
+
+        Args:
+            counts: What the last sheet says besides.
+
+        Returns:
+            The workbooks, for each table with its rows there.
+
+        Raises:
+            StorageError: When the disk refuses.
+        """
+        with durable.storage_errors("writing the workbook", self._path()):
+            self._finish(self._book or self._begin(), counts)
+            durable.remove_tree(self._scratch)
+        return self._files
+
+    def abort(self) -> None:
+        """Remove what is not finished; the folder of staged files is removed with the rest."""
+        if self._book is not None:
+            self._book.discard()
+            self._book = None
+        durable.remove_tree(self._scratch)
+
+    def _fit(self, tables: Mapping[str, pa.Table], rows: Mapping[str, int]) -> bool:
+        return all(rows.get(name, 0) + table.num_rows <= self._most_rows for name, table in tables.items())
+
+    def _path(self) -> Path:
+        if self._in_folder:
+            return self._directory / "orders.xlsx" / part_name(self._count, ".xlsx")
+        return self._directory / (f"orders-{self._count + 1}.xlsx" if self._count else "orders.xlsx")
+
+    def _begin(self) -> _Book:
+        self._scratch.mkdir(exist_ok=True)
+        self._path().parent.mkdir(exist_ok=True)
+        self._book = _Book(self._path(), self._scratch, self._schemas)
+        return self._book
+
+    def _next(self, book: _Book) -> _Book:
+        self._finish(book, {})
+        return self._begin()
+
+    def _finish(self, book: _Book, counts: Mapping[str, str]) -> None:
+        book.close({**self._about, **counts})
+        durable.sync_file(book.path)
+        with book.path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            size = file.tell()
+        name = book.path.relative_to(self._directory).as_posix()
+        for table, rows in book.rows.items():
+            self._files[table].append(PartFile(name, rows, size, digest))
+        self._book = None
+        self._count += 1
+
+
+class _Book:
+    """One workbook and the rows that its sheets hold."""
+
+    def __init__(self, path: Path, scratch: Path, schemas: Mapping[str, pa.Schema]) -> None:
+        import xlsxwriter
+
+        self.path = path
+        self._schemas = schemas
+        self._book: Workbook = xlsxwriter.Workbook(
+            str(path), {"constant_memory": True, "use_zip64": True, "tmpdir": str(scratch)}
+        )
+        self._book.set_properties({"created": _MADE})
+        self._bold = self._book.add_format({"bold": True, "text_wrap": False})
+        self._formats = {
+            text: self._book.add_format({"num_format": text}) for text in (_DATE, _MONEY, _WHOLE)
+        }
+        self._sheets = {name: self._begin_sheet(name, schema) for name, schema in schemas.items()}
+        self.rows = dict.fromkeys(schemas, 0)
+        self._cut = 0
+
+    def _begin_sheet(self, name: str, schema: pa.Schema) -> Worksheet:
+        sheet = self._book.add_worksheet(name)
+        sheet.freeze_panes(1, 0)
+        for at, column in enumerate(schema.names):
+            sheet.write_string(0, at, column, self._bold)
+        return sheet
+
+    def write(self, name: str, table: pa.Table) -> None:
+        sheet = self._sheets[name]
+        if not self.rows[name] and table.num_rows:
+            for at, column in enumerate(table.columns):
+                sheet.set_column(at, at, _width(table.column_names[at], column))
+        for start in range(0, table.num_rows, _ROWS_AT_ONCE):
+            piece = table.slice(start, _ROWS_AT_ONCE)
+            self._write_rows(sheet, self.rows[name] + 1, piece)
+            self.rows[name] += piece.num_rows
+
+    def _write_rows(self, sheet: Worksheet, first: int, table: pa.Table) -> None:
+        columns = [_cells(column) for column in table.columns]
+        formats = [self._formats.get(_format_of(kind)) for kind in table.schema.types]
+        for row, cells in enumerate(zip(*columns, strict=True), start=first):
+            for at, value in enumerate(cells):
+                if value is None:
+                    continue
+                if isinstance(value, str):
+                    sheet.write_string(row, at, self._fitting(value))
+                elif isinstance(value, bool):
+                    sheet.write_boolean(row, at, value)
+                else:
+                    sheet.write_number(row, at, value, formats[at])
+
+    def _fitting(self, text: str) -> str:
+        if len(text) <= _LONGEST_TEXT // 2:  # Excel counts UTF-16 units
+            return text
+        units = text.encode("utf-16-le")
+        if len(units) <= 2 * _LONGEST_TEXT:
+            return text
+        self._cut += 1
+        return units[: 2 * (_LONGEST_TEXT - len(_CUT))].decode("utf-16-le", "ignore") + _CUT
+
+    def close(self, about: Mapping[str, str]) -> None:
+        for name, sheet in self._sheets.items():
+            sheet.autofilter(0, 0, self.rows[name], len(self._schemas[name]) - 1)
+        facts = {**about, **{f"Rows of {name} here": f"{rows:,}" for name, rows in self.rows.items()}}
+        if self._cut:
+            facts["Texts cut"] = f"{self._cut:,}, which a cell cannot hold; CSV and Parquet hold them whole"
+        self._explain(facts)
+        from xlsxwriter.exceptions import FileCreateError
+
+        try:
+            self._book.close()
+        except FileCreateError as error:
+            raise error.args[0] from None  # the disk's own complaint
+
+    def _explain(self, facts: Mapping[str, str]) -> None:
+        sheet = self._book.add_worksheet(_ABOUT)
+        rows: list[Sequence[str]] = [*facts.items(), ()]
+        head = len(rows)
+        rows.append(("Sheet", "Column", "Meaning", "Personal", "Path in the API"))
+        for name, schema in self._schemas.items():
+            rows += [(name, field.name, *_explained(field)) for field in schema]
+        for at, row in enumerate(rows):
+            for place, text in enumerate(row):
+                bold = at == head or (at < head and not place)
+                sheet.write_string(at, place, text, self._bold if bold else None)
+        for place, width in enumerate((24, 34, 80, 10, 40)):
+            sheet.set_column(place, place, width)
+
+    def discard(self) -> None:
+        """Close the files that the library holds open; nothing is put together from them."""
+        for sheet in self._book.worksheets():
+            sheet._opt_close()
+        self._book.fileclosed = True
+        self.path.unlink(missing_ok=True)
+
+
+def _explained(field: pa.Field) -> Iterable[str]:
+    facts = field.metadata or {}
+    personal = "yes" if facts.get(b"personal") == b"true" else ""
+    return facts.get(b"description", b"").decode(), personal, facts.get(b"path", b"").decode()
+
+
+def _width(name: str, column: pa.ChunkedArray) -> int:
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        longest = len("2026-11-23 18:30:00")
+    else:
+        longest = pc.max(pc.utf8_length(column.slice(0, _ROWS_AT_ONCE).cast(pa.string()))).as_py() or 0
+    return max(_NARROWEST, min(_WIDEST, max(longest, len(name) + 2) + 1))
+
+
+def _format_of(kind: pa.DataType) -> str:
+    if pa.types.is_timestamp(kind):
+        return _DATE
+    if pa.types.is_decimal(kind):
+        return _MONEY
+    return _WHOLE if pa.types.is_integer(kind) else ""
+
+
+def _cells(column: pa.ChunkedArray) -> list[Any]:
+    """Give the cells of one column: a number where Excel's double holds it exactly, else its text."""
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        return _date_cells(column)
+    if pa.types.is_decimal(kind) or pa.types.is_integer(kind):
+        return _number_cells(column)
+    return list(column.to_pylist())
+
+
+def _number_cells(column: pa.ChunkedArray) -> list[Any]:
+    # 15 digits at most: 11 before the point of an amount with four after it, and all of a whole number.
+    largest = 10**11 if pa.types.is_decimal(column.type) else 10**15
+    fits = pc.less(pc.abs(column.cast(pa.decimal256(40, 4))), pa.scalar(largest, pa.decimal256(40, 4)))
+    return _either(fits, column.cast(pa.float64()), column.cast(pa.string()))
+
+
+def _date_cells(column: pa.ChunkedArray) -> list[Any]:
+    local = pc.local_timestamp(column)
+    ticks = local.cast(pa.int64())
+    fits = pc.and_(pc.greater_equal(ticks, _FIRST_DATE_US), pc.less(ticks, _AFTER_LAST_DATE_US))
+    days = pc.divide(pc.subtract(ticks, _EXCEL_EPOCH_US).cast(pa.float64()), float(_DAY_US))
+    return _either(fits, days, local.cast(pa.string()))
+
+
+def _either(fits: pa.ChunkedArray, values: pa.ChunkedArray, texts: pa.ChunkedArray) -> list[Any]:
+    cells: list[Any] = values.to_pylist()
+    for at in pc.indices_nonzero(pc.invert(pc.fill_null(fits, True))).to_pylist():
+        cells[at] = texts[at].as_py()
+    return cells
