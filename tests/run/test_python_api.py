@@ -133,7 +133,7 @@ def test_errors_are_ours(api: Api, tmp_path: Path) -> None:
         Options(orders="n.txt", out="o", api_url=api.url, token=TOKEN, formats=("xml",))  # type: ignore[arg-type]
     assert (usage.value.exit_code, usage.value.what) == (
         2,
-        "formats: expected one of parquet, csv, got 'xml'.",
+        "formats: expected one of parquet, csv, xlsx, got 'xml'.",
     )
     job = replace(options(api, tmp_path, "one", 0, 5), token="wrong")
     with pytest.raises(exporter.TokenRefusedError) as refused:
