@@ -14,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from exporter.model.errors import LockedError, UsageError
+from exporter.store.overview import holder as holder_of
 from exporter.system import durable
 
 _STATE_HOME = "XDG_STATE_HOME"
@@ -177,7 +178,8 @@ def locked(path: Path, what: str) -> Iterator[None]:
             durable.write_bytes(holder, json.dumps(facts).encode())
     except Timeout:
         raise LockedError(
-            f"{what} is in use by {_describe(holder)}.", "Wait for it to end, or stop it, then try again."
+            f"{what} is in use by {_describe(path, holder)}.",
+            "Wait for it to end, or stop it, then try again.",
         ) from None
     try:
         yield
@@ -210,13 +212,12 @@ def locked_store(path: Path) -> Iterator[None]:
         raise
 
 
-def _describe(holder: Path) -> str:
+def _describe(lock: Path, holder: Path) -> str:
     deadline = time.monotonic() + _NAMED_WITHIN_S
     while not holder.exists() and time.monotonic() < deadline:
         time.sleep(0.02)  # it has taken the lock in this very moment and will say who it is
-    try:
-        facts = json.loads(holder.read_bytes())
-        began = datetime.fromtimestamp(facts["started_at"], UTC).astimezone()
-        return f"process {facts['pid']}, started {began:%Y-%m-%d %H:%M:%S}"
-    except (OSError, ValueError, KeyError, TypeError):
+    found = holder_of(lock)
+    if found is None:
         return "another process"
+    began = datetime.fromtimestamp(found.started_at, UTC).astimezone()
+    return f"process {found.pid}, started {began:%Y-%m-%d %H:%M:%S}"

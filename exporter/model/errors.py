@@ -75,6 +75,22 @@ class UsageError(ExporterError):
     exit_code = 2
 
 
+#: One of our errors as a process tells its parent of it: type name, exit code, problem, hint, option.
+ToldError = tuple[str, int, str, str, str | None]
+
+
+def told(error: ExporterError) -> ToldError:
+    """Return what another process makes this error again from."""
+    return type(error).__name__, error.exit_code, error.problem, error.hint, error.option
+
+
+def error_of(name: str, exit_code: int, problem: str, hint: str, option: str | None) -> ExporterError:
+    """Return the error that another process has told of."""
+    error: ExporterError = globals().get(name, ExporterError)(problem, hint)
+    error.exit_code, error.option = exit_code, option
+    return error
+
+
 def missing_extra(what: str, extra: str) -> UsageError:
     """Return the error that says which extra must be installed.
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import operator
+from dataclasses import astuple, dataclass, field
 from typing import NamedTuple
 
 # Outcome and Answer are named tuples: one of each is made for every order, and a frozen dataclass takes
@@ -69,20 +70,10 @@ class Traffic:
     redirected: int = 0
 
     def __add__(self, other: Traffic) -> Traffic:
-        return Traffic(
-            self.sent + other.sent,
-            self.retried + other.retried,
-            self.throttled + other.throttled,
-            self.redirected + other.redirected,
-        )
+        return Traffic(*map(operator.add, astuple(self), astuple(other)))
 
     def __sub__(self, other: Traffic) -> Traffic:
-        return Traffic(
-            self.sent - other.sent,
-            self.retried - other.retried,
-            self.throttled - other.throttled,
-            self.redirected - other.redirected,
-        )
+        return Traffic(*map(operator.sub, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import logging
 import sys
 from pathlib import Path
 
-from exporter.model.errors import ExporterError
+from exporter.model.errors import ExporterError, told
 from exporter.report import write_report
 
 
@@ -21,8 +21,7 @@ def main(arguments: list[str]) -> int:
     try:
         write_report(Path(arguments[0]))
     except ExporterError as error:
-        line = json.dumps([type(error).__name__, error.exit_code, error.what, error.hint])
-        sys.stdout.write(f"{line}\n")
+        sys.stdout.write(f"{json.dumps(told(error))}\n")
         return error.exit_code
     return 0
 

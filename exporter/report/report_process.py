@@ -55,8 +55,4 @@ def _error(told: bytes, code: int) -> errors.ExporterError:
             f"The reporting process ended early (exit status {code}).",
             "See what it printed above; if it was killed, memory may be short. Run: exporter report.",
         )
-    name, exit_code, what, hint = json.loads(told)
-    kind: type[errors.ExporterError] = getattr(errors, name, errors.ExporterError)
-    error = kind(what, hint)
-    error.exit_code = exit_code
-    return error
+    return errors.error_of(*json.loads(told))

@@ -37,7 +37,6 @@ from exporter.model.errors import (
 from exporter.model.manifest import Manifest
 from exporter.model.options import Options
 from exporter.model.progress import ProgressCallback
-from exporter.model.records import PlanCounts, RunRecord
 from exporter.model.summary import Summary, summary_of
 from exporter.model.version import __version__
 from exporter.report import check_extra as check_report_extra
@@ -124,8 +123,17 @@ async def _export(
             )
             store.attach_plan(work.plan)
             record = store.begin_run(out, now, options.resume_within_s)
-            run = _Run(options, out, destination, work, store, counts, input_record, record, now)
-            return await run.go(on_progress, stop)
+            job = FetchJob(
+                options=options,
+                work=work,
+                store=store,
+                counts=counts,
+                input=input_record,
+                record=record,
+                freshness=options.freshness(record.started_at, now),
+                stop=stop,
+            )
+            return await _Run(out, destination, job).go(on_progress)
 
 
 async def _look(
@@ -231,66 +239,54 @@ def _finish_published(options: Options, work: WorkDirectory, standing: Manifest,
 class _Run:
     """One try of a run, with everything opened."""
 
-    options: Options
     out: str
     destination: Destination
-    work: WorkDirectory
-    store: Store
-    counts: PlanCounts
-    input: manifest.Input
-    record: RunRecord
-    began: float
+    job: FetchJob
 
-    async def go(self, on_progress: ProgressCallback | None, stop: Stop) -> Summary:
+    async def go(self, on_progress: ProgressCallback | None) -> Summary:
         """Refresh, publish, and remove the work directory."""
-        fetched = await self._fetch(on_progress, stop)
+        fetched = await self._fetch(on_progress)
         self._judge(fetched.result)
-        await self._look_again(stop)
+        await self._look_again()
         finished = self._manifest(fetched)
-        with durable.storage_errors("writing the manifest", self.work.staged):
-            path = self.work.staged / manifest.MANIFEST_FILE
+        with durable.storage_errors("writing the manifest", self.job.work.staged):
+            path = self.job.work.staged / manifest.MANIFEST_FILE
             durable.write_bytes(path, manifest.encode(finished), mode=None)
-        if self.options.report:
+        if self.job.options.report:
             await self._report()
-        self.work.mark(self.record.run_id)
+        self.job.work.mark(self.job.record.run_id)
         await beside_the_loop(
-            lambda: self.destination.put(self.work.staged, self.work.retired),
-            stop,
+            lambda: self.destination.put(self.job.work.staged, self.job.work.retired),
+            self.job.stop,
             doing="putting the dataset in its place",
             interrupt=self.destination.interrupt,
         )
-        self.store.finish_run(self.record.run_id, time.time())
-        self.store.close()
-        self.work.remove()
-        removed = remove_older(self.options.out, self.out, self.options.keep) if self.options.keep else ()
-        return summary_of(finished, self.out, resumed=self.record.resumed, removed=removed)
-
-    async def _fetch(self, on_progress: ProgressCallback | None, stop: Stop) -> Fetched:
-        job = FetchJob(
-            options=self.options,
-            work=self.work,
-            store=self.store,
-            counts=self.counts,
-            input=self.input,
-            record=self.record,
-            freshness=self.options.freshness(self.record.started_at, self.began),
-            stop=stop,
+        self.job.store.finish_run(self.job.record.run_id, time.time())
+        self.job.store.close()
+        self.job.work.remove()
+        removed = (
+            remove_older(self.job.options.out, self.out, self.job.options.keep)
+            if self.job.options.keep
+            else ()
         )
-        if self.options.dask is not None:
+        return summary_of(finished, self.out, resumed=self.job.record.resumed, removed=removed)
+
+    async def _fetch(self, on_progress: ProgressCallback | None) -> Fetched:
+        if self.job.options.dask is not None:
             from exporter.fetch.cluster.coordinator import spread
 
-            return await spread(job, on_progress)
+            return await spread(self.job, on_progress)
         self._refuse_ranges()
         from exporter.fetch.local_engine import fetch
 
-        return await fetch(job, on_progress)
+        return await fetch(self.job, on_progress)
 
     def _refuse_ranges(self) -> None:
         """Refuse to ask again on this machine for what a cluster has fetched."""
-        if self.record.resumed and self.work.ranges.exists():
+        if self.job.record.resumed and self.job.work.ranges.exists():
             raise UsageError(
                 "its unfinished run was begun with --dask.",
-                f"Go on with --dask, or remove {self.work.path} to begin anew.",
+                f"Go on with --dask, or remove {self.job.work.path} to begin anew.",
                 option="out",
                 value=self.out,
             )
@@ -298,34 +294,36 @@ class _Run:
     async def _report(self) -> None:
         """Add the report to the staged dataset; a report that fails never keeps data from its readers."""
         try:
-            await write_report_apart(self.work.staged)
+            await write_report_apart(self.job.work.staged)
         except ExporterError as error:
             log.warning("%s The dataset is published without its report: exporter report %s", error, self.out)
 
     def _judge(self, result: PublishResult) -> None:
         """Raise where what was rejected, or what fits no column, forbids publishing."""
         rejects = sum(result.rejects_by_reason.values())
-        allowed = units.allowed_rejects(self.options.max_rejects, self.counts.requested + self.counts.invalid)
+        allowed = units.allowed_rejects(
+            self.job.options.max_rejects, self.job.counts.requested + self.job.counts.invalid
+        )
         if rejects > allowed:
             reasons = ", ".join(f"{reason} {count}" for reason, count in result.rejects_by_reason.items())
             raise TooManyRejectsError(
-                f"{rejects} rejects ({reasons}) are more than --max-rejects {self.options.max_rejects} allows"
+                f"{rejects} rejects ({reasons}) are more than --max-rejects {self.job.options.max_rejects} allows"
                 f" ({allowed}); nothing was published.",
-                f"They are listed in {self.work.staged / 'rejects.jsonl'}. The same command with a higher"
+                f"They are listed in {self.job.work.staged / 'rejects.jsonl'}. The same command with a higher"
                 f" --max-rejects publishes {_asking(result.rejects_by_reason)}.",
                 rejects,
             )
         drifted = {**result.unmapped_paths, **result.uncoerced}
-        if self.options.on_drift == "fail" and drifted:
+        if self.job.options.on_drift == "fail" and drifted:
             raise DriftError(
                 f"{len(drifted)} paths fit no column ({', '.join(list(drifted)[:5])}); nothing was published.",
                 "The same command with --on-drift warn publishes without asking again.",
             )
 
-    async def _look_again(self, stop: Stop) -> None:
+    async def _look_again(self) -> None:
         """Refuse to replace what came to the destination in mid-run: it may be anybody's."""
         try:
-            await _look(self.destination, self.work, self.options, self.out, stop)
+            await _look(self.destination, self.job.work, self.job.options, self.out, self.job.stop)
         except UsageError as error:
             raise StorageError(
                 f"{error.problem} It came there in mid-run.",
@@ -339,15 +337,15 @@ class _Run:
         return Manifest(
             manifest_version=manifest.MANIFEST_VERSION,
             exporter_version=__version__,
-            run_id=self.record.run_id,
-            started_at=manifest.time_text(self.record.started_at),
+            run_id=self.job.record.run_id,
+            started_at=manifest.time_text(self.job.record.started_at),
             finished_at=manifest.time_text(time.time()),
-            api_url=self.options.api_url,
-            input=self.input,
+            api_url=self.job.options.api_url,
+            input=self.job.input,
             counts=manifest.Counts(
-                requested=self.counts.requested,
+                requested=self.job.counts.requested,
                 exported=result.exported,
-                rejected=self.counts.requested - result.exported,
+                rejected=self.job.counts.requested - result.exported,
                 order_items=result.order_items,
             ),
             rejects_by_reason=result.rejects_by_reason,
@@ -355,7 +353,7 @@ class _Run:
             tables={name: manifest.table_of(files) for name, files in result.files.items()},
             drift=manifest.Drift(unmapped_paths=result.unmapped_paths, uncoerced=result.uncoerced),
             statistics=fetched.statistics,
-            timezone=self.options.timezone,
+            timezone=self.job.options.timezone,
         )
 
 

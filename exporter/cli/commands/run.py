@@ -211,7 +211,7 @@ def command(
 
 def _tell(options: Options, *, as_json: bool) -> int:
     from exporter.cli.status_text import show
-    from exporter.run.dry_run import dry_run
+    from exporter.run.place_status import dry_run
 
     show(dry_run(options), as_json=as_json)
     return 0

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from exporter.model.errors import ToldError
 from exporter.model.options import TableOptions
 from exporter.model.records import PartFile
 from exporter.store.order_store import Freshness
@@ -75,9 +76,9 @@ class Message(msgspec.Struct, omit_defaults=True):
     Attributes:
         progress: How far it is.
         result: What it wrote; the last message.
-        error: [type name, exit code, what, hint] of one of our errors; the last message.
+        error: One of our errors; the last message.
     """
 
     progress: PublishProgress | None = None
     result: PublishResult | None = None
-    error: tuple[str, int, str, str] | None = None
+    error: ToldError | None = None

@@ -15,7 +15,7 @@ import traceback
 import msgspec
 
 from exporter.dataset.publishing.publish_job import OVER, Message, PublishJob
-from exporter.model.errors import ExporterError
+from exporter.model.errors import ExporterError, told
 from exporter.system import durable
 from exporter.system.lean_process import be_lean
 
@@ -43,7 +43,7 @@ def main() -> int:
     try:
         result = publish_tables(job, over.wait, lambda progress: _send(Message(progress=progress)))
     except ExporterError as error:
-        _send(Message(error=(type(error).__name__, error.exit_code, error.what, error.hint)))
+        _send(Message(error=told(error)))
         return error.exit_code
     _send(Message(result=result))
     return 0

@@ -61,7 +61,7 @@ class Publishing:
         async for line in self._process.stdout:
             message = msgspec.json.decode(line, type=Message)
             if message.error is not None:
-                raise error_of(*message.error)
+                raise errors.error_of(*message.error)
             if message.result is not None:
                 self._drift.warn(message.result.unmapped_paths, message.result.uncoerced)
                 return message.result
@@ -116,11 +116,3 @@ def _environment() -> dict[str, str]:
     """Return our environment without the credentials, and with the way to this very package."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("EXPORTER_API_")}
     return kept | PUBLISHING_MEMORY | {"PYTHONPATH": python_path()}
-
-
-def error_of(name: str, exit_code: int, what: str, hint: str) -> errors.ExporterError:
-    """Return the error that another process has told of."""
-    kind = getattr(errors, name, errors.ExporterError)
-    error: errors.ExporterError = kind(what, hint)
-    error.exit_code = exit_code
-    return error

@@ -24,7 +24,7 @@ from distributed import KilledWorker
 from distributed.client import ClosedClientError
 
 from exporter.api.pace import Pace
-from exporter.dataset.publishing.publisher_process import DriftLog, error_of
+from exporter.dataset.publishing.publisher_process import DriftLog
 from exporter.fetch.cluster import local_workers
 from exporter.fetch.cluster.broker import Broker, open_broker
 from exporter.fetch.cluster.dask_cluster import PATIENCE_S, Cluster, ClusterUnavailableError, open_cluster
@@ -34,7 +34,7 @@ from exporter.fetch.cluster.ranges import Range, cut
 from exporter.fetch.cluster.worker_fitness import BEACON, SECRETS, fitness
 from exporter.fetch.cluster.worker_tasks import run_range
 from exporter.fetch.fetch_job import Fetched, FetchJob, tell_plan, tick
-from exporter.model.errors import ExporterError, UsageError
+from exporter.model.errors import ExporterError, UsageError, error_of
 from exporter.model.options import TableOptions, part_of
 from exporter.model.progress import Progress, ProgressCallback
 from exporter.model.rate import Rate

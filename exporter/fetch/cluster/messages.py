@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from exporter.dataset.publishing.publish_job import PublishResult
+from exporter.model.errors import ToldError
 from exporter.model.freshness import Freshness
 from exporter.model.records import Traffic
 
@@ -56,7 +57,7 @@ class RangeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         staged: The folder of its files, inside its own.
         traffic: Requests that reached the wire for it, in all tries.
         good_number: An order that the API answered, or None.
-        error: [type name, exit code, what, hint] of one of our errors.
+        error: One of our errors.
         again: Why it was left unfinished without an error.
     """
 
@@ -66,7 +67,7 @@ class RangeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     staged: str = ""
     traffic: Traffic = Traffic()
     good_number: str | None = None
-    error: tuple[str, int, str, str] | None = None
+    error: ToldError | None = None
     again: str | None = None
 
 

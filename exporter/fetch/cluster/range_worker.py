@@ -18,7 +18,7 @@ from exporter.fetch.cluster.worker_fitness import BEACON, fitness, options_of, o
 from exporter.fetch.fetch_job import publish_job
 from exporter.fetch.refresh import Refresh, Tally, refresh
 from exporter.fetch.work_directory import locked
-from exporter.model.errors import ExporterError, InterruptedRunError, LockedError
+from exporter.model.errors import ExporterError, InterruptedRunError, LockedError, told
 from exporter.model.records import FETCHED, RunRecord
 from exporter.store.order_store import Store
 from exporter.system import durable
@@ -46,7 +46,7 @@ async def do_range(assignment: Assignment, connect_args: dict[str, Any]) -> Rang
         return RangeResult(
             key=assignment.key,
             try_id=assignment.try_id,
-            error=(type(error).__name__, error.exit_code, error.what, error.hint),
+            error=told(error),
         )
 
 
