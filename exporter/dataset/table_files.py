@@ -188,6 +188,11 @@ class _Part:
 # Level 3 of zstd is 13 % slower and not smaller.
 _DICTIONARY_BYTES = 16 * 1024
 _ZSTD_LEVEL = 1
+# A look-up by order number skips 19 of 20 row groups that lack it: 2.4 ms instead of 7.1 for DuckDB, for 1 % more
+# bytes; as many numbers as a row group has orders. Four times larger row groups save DuckDB 15 % of a load and cost
+# the publishing process four times the memory (measured 2026-11-25, 60,000 orders).
+_LOOKED_UP = ("number", "order_number")
+_BLOOM: Final = {"ndv": 15_000, "fpp": 0.05}
 #: Spark then takes dates before 1900 as they are (its calendar changed in 3.0), instead of refusing the file.
 _FOOTER: Final = {"org.apache.spark.version": "3.5.0"}
 
@@ -206,6 +211,7 @@ class _ParquetSink:
             compression=compression,
             compression_level=_ZSTD_LEVEL if compression == "zstd" else None,
             dictionary_pagesize_limit=_DICTIONARY_BYTES,
+            bloom_filter_options={name: _BLOOM for name in _LOOKED_UP if name in schema.names},
         )
 
     def write(self, table: pa.Table) -> None:

@@ -277,7 +277,10 @@ def _number_cells(column: pa.ChunkedArray) -> list[Any]:
     # 15 digits at most: 11 before the point of an amount with four after it, and all of a whole number.
     largest = 10**11 if pa.types.is_decimal(column.type) else 10**15
     fits = pc.less(pc.abs(column.cast(pa.decimal256(40, 4))), pa.scalar(largest, pa.decimal256(40, 4)))
-    return _either(fits, column.cast(pa.float64()), column.cast(pa.string()))
+    texts = column.cast(pa.string())
+    return _either(
+        fits, texts.cast(pa.float64()), texts
+    )  # by its text: the cast from decimals rounds wrongly
 
 
 def _date_cells(column: pa.ChunkedArray) -> list[Any]:

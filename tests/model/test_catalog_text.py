@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +15,7 @@ from exporter.dataset.flatten import ORDER_ITEMS_SCHEMA, ORDERS_SCHEMA, Flattene
 from exporter.dataset.flatten.arrow_schema import ARROW_TYPES
 from exporter.model.catalog import ORDER_ITEMS, ORDER_LINES, ORDERS, TABLES
 from exporter.model.catalog_text import _ARROW, Format, render
+from tests.support.postgres import single_user_postgres
 from tests.support.wild_json import SAMPLE
 
 fast = pytest.mark.fast
@@ -95,45 +93,11 @@ def test_duckdb_takes_the_sql_and_the_data(tmp_path: Path) -> None:
         assert database.execute("SELECT count(*) FROM order_items").fetchall() == [(1,)]
 
 
-def _find_postgres() -> Path | None:
-    folders = [*sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True), Path("/usr/local/bin")]
-    on_path = shutil.which("initdb")
-    folders += [Path(on_path).parent] if on_path else []
-    return next((folder for folder in folders if (folder / "initdb").exists()), None)
-
-
-def _as_plain_user(command: list[str]) -> list[str]:
-    """PostgreSQL refuses to run as root."""
-    if os.name == "posix" and os.geteuid() == 0:
-        return ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *command]
-    return command
-
-
 @pytest.fixture
 def postgres() -> Iterator[list[str]]:
-    """Give the command that runs SQL from standard input in a database of its own, without a server."""
-    binaries = _find_postgres()
-    if binaries is None:
-        pytest.skip("PostgreSQL is not installed: no initdb in /usr/lib/postgresql, /usr/local/bin or PATH")
-    folder = Path(tempfile.mkdtemp(prefix="exporter-pg-"))
-    folder.chmod(0o777)  # the plain user writes here, and cannot look into pytest's own folders
-    data = folder / "data"
-    init = [
-        str(binaries / "initdb"),
-        "-D",
-        str(data),
-        "-E",
-        "UTF8",
-        "--locale=C",
-        "-U",
-        "postgres",
-        "--no-sync",
-    ]
-    try:
-        subprocess.run(_as_plain_user(init), check=True, capture_output=True, cwd=folder, timeout=60)
-        yield _as_plain_user([str(binaries / "postgres"), "--single", "-j", "-D", str(data), "postgres"])
-    finally:
-        shutil.rmtree(folder)
+    """Give the command that runs SQL from standard input in a database of its own."""
+    with single_user_postgres() as (command, _):
+        yield command
 
 
 def test_postgres_takes_the_sql(postgres: list[str]) -> None:
