@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import msgspec
+
 from exporter.model.manifest import Manifest
 from exporter.model.records import PartFile
 
@@ -67,7 +69,7 @@ def summary_of(
         resumed: Whether an earlier try of the run had been stopped.
         removed: Older datasets that were removed.
     """
-    counts, requests, lines = manifest.counts, manifest.requests, manifest.input
+    counts = manifest.counts
     return Summary(
         out=out,
         run_id=manifest.run_id,
@@ -80,13 +82,8 @@ def summary_of(
         order_items=counts.order_items,
         rejected=counts.rejected,
         rejects_by_reason=dict(manifest.rejects_by_reason),
-        lines={
-            "lines": lines.lines,
-            "blank": lines.blank,
-            "invalid": lines.invalid,
-            "duplicates": lines.duplicates,
-        },
-        requests={"sent": requests.sent, "retried": requests.retried, "throttled": requests.throttled},
+        lines={name: getattr(manifest.input, name) for name in ("lines", "blank", "invalid", "duplicates")},
+        requests=msgspec.structs.asdict(manifest.requests),
         statuses=dict(manifest.statistics.get("statuses", {})),
         files=_files(manifest),
         drift=manifest.drift.unmapped_paths | manifest.drift.uncoerced,

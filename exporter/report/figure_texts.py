@@ -146,22 +146,6 @@ def money(amount: Decimal, digits: int = 2) -> str:
     return f"{whole}.{fraction.rstrip('0').ljust(digits, '0')}"
 
 
-def size(count: int) -> str:
-    """Return a file's size.
-
-    >>> size(999), size(471759), size(2672068)
-    ('999 bytes', '472 kB', '2.7 MB')
-    """
-    if count < 1000:
-        return f"{count} bytes"
-    value = count / 1000
-    for unit in ("kB", "MB", "GB"):
-        if value < 1000:
-            return f"{number(round(value, 1))} {unit}"
-        value /= 1000
-    return f"{number(value)} TB"
-
-
 def day(value: date) -> str:
     """Return a day, the same in every locale.
 

@@ -9,10 +9,11 @@ from urllib.parse import urlsplit
 from xml.etree.ElementTree import Element
 
 from exporter.model.manifest import Manifest
+from exporter.model.units import size_text
 from exporter.report.cards import Table, card, table_of
 from exporter.report.data_figures import DataFigures
 from exporter.report.data_section import data_cards
-from exporter.report.figure_texts import counted, duration, moment, number, percent, size, visible
+from exporter.report.figure_texts import counted, duration, moment, number, percent, visible
 from exporter.report.html_elements import h, html
 from exporter.report.run_figures import RunFigures
 from exporter.report.run_section import run_cards
@@ -162,7 +163,7 @@ def _origin_card(manifest: Manifest) -> Element:
 
 def _files_card(manifest: Manifest) -> Element:
     rows = [
-        (h("code", visible(part.path)), number(part.rows), size(part.bytes))
+        (h("code", visible(part.path)), number(part.rows), size_text(part.bytes))
         for table in manifest.tables.values()
         for part in table.files
     ]
