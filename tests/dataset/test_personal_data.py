@@ -22,8 +22,6 @@ from tests.support.servers.moves import Behaviour
 from tests.support.standing import manifest_of
 from tests.support.wild_json import SAMPLE
 
-pytestmark = pytest.mark.fast
-
 MARK = "Gizli7Zehra"
 KEY, OTHER_KEY = "k" * 32, "another key that is long enough!!"
 PERSONAL = [column for column in (*ORDERS, *ORDER_ITEMS) if column.personal]

@@ -22,8 +22,6 @@ from tests.support.servers.moves import Behaviour, End
 from tests.support.servers.process import faulty_process, stats
 from tests.support.servers.proxy import Proxy
 
-pytestmark = pytest.mark.fast
-
 _T = TypeVar("_T")
 
 

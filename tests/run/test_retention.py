@@ -10,8 +10,6 @@ import pytest
 from exporter.run.retention import remove_older
 from tests.support.processes import Exporter
 
-pytestmark = pytest.mark.fast
-
 
 def dataset(path: Path, day: int) -> Path:
     """Make what reads as a finished dataset of ours, finished on that day of November 2026."""

@@ -8,11 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.support.processes import Api, Exporter, demo_api, wait_until
-
-pytestmark = pytest.mark.fast
 
 
 def status(exporter: Exporter, *words: object) -> dict[str, Any]:

@@ -19,8 +19,6 @@ import pytest
 from exporter.model.errors import StorageError
 from exporter.system import durable
 
-pytestmark = pytest.mark.fast
-
 
 def dataset(folder: Path, text: str) -> Path:
     (folder / "orders.parquet").mkdir(parents=True)
