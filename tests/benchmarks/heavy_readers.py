@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,8 @@ Reader = Callable[[Path], Found]
 
 def spark_reader() -> Reader:
     """Parquet as it is; CSV with `multiLine`, for texts hold line breaks, and `escape`, for quotes are doubled."""
-    from pyspark.sql import SparkSession  # type: ignore[import-not-found,unused-ignore] # not among the tests' packages
 
-    builder: Any = SparkSession.builder
+    builder: Any = import_module("pyspark.sql").SparkSession.builder  # not among the tests' packages
     session = (
         builder.master("local[2]")
         .config("spark.ui.enabled", "false")
@@ -49,7 +49,7 @@ def spark_reader() -> Reader:
 
 def clickhouse_reader() -> Reader:
     """`file()` with the format's name; amounts as text, which a DataFrame would round."""
-    import chdb  # type: ignore[import-not-found,import-untyped,unused-ignore] # not among the tests' packages
+    chdb: Any = import_module("chdb")  # not among the tests' packages
 
     def read(path: Path) -> Found:
         files = f"{path}/*" if path.is_dir() else str(path)
