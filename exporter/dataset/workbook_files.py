@@ -234,9 +234,12 @@ class _Book:
 
     def discard(self) -> None:
         """Close the files that the library holds open; nothing is put together from them."""
-        for sheet in self._book.worksheets():
-            sheet._opt_close()
         self._book.fileclosed = True
+        for sheet in self._book.worksheets():
+            try:
+                sheet._opt_close()
+            except OSError:
+                pass  # the disk's complaint has been heard, or nobody needs it
         self.path.unlink(missing_ok=True)
 
 

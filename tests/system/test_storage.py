@@ -119,6 +119,25 @@ def test_a_full_disk_under_the_staged_files_costs_no_request(
         assert any(doing in error for error in errors), (doing, errors)
 
 
+def test_a_full_disk_under_a_workbook_costs_no_request(api: Api, small_disk: Path, tmp_path: Path) -> None:
+    """A workbook grows by many small writes; whichever finds no room, the run says so and then goes on."""
+    exporter = api.exporter(tmp_path / "here", api.numbers[:200])
+    words = ("--format", "xlsx", "--store", str(tmp_path / "kept.db"), "--max-age", "1d")
+    assert exporter.run(*words).code == 0
+    asked = api.asked()
+    for leave in (80, 300, 600):
+        out = small_disk / f"out{leave}"
+        filler = _fill(out.parent, leave * KIB)
+        first = exporter.run(*words, out=out)
+        first.said(7, "full", "the workbook")
+        assert "Traceback" not in first.err
+        filler.unlink()
+        assert exporter.run(*words, out=out).code == 0
+        assert exporter("verify", out).code == 0
+        shutil.rmtree(out)
+    assert api.asked() == asked
+
+
 # --- closed
 
 
