@@ -16,6 +16,10 @@ from exporter.dataset.workbook_files import WorkbookWriter
 from exporter.model.column_selection import choose_columns
 from exporter.model.records import PartFile
 
+#: A row group's worth of `order_lines`, or of orders with very many items, would take twice the memory of the other
+#: tables together: what has so many cells is a row group by itself. Orders and items have 1.3 million each.
+_MOST_CELLS = 2_000_000
+
 
 class DatasetWriter:
     """Every table in every format; takes flattened batches in input order and knows nothing of payloads.
@@ -126,6 +130,8 @@ class _Table:
         for waiting, column in zip(self._waiting, table.columns, strict=True):
             waiting.extend(column.chunks)
         self._rows_waiting += table.num_rows
+        if self._rows_waiting * len(self._waiting) >= _MOST_CELLS:
+            self.write_row_group()
 
     def write_row_group(self) -> None:
         if not self._rows_waiting:
