@@ -10,12 +10,4 @@ from exporter.dataset.flatten.order_lines import make_lines
 from exporter.dataset.flatten.rebuild import rebuild
 from exporter.dataset.flatten.unmapped import Drift
 
-__all__ = [
-    "ORDERS_SCHEMA",
-    "ORDER_ITEMS_SCHEMA",
-    "SCHEMAS",
-    "Drift",
-    "Flattener",
-    "make_lines",
-    "rebuild",
-]
+__all__ = ["ORDERS_SCHEMA", "ORDER_ITEMS_SCHEMA", "SCHEMAS", "Drift", "Flattener", "make_lines", "rebuild"]
