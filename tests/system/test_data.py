@@ -220,7 +220,8 @@ def test_the_schema_is_the_same_every_night(
 ) -> None:
     """No orders, nothing but nulls, full rows or new API fields: the catalogue's columns and metadata."""
     schema, header = schemas[kind][table]
-    assert schema.equals(TABLES[table], check_metadata=True)
+    assert schema.metadata == {b"org.apache.spark.version": b"3.5.0"}
+    assert schema.remove_metadata().equals(TABLES[table].remove_metadata(), check_metadata=True)
     assert header == ",".join(f'"{name}"' for name in TABLES[table].names)
 
 
@@ -265,7 +266,7 @@ def test_on_drift_fail_lets_the_documented_example_pass(run: Run) -> None:
 # --- columns
 
 CHOSEN = {
-    "orders": ["number", "currency", "amount"],
+    "orders": ["number", "amount", "currency"],
     "order_items": ["order_number", "item_index", "price_currency", "price"],
 }
 
@@ -282,7 +283,7 @@ CHOSEN = {
 def test_columns_are_chosen_by_name_and_glob(
     run: Run, tmp_path: Path, words: tuple[str, ...], env: dict[str, str], file: str
 ) -> None:
-    """The keys that join the tables and what was chosen, in the catalogue's order, wherever it was said."""
+    """The keys that join the tables and what was chosen, in the order given, wherever it was said."""
     (tmp_path / "exporter.toml").write_text(file)
     export = run(GOOD, *words, **env)
     assert {table: export.columns(table) for table in TABLES} == CHOSEN
@@ -292,7 +293,7 @@ def test_columns_are_chosen_by_name_and_glob(
 def test_the_keys_are_always_there(run: Run) -> None:
     """`--drop '*'` leaves what joins the tables."""
     export = run(GOOD, "--drop", "*")
-    assert {table: tuple(export.columns(table)) for table in TABLES} == KEYS
+    assert {table: tuple(export.columns(table)) for table in TABLES} == {table: KEYS[table] for table in TABLES}
 
 
 @pytest.mark.parametrize(
