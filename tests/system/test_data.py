@@ -293,7 +293,9 @@ def test_columns_are_chosen_by_name_and_glob(
 def test_the_keys_are_always_there(run: Run) -> None:
     """`--drop '*'` leaves what joins the tables."""
     export = run(GOOD, "--drop", "*")
-    assert {table: tuple(export.columns(table)) for table in TABLES} == {table: KEYS[table] for table in TABLES}
+    assert {table: tuple(export.columns(table)) for table in TABLES} == {
+        table: KEYS[table] for table in TABLES
+    }
 
 
 @pytest.mark.parametrize(
