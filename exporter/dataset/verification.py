@@ -17,7 +17,9 @@ from itertools import groupby, islice
 from operator import itemgetter
 from pathlib import Path
 
-from exporter.dataset.table_rows import FileRows, UnreadableError
+import pyarrow as pa
+
+from exporter.dataset.table_reading import part_reader
 from exporter.model.column_selection import KEYS
 from exporter.model.errors import InputError
 from exporter.model.manifest import MANIFEST_FILE, REJECTS_FILE, Counts, Manifest, decode
@@ -178,7 +180,7 @@ def _wrong_rows(out: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
     for ending, tables in formats.items():
         try:
             yield from _wrong_tables(tables, manifest.counts, ending)
-        except UnreadableError as error:
+        except _UnreadableError as error:
             yield "file", str(error)
             continue
         for rows in tables.values():
@@ -235,6 +237,10 @@ def _unnumbered(items: Iterator[tuple[object, ...]], table: str) -> Iterator[tup
         yield from _wrong_indexes(str(number), [index for _, index in group], table)
 
 
+class _UnreadableError(Exception):
+    """Raised when a file is no table, or lacks a column; says which and why."""
+
+
 class _Rows:
     """Some columns of a table, over all of its part files, counted on the way."""
 
@@ -246,9 +252,13 @@ class _Rows:
 
     def __iter__(self) -> Iterator[tuple[object, ...]]:
         for part in self._parts:
-            for rows in FileRows(self._out / part.path, part.path, self._columns):
-                self._counts[part.path] += len(rows)
-                yield from rows
+            try:
+                for batch in part_reader(self._out / part.path).batches(self._columns):
+                    self._counts[part.path] += len(batch)
+                    yield from zip(*(batch[name].to_pylist() for name in self._columns), strict=True)
+            except (pa.ArrowException, KeyError) as error:
+                first = str(error).splitlines()[0]
+                raise _UnreadableError(f"{part.path}: it cannot be read: {first}.") from None
 
     def wrong_counts(self) -> Iterator[tuple[str, str]]:
         for part in self._parts:

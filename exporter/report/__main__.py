@@ -6,7 +6,6 @@ A failure is told as one JSON line on stdout: [type name, exit code, what, hint]
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from pathlib import Path
 
@@ -16,8 +15,6 @@ from exporter.report import write_report
 
 def main(arguments: list[str]) -> int:
     """Write the report of the folder that the one argument names; return the exit code."""
-    # Without a writable home it says that it made a temporary folder for its cache: nobody can act on that.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     try:
         write_report(Path(arguments[0]))
     except ExporterError as error:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from xml.etree.ElementTree import Element
 
-from exporter.report.charts import Bar, Draw, bars
+from exporter.report.bars import Bar, rows
 from exporter.report.html_elements import Child, h
 
 
@@ -28,25 +27,12 @@ class Table:
     words: tuple[int, ...] = (0,)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Chart:
-    """A chart in the widths that it is shown in.
-
-    Attributes:
-        draw: Draws it for a width in CSS pixels.
-        widths: The widths, growing.
-    """
-
-    draw: Draw
-    widths: tuple[int, ...]
-
-
 def card(
     name: str,
     title: str,
     *body: Child,
     summary: str = "",
-    chart: Chart | None = None,
+    chart: Element | None = None,
     legend: Sequence[tuple[str, str]] = (),
     table: Table | None = None,
     wide: bool = False,
@@ -58,7 +44,7 @@ def card(
         title: Its heading.
         body: What stands below the chart.
         summary: In words what the chart shows.
-        chart: The chart.
+        chart: What is drawn; a screen reader is told title and summary instead.
         legend: (swatch, meaning) pairs; a swatch is a CSS class.
         table: The chart's figures.
         wide: Whether it takes the whole width.
@@ -77,12 +63,9 @@ def card(
     )
 
 
-def bar_card(
-    name: str, title: str, rows: Sequence[Bar], *, summary: str, table: Table, wide: bool = False
-) -> Element:
+def bar_card(name: str, title: str, bars: Sequence[Bar], *, summary: str, table: Table) -> Element:
     """Make a card with horizontal bars."""
-    chart = Chart(draw=partial(bars, rows), widths=(320, 540))
-    return card(name, title, summary=summary, chart=chart, table=table, wide=wide)
+    return card(name, title, summary=summary, chart=rows(bars), table=table)
 
 
 def missing(name: str, title: str, why: str, *, wide: bool = False) -> Element:
@@ -115,16 +98,9 @@ def _figures(name: str, table: Table) -> Element:
     return h("details", h("summary", f"Figures: {table.caption}"), table_of(table), id=f"{name}-figures")
 
 
-def _plot(name: str, chart: Chart) -> Element:
-    drawings = []
-    for place, width in enumerate(chart.widths):
-        drawing = chart.draw(width)
-        drawing.set("class", f"size{place}")
-        drawing.set("role", "img")
-        drawing.set("aria-labelledby", f"{name}-title")
-        drawing.set("aria-describedby", f"{name}-summary")
-        drawings.append(drawing)
-    return h("div", *drawings, class_=f"plot sizes{len(chart.widths)}")
+def _plot(name: str, chart: Element) -> Element:
+    told = {"aria_labelledby": f"{name}-title", "aria_describedby": f"{name}-summary"}
+    return h("div", chart, class_="plot", role="img", **told)
 
 
 def _legend(legend: Sequence[tuple[str, str]]) -> Element:

@@ -4,77 +4,79 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from exporter.model.catalog import ORDER_ITEMS, ORDERS
-from exporter.model.manifest import TableFiles
-from exporter.report.dataset_reading import TableReader
+from exporter.dataset.table_reading import part_reader
+from exporter.model.catalog import TABLES
+from exporter.model.errors import StorageError
+from exporter.model.manifest import Manifest, TableFiles
+from exporter.model.order_statuses import NO_SALE
+from exporter.system import durable
 
 #: Stands for a code that is null, and for text that is no code: it could be anything, even a name.
 NO_CODE, NOT_A_CODE = "", "(text)"
+#: Stands for the cities past the most that are counted one by one.
+OTHERS = "(others)"
 _CODE = re.compile(r"[\w.\-]{1,32}")
-_MOST_CODES = 1000
+_MOST = 1000
 _EPOCH = date(1970, 1, 1)
-_PERSONAL = frozenset((column.table, column.name) for column in (*ORDERS, *ORDER_ITEMS) if column.personal)
-_TO_READ = ("date_placed", "status", "currency", "amount")
+_PERSONAL = {
+    (table, column.name) for table, columns in TABLES.items() for column in columns if column.personal
+}
+_DATE, _STATUS, _CITY = "date_placed", "status", "shipping_address_city_name"
+_MONEY = ("currency", "amount")
+_REFUND = "refund_amount"
 
 
-@dataclass(frozen=True, kw_only=True)
-class CurrencyTotal:
-    """The amounts of the orders in one currency.
+class Money(NamedTuple):
+    """Exact sums over orders of one currency.
 
     Attributes:
-        currency: As the API writes it.
         orders: Orders with an amount.
-        total: Their exact sum.
+        gross: The sum of `amount`.
+        refunds: The sum of `refund_amount`.
+        net: `amount` less `refund_amount` of the orders that are sales.
     """
 
-    currency: str
-    orders: int
-    total: Decimal
+    orders: int = 0
+    gross: Decimal = Decimal(0)
+    refunds: Decimal = Decimal(0)
+    net: Decimal = Decimal(0)
 
-    @property
-    def mean(self) -> Decimal:
-        """The mean amount, to four digits."""
-        return (self.total / self.orders).quantize(Decimal("0.0001")) if self.orders else Decimal(0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class NullCount:
-    """How many cells of one column are null.
-
-    Attributes:
-        column: Its name.
-        nulls: Null cells.
-        personal: Whether the catalogue marks the column as personal.
-    """
-
-    column: str
-    nulls: int
-    personal: bool
+    def plus(self, other: Money) -> Money:
+        """Return both together."""
+        return Money(
+            self.orders + other.orders,
+            self.gross + other.gross,
+            self.refunds + other.refunds,
+            self.net + other.net,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableNulls:
-    """The columns of one table.
+    """How many cells of each column of one table are null.
 
     Attributes:
         table: Its name.
         rows: Its rows.
-        columns: Those that were written, in their order.
+        nulls: By column, in their order.
+        personal: The columns that the catalogue marks as personal.
     """
 
     table: str
     rows: int
-    columns: tuple[NullCount, ...]
+    nulls: dict[str, int]
+    personal: frozenset[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,98 +84,237 @@ class DataFigures:
     """What the page shows of the data; None stands for columns that were not written.
 
     Attributes:
-        orders: Order rows.
-        by_day: Orders by the UTC day on which they were placed.
+        readable: Whether a table was written in a format that can be read here.
+        timezone: The zone of days and months.
+        orders: Orders.
+        by_day: Orders by the day on which they were placed.
         undated: Orders without such a day.
         by_status: Orders by status code, the most frequent first.
-        totals: Amounts by currency, the most frequent first.
-        by_items: Number of items to number of orders with that many.
+        by_currency: Sums by currency, the most frequent first.
+        by_month: Sums by currency and first day of the month.
+        by_city: Sums by currency and city of delivery.
+        of_status: Sums by currency and status code.
+        by_items: Number of items to number of orders with that many; None where items were not written.
         nulls: Nulls of each table.
     """
 
+    readable: bool
+    timezone: str
     orders: int
     by_day: dict[date, int] | None
     undated: int
     by_status: dict[str, int] | None
-    totals: tuple[CurrencyTotal, ...] | None
-    by_items: dict[int, int]
+    by_currency: dict[str, Money] | None
+    by_month: dict[tuple[str, date], Money] | None
+    by_city: dict[tuple[str, str], Money] | None
+    of_status: dict[tuple[str, str], Money] | None
+    by_items: dict[int, int] | None
     nulls: tuple[TableNulls, ...]
 
 
-def data_figures(dataset: Path, tables: Mapping[str, TableFiles]) -> DataFigures:
+def data_figures(dataset: Path, manifest: Manifest) -> DataFigures:
     """Gather the figures of a dataset.
 
     Args:
         dataset: Its folder.
-        tables: Its tables, as the manifest names them.
+        manifest: Its manifest.
 
     Raises:
         StorageError: A file is missing or damaged.
     """
-    readers = {
-        name: TableReader(dataset, tables.get(name, TableFiles(rows=0, files=[])))
-        for name in ("orders", "order_items")
+    tables = {
+        name: _Table(name, dataset, files, manifest.timezone)
+        for name, files in manifest.tables.items()
+        if _readable(files)
     }
-    orders, items = readers["orders"], readers["order_items"]
-    tally = _read_orders(orders)
-    days = _days(tally.days)
+    orders = tables.get("orders") or tables.get("order_lines")
+    items = tables.get("order_items") or tables.get("order_lines")
+    tally = _OrderTally(set(orders.columns) if orders else set())
+    if orders and tally.columns:
+        for batch in orders.orders(tally.columns):
+            tally.add(batch)
     return DataFigures(
-        orders=orders.rows,
-        by_day=days if "date_placed" in tally.columns else None,
-        undated=orders.rows - sum(days.values()),
-        by_status=dict(tally.statuses.most_common()) if "status" in tally.columns else None,
-        totals=tally.totals() if {"currency", "amount"} <= tally.columns else None,
-        by_items=_by_items(orders.rows, _item_places(items)),
-        nulls=tuple(_nulls(name, reader) for name, reader in readers.items()),
+        readable=bool(tables),
+        timezone=manifest.timezone,
+        orders=manifest.counts.exported,
+        by_day=tally.by_day() if _DATE in tally.columns else None,
+        undated=manifest.counts.exported - sum(tally.by_day().values()),
+        by_status=dict(tally.statuses.most_common()) if _STATUS in tally.columns else None,
+        by_currency=tally.by_currency(),
+        by_month=tally.sums.get(_DATE),
+        by_city=tally.sums.get(_CITY),
+        of_status=tally.sums.get(_STATUS),
+        by_items=_by_items(manifest.counts.exported, items.item_places()) if items else None,
+        nulls=tuple(table.null_counts() for table in tables.values()),
     )
 
 
-class _OrderTally:
-    """Counts over the batches of `orders`.
+def _readable(files: TableFiles) -> list[str]:
+    """Return the files of the first format that can be read here, Parquet before CSV."""
+    for ending in (".parquet", ".csv"):
+        if paths := [part.path for part in files.files if part.path.endswith(ending)]:
+            return paths
+    return []
 
-    Args:
-        columns: Which of `_TO_READ` were written.
-    """
 
-    def __init__(self, columns: set[str]) -> None:
-        self.columns = columns
-        self.days: Counter[int | None] = Counter()
-        self.statuses: Counter[str] = Counter()
-        self._amounts: Counter[str] = Counter()
-        self._sums: dict[str, Decimal] = {}
+class _Table:
+    """One table of the dataset, over all of its files."""
 
-    def add(self, batch: pa.RecordBatch) -> None:
-        if "date_placed" in self.columns:
-            self.days.update(_counts(batch["date_placed"].cast(pa.date32()).cast(pa.int32())))
-        if "status" in self.columns:
-            for status, count in _counts(batch["status"]).items():
-                _count(self.statuses, _code(status), count)
-        if {"currency", "amount"} <= self.columns:
-            self._add_amounts(batch)
+    def __init__(self, name: str, dataset: Path, files: TableFiles, timezone: str) -> None:
+        self._name = name
+        self._rows = files.rows
+        self._paths = [dataset / path for path in _readable(files)]
+        self._timezone = timezone
+        with _read_errors(self._paths[0]):
+            self.columns = part_reader(self._paths[0], timezone).columns()
 
-    def _add_amounts(self, batch: pa.RecordBatch) -> None:
-        table = pa.table([batch["currency"], batch["amount"]], names=["currency", "amount"])
-        # Arrow sums decimals exactly, at the largest precision.
-        groups = table.group_by("currency").aggregate([("amount", "sum"), ("amount", "count")])
-        for group in groups.to_pylist():
-            currency = _count(self._amounts, _code(group["currency"]), group["amount_count"])
-            self._sums[currency] = self._sums.get(currency, Decimal(0)) + (group["amount_sum"] or 0)
+    def orders(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Yield a row for each order: of `order_lines` the first line of each."""
+        lines = "item_index" in self.columns
+        for batch in self._batches([*columns, *(["item_index"] if lines else [])]):
+            index = batch["item_index"] if lines else None
+            yield (
+                batch if index is None else batch.filter(pc.or_kleene(pc.is_null(index), pc.equal(index, 0)))
+            )
 
-    def totals(self) -> tuple[CurrencyTotal, ...]:
-        return tuple(
-            CurrencyTotal(currency=currency, orders=orders, total=self._sums[currency])
-            for currency, orders in self._amounts.most_common()
+    def item_places(self) -> Counter[int]:
+        """Count the items at each place of their order: `item_index` is always written."""
+        places: Counter[int] = Counter()
+        for batch in self._batches(["item_index"]):
+            places.update(_counts(batch["item_index"].drop_null()))
+        return places
+
+    def null_counts(self) -> TableNulls:
+        counts: Counter[str] = Counter()
+        for path in self._paths:
+            with _read_errors(path):
+                counts.update(part_reader(path, self._timezone).nulls())
+        return TableNulls(
+            table=self._name,
+            rows=self._rows,
+            nulls={name: counts[name] for name in self.columns},
+            personal=frozenset(name for name in self.columns if (self._name, name) in _PERSONAL),
         )
 
+    def _batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        for path in self._paths:
+            with _read_errors(path):
+                yield from part_reader(path, self._timezone).batches(columns)
 
-def _read_orders(orders: TableReader) -> _OrderTally:
-    written = set(orders.columns())
-    columns = [name for name in _TO_READ if name in written]
-    tally = _OrderTally(set(columns))
-    if columns:
-        for batch in orders.batches(columns):
-            tally.add(batch)
-    return tally
+
+@contextmanager
+def _read_errors(path: Path) -> Iterator[None]:
+    with durable.storage_errors("reading the dataset", path):
+        try:
+            yield
+        except pa.ArrowException as error:
+            raise StorageError(
+                f"{path}: it cannot be read: {str(error).splitlines()[0]}.", "Run: exporter verify."
+            ) from error
+
+
+class _OrderTally:
+    """Counts and sums over the orders.
+
+    Args:
+        written: The columns that were written.
+    """
+
+    def __init__(self, written: set[str]) -> None:
+        self.columns = [name for name in (_DATE, _STATUS, *_MONEY, _REFUND, _CITY) if name in written]
+        self.statuses: Counter[str] = Counter()
+        self._days: Counter[int | None] = Counter()
+        self._currencies: dict[tuple[str, str], Money] = {}
+        money = {*_MONEY} <= written
+        self.sums: dict[str, dict[tuple[str, Any], Money]] = {
+            name: {} for name in (_DATE, _STATUS, _CITY) if money and name in written
+        }
+        self._money = money
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        days = _days(batch[_DATE]) if _DATE in self.columns else None
+        if days is not None:
+            self._days.update(_counts(days.cast(pa.int32())))
+        if _STATUS in self.columns:
+            for status, count in _counts(batch[_STATUS]).items():
+                self.statuses[_known(_code(status), self.statuses, NOT_A_CODE)] += count
+        if self._money:
+            self._add_money(batch, days)
+
+    def _add_money(self, batch: pa.RecordBatch, days: pa.Array | None) -> None:
+        gross = batch["amount"]
+        refunds = batch[_REFUND] if _REFUND in self.columns else pa.nulls(len(gross), gross.type)
+        refunds = pc.if_else(
+            pc.is_valid(gross), pc.coalesce(refunds, pa.scalar(Decimal(0), gross.type)), None
+        )
+        net = pc.subtract(gross, refunds)
+        if _STATUS in self.columns:
+            unsold = pc.is_in(batch[_STATUS], pa.array(NO_SALE))
+            net = pc.if_else(unsold, pa.scalar(Decimal(0), net.type), net)
+        sums = pa.table({"currency": batch["currency"], "gross": gross, "refunds": refunds, "net": net})
+        _add_groups(self._currencies, sums, None, lambda _: "")
+        for name, groups in self.sums.items():
+            if name == _DATE:
+                assert days is not None
+                months = pc.subtract(pc.multiply(pc.year(days), 12), 12)
+                _add_groups(groups, sums, pc.add(months, pc.subtract(pc.month(days), 1)), _month)
+            elif name == _STATUS:
+                _add_groups(groups, sums, batch[name], _code)
+            else:
+                _add_groups(groups, sums, batch[name], lambda city: city or NO_CODE)
+
+    def by_day(self) -> dict[date, int]:
+        """Return the orders by day; the days that Python's calendar lacks are left out."""
+        days: dict[date, int] = {}
+        for number in sorted(key for key in self._days if key is not None):
+            try:
+                days[_EPOCH + timedelta(days=number)] = self._days[number]
+            except OverflowError:  # Arrow's years go further than Python's
+                continue
+        return days
+
+    def by_currency(self) -> dict[str, Money] | None:
+        if not self._money:
+            return None
+        found = sorted(self._currencies.items(), key=lambda item: -item[1].orders)
+        return {currency: money for (currency, _), money in found}
+
+
+def _days(moments: pa.Array) -> pa.Array:
+    """Return the days, in the zone that the column carries."""
+    return (pc.local_timestamp(moments) if moments.type.tz else moments).cast(pa.date32())
+
+
+def _month(number: int | None) -> date | None:
+    """Return the first day of a month, counted from the year 1; None for what Python's calendar lacks."""
+    return (
+        date(number // 12 + 1, number % 12 + 1, 1) if number is not None and 0 <= number < 12 * 9999 else None
+    )
+
+
+def _add_groups(
+    groups: dict[tuple[str, Any], Money], sums: pa.Table, key: pa.Array | None, name: Callable[[Any], Any]
+) -> None:
+    """Add the sums of one batch by currency and key; Arrow adds decimals exactly, at the largest precision."""
+    by = ["currency"] if key is None else ["currency", "key"]
+    table = sums if key is None else sums.append_column("key", key)
+    wanted = [("gross", "count"), ("gross", "sum"), ("refunds", "sum"), ("net", "sum")]
+    for row in table.group_by(by).aggregate(wanted).to_pylist():
+        place = _place(groups, _code(row["currency"]), name(row.get("key")))
+        more = (row[f"{name}_sum"] or Decimal(0) for name in ("gross", "refunds", "net"))
+        groups[place] = groups.get(place, Money()).plus(Money(row["gross_count"], *more))
+
+
+def _place(groups: Mapping[tuple[str, Any], Money], currency: str, key: Any) -> tuple[str, Any]:
+    """Return the group's place; past the most groups, that of all others: memory stays bounded."""
+    if (currency, key) in groups or len(groups) < _MOST:
+        return currency, key
+    return (currency if len(groups) < 2 * _MOST else NOT_A_CODE), OTHERS if isinstance(key, str) else None
+
+
+def _known(code: str, counts: Mapping[str, int], other: str) -> str:
+    """Return a code, or the word for all others once there are too many: memory stays bounded."""
+    return code if code in counts or len(counts) < _MOST else other
 
 
 def _counts(column: pa.Array) -> dict[Any, int]:
@@ -186,31 +327,6 @@ def _code(value: object) -> str:
     if value is None or value == "":
         return NO_CODE
     return str(value) if _CODE.fullmatch(str(value)) else NOT_A_CODE
-
-
-def _count(counts: Counter[str], code: str, count: int) -> str:
-    """Count a code under its own name, or as text once there are too many: memory stays bounded."""
-    key = code if code in counts or len(counts) < _MOST_CODES else NOT_A_CODE
-    counts[key] += count
-    return key
-
-
-def _days(counts: Mapping[int | None, int]) -> dict[date, int]:
-    days: dict[date, int] = {}
-    for number in sorted(key for key in counts if key is not None):
-        try:
-            days[_EPOCH + timedelta(days=number)] = counts[number]
-        except OverflowError:  # Arrow's years go further than Python's
-            continue
-    return days
-
-
-def _item_places(items: TableReader) -> Counter[int]:
-    """Count the items at each place of their order: `item_index` is always written."""
-    places: Counter[int] = Counter()
-    for batch in items.batches(["item_index"]):
-        places.update(_counts(batch["item_index"]))
-    return places
 
 
 def _by_items(orders: int, places: Mapping[int, int]) -> dict[int, int]:
@@ -227,12 +343,3 @@ def _by_items(orders: int, places: Mapping[int, int]) -> dict[int, int]:
         for items in range(len(with_more) - 1)
         if with_more[items] != with_more[items + 1]
     }
-
-
-def _nulls(name: str, reader: TableReader) -> TableNulls:
-    counts = reader.nulls()
-    columns = (
-        NullCount(column=column, nulls=counts[column], personal=(name, column) in _PERSONAL)
-        for column in reader.columns()
-    )
-    return TableNulls(table=name, rows=reader.rows, columns=tuple(columns))

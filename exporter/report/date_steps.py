@@ -74,5 +74,9 @@ def _next(start: date, unit: str) -> date | None:
 def _label(start: date, unit: str) -> str:
     if unit == "year":
         return str(start.year)
-    month = f"{_MONTHS[start.month - 1]} {start.year}"
-    return month if unit == "month" else f"{start.day} {month}"
+    return month_label(start) if unit == "month" else f"{start.day} {month_label(start)}"
+
+
+def month_label(day: date) -> str:
+    """Return a day's month, as `Nov 2026`."""
+    return f"{_MONTHS[day.month - 1]} {day.year}"

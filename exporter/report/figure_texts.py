@@ -5,28 +5,8 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from decimal import Decimal
 
+from exporter.model.order_statuses import STATUS_NAMES
 from exporter.report.data_figures import NO_CODE, NOT_A_CODE
-
-#: The API's documented status codes.
-STATUS_NAMES = {
-    "50": "cancellation waiting",
-    "100": "canceled",
-    "200": "waiting",
-    "300": "payment waiting",
-    "350": "confirmation waiting",
-    "400": "approved",
-    "450": "preparing",
-    "500": "shipped",
-    "510": "shipped and informed",
-    "520": "ready for pickup",
-    "540": "attempted delivery",
-    "544": "review started",
-    "545": "review waiting",
-    "546": "waiting for payment",
-    "547": "paid",
-    "550": "delivered",
-    "600": "refunded",
-}
 
 REASON_NAMES = {
     "invalid_order_number": "not an order number",

@@ -13,7 +13,16 @@ from exporter.model.units import size_text
 from exporter.report.cards import Table, card, table_of
 from exporter.report.data_figures import DataFigures
 from exporter.report.data_section import data_cards
-from exporter.report.figure_texts import counted, duration, moment, number, percent, visible
+from exporter.report.figure_texts import (
+    counted,
+    currency_name,
+    duration,
+    moment,
+    money,
+    number,
+    percent,
+    visible,
+)
 from exporter.report.html_elements import h, html
 from exporter.report.run_figures import RunFigures
 from exporter.report.run_section import run_cards
@@ -50,14 +59,18 @@ def _head(manifest: Manifest) -> Element:
 
 def _body(manifest: Manifest, run: RunFigures, data: DataFigures) -> Element:
     sections = (
-        ("run", "The run", run_cards(manifest, run)),
         ("data", "The data", data_cards(data, manifest.drift)),
+        ("run", "The run", run_cards(manifest, run)),
         ("origin", "Origin and files", [_origin_card(manifest), _files_card(manifest)]),
     )
     return h(
         "body",
         h("a", "Skip to the figures", href="#main", class_="skip"),
-        h("header", *_opening(manifest, run), _navigation((name, title) for name, title, _ in sections)),
+        h(
+            "header",
+            *_opening(manifest, run, data),
+            _navigation((name, title) for name, title, _ in sections),
+        ),
         h(
             "main",
             *(_section(name, title, cards) for name, title, cards in sections),
@@ -81,13 +94,13 @@ def _section(name: str, title: str, cards: Iterable[Element]) -> Element:
 # --- the opening ---
 
 
-def _opening(manifest: Manifest, run: RunFigures) -> list[Element]:
+def _opening(manifest: Manifest, run: RunFigures, data: DataFigures) -> list[Element]:
     host = urlsplit(manifest.api_url).netloc.rpartition("@")[2]
     return [
         h("p", "Export report", class_="eyebrow"),
         h("h1", _headline(manifest)),
         h("p", f"From {visible(host)}, begun on {moment(manifest.started_at)}.", class_="lead"),
-        h("dl", *_key_figures(manifest, run), class_="keys"),
+        h("dl", *_key_figures(manifest, run, data), class_="keys"),
     ]
 
 
@@ -98,7 +111,7 @@ def _headline(manifest: Manifest) -> str:
     return f"{number(counts.exported)} of {counted(counts.requested, 'order')} exported"
 
 
-def _key_figures(manifest: Manifest, run: RunFigures) -> Iterator[Element]:
+def _key_figures(manifest: Manifest, run: RunFigures, data: DataFigures) -> Iterator[Element]:
     counts, requests = manifest.counts, manifest.requests
     share = f"{percent(counts.exported, counts.requested)} of {number(counts.requested)} requested"
     yield _key("Exported", number(counts.exported), share, "good")
@@ -107,10 +120,9 @@ def _key_figures(manifest: Manifest, run: RunFigures) -> Iterator[Element]:
     )
     mean = f"{counts.order_items / counts.exported:.2f} an order" if counts.exported else "no orders"
     yield _key("Items", number(counts.order_items), mean)
+    yield _key("Net revenue", *_net(data))
     yield _key("Duration", duration(manifest.duration_s), "from the run's start to its end")
-    yield _key("Rate used", *_rate_used(run))
-    repeated = f"{number(requests.retried)} retried, {number(requests.throttled)} throttled"
-    yield _key("Requests", number(requests.sent), repeated)
+    yield _key("Requests", number(requests.sent), _rate_used(run))
 
 
 def _rejects(manifest: Manifest) -> str:
@@ -120,12 +132,20 @@ def _rejects(manifest: Manifest) -> str:
     return "listed in rejects.jsonl" if manifest.rejects else "every line has its row"
 
 
-def _rate_used(run: RunFigures) -> tuple[str, str]:
+def _net(data: DataFigures) -> tuple[str, str]:
+    if not data.by_currency:
+        return "unknown", "amounts were not written" if data.by_currency is None else "no orders"
+    (currency, sums), *others = data.by_currency.items()
+    more = f", {counted(len(others), 'more currency', 'more currencies')}" if others else ""
+    return f"{sums.net:,.0f}", f"{currency_name(currency)}, after {money(sums.refunds)} of refunds{more}"
+
+
+def _rate_used(run: RunFigures) -> str:
     if run.timeline is None:
-        return "none", "nothing was asked"
+        return "nothing was asked"
     if run.timeline.used is None:
-        return "no limit", f"{number(sum(run.timeline.rates) / len(run.timeline.rates))} answers a second"
-    return percent(run.timeline.used, 1), "of the permitted rate"
+        return f"{number(run.timeline.mean)} answers a second, no limit"
+    return f"{percent(run.timeline.used, 1)} of the permitted rate used"
 
 
 def _key(name: str, value: str, note: str, mood: str = "") -> Element:

@@ -1,4 +1,4 @@
-"""The reporting process as its parent sees it: pyarrow and Matplotlib never enter the fetching one."""
+"""The reporting process as its parent sees it: pyarrow never enters the fetching one."""
 
 from __future__ import annotations
 

@@ -78,14 +78,24 @@ class Timeline:
         return sum(pause.seconds for pause in self.pauses)
 
     @property
+    def mean(self) -> float:
+        """Answers a second on average, of whole steps: the last one is cut short."""
+        return _mean(self.rates[self._whole])
+
+    @property
+    def mean_permitted(self) -> float | None:
+        """Requests a second permitted on average in the same steps; None where nothing was limited."""
+        limits = self.permitted[self._whole]
+        return None if None in limits else _mean_limit(limits)
+
+    @property
     def used(self) -> float | None:
         """The share of the permitted requests that were answered; None where nothing was limited."""
-        whole = slice(0, max(1, len(self.rates) - 1))  # the last step is cut short
-        limits = self.permitted[whole]
-        if not limits or None in limits:
-            return None
-        permitted = sum(limit for limit in limits if limit is not None)
-        return sum(self.rates[whole]) / permitted if permitted else None
+        return self.mean / self.mean_permitted if self.mean_permitted else None
+
+    @property
+    def _whole(self) -> slice:
+        return slice(0, max(1, len(self.rates) - 1))
 
     def coarser(self, most: int) -> Timeline:
         """Return the same timeline in at most `most` steps, each the mean of several."""

@@ -13,9 +13,9 @@ from exporter.system import durable
 
 
 def write(dataset: Path) -> None:
-    """See `exporter.report.write_report`; the extra is known to be there."""
+    """See `exporter.report.write_report`."""
     manifest = _manifest(dataset)
-    html = page(manifest, run_figures(manifest.statistics), data_figures(dataset, manifest.tables))
+    html = page(manifest, run_figures(manifest.statistics), data_figures(dataset, manifest))
     report = dataset / REPORT_FILE
     with durable.storage_errors("writing the report", report):
         durable.write_bytes(report, html, mode=None)

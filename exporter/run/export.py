@@ -39,7 +39,6 @@ from exporter.model.options import Options
 from exporter.model.progress import ProgressCallback
 from exporter.model.summary import Summary, summary_of
 from exporter.model.version import __version__
-from exporter.report import check_extra as check_report_extra
 from exporter.report.report_process import write_report_apart
 from exporter.run.retention import remove_older
 from exporter.store.input_file import InputPlan, open_input
@@ -86,8 +85,6 @@ async def export_async(
     choose_columns(options.select, options.drop, options.tables)
     # Once: a token file may be a pipe.
     options = replace(options, token=token_of(options), token_file=None)
-    if options.report:
-        check_report_extra()
     if "xlsx" in options.formats and find_spec("xlsxwriter") is None:
         raise missing_extra("--format xlsx", "xlsx")
     if options.dask is not None:

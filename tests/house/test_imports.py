@@ -16,7 +16,7 @@ pytestmark = pytest.mark.fast
 PACKAGE = Path(__file__).parents[2] / "exporter"
 
 #: The folders, lowest first: each may import those before it, never those after it.
-FOLDERS = ["model", "system", "lists", "report", "api", "store", "dataset", "fetch", "run", "demo", "cli"]
+FOLDERS = ["model", "system", "lists", "api", "store", "dataset", "report", "fetch", "run", "demo", "cli"]
 #: Folders without a clock, randomness, files or an event loop.
 PURE = ["model", "dataset/flatten"]
 IMPURE_MODULES = {"asyncio", "aiohttp", "time", "random", "secrets", "socket", "subprocess", "threading"}

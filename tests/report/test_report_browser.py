@@ -32,7 +32,7 @@ _FLAGS = (
     "--disable-component-update",
     "--disable-sync",
 )
-_CHARTS = {"answers", "outcomes", "latency", "retries", "http", "days", "status", "items"}
+_CHARTS = {"answers", "outcomes", "latency", "retries", "http", "months", "cities", "days", "status", "items"}
 _SCHEMES = ("light", "dark")
 _WIDTHS = (360, 800, 1400)
 
@@ -80,37 +80,41 @@ def opened(
     assert said == [report.as_uri()]
 
 
+_TEXTS = """plot => {
+    const texts = [...plot.querySelectorAll('.label, .amount, .scale span, .ticks span, .mark span')];
+    return texts.filter(text => text.getBoundingClientRect().width);
+}"""
+
+
 @pytest.mark.parametrize("width", _WIDTHS)
-def test_every_chart_is_drawn_once_and_fits(browser: Any, report: Path, width: int) -> None:
-    """At each width each chart shows in one size, inside the page, with every label inside the drawing."""
+def test_every_chart_is_drawn_and_fits(browser: Any, report: Path, width: int) -> None:
+    """At each width each chart lies inside the page, with bars to see and every label inside its card."""
     with opened(browser, report, width=width) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         charts = page.evaluate(
-            """() => [...document.querySelectorAll('.plot svg')].filter(svg => svg.getBoundingClientRect().width)
-            .map(svg => {
-                const box = svg.getBoundingClientRect();
-                const inside = text => {
+            f"""() => [...document.querySelectorAll('.plot')].map(plot => {{
+                const box = plot.getBoundingClientRect(), card = plot.closest('.card').getBoundingClientRect();
+                const texts = ({_TEXTS})(plot);
+                const inside = text => {{
                     const at = text.getBoundingClientRect();
-                    return at.left >= box.left - 2 && at.right <= box.right + 2
-                        && at.top >= box.top - 2 && at.bottom <= box.bottom + 2;
-                };
-                const texts = [...svg.querySelectorAll('text')];
-                return {
-                    card: svg.closest('.card').id, width: box.width, height: box.height, right: box.right,
-                    shapes: [...svg.querySelectorAll('path')].filter(path => {
-                        const at = path.getBoundingClientRect(); return at.width + at.height > 0;
-                    }).length,
+                    return at.left >= card.left && at.right <= card.right && at.top >= card.top && at.bottom <= card.bottom;
+                }};
+                return {{
+                    card: plot.closest('.card').id, width: box.width, height: box.height, right: box.right,
+                    bars: [...plot.querySelectorAll('.track span, .column b')].filter(bar => {{
+                        const at = bar.getBoundingClientRect(); return at.width * at.height > 0;
+                    }}).length,
                     font: Math.min(...texts.map(text => text.getBoundingClientRect().height)),
                     cut: texts.filter(text => !inside(text)).map(text => text.textContent),
-                };
-            })"""
+                }};
+            }})"""
         )
     assert sorted(chart["card"] for chart in charts) == sorted(_CHARTS)
     for chart in charts:
         assert chart["width"] > 200, chart
         assert chart["height"] > 80, chart
         assert chart["right"] <= width, chart
-        assert chart["shapes"] > 1, chart
+        assert chart["bars"] > 1, chart
         assert chart["font"] >= 10, chart
         assert chart["cut"] == [], chart
 
@@ -120,14 +124,12 @@ def test_labels_of_a_chart_do_not_cover_each_other(browser: Any, report: Path, w
     """No two texts of a chart overlap, whatever font the system has."""
     with opened(browser, report, width=width) as page:
         overlaps = page.evaluate(
-            """() => [...document.querySelectorAll('.plot svg')].flatMap(svg => {
-                const boxes = [...svg.querySelectorAll('text')].map(text => [text.textContent, text.getBBox()])
-                    .filter(([_, box]) => box.width && svg.getBoundingClientRect().width);
+            f"""() => [...document.querySelectorAll('.plot')].flatMap(plot => {{
+                const boxes = ({_TEXTS})(plot).map(text => [text.textContent, text.getBoundingClientRect()]);
                 return boxes.flatMap(([name, a], i) => boxes.slice(i + 1).filter(([_, b]) =>
-                    a.x + 1 < b.x + b.width && b.x + 1 < a.x + a.width
-                    && a.y + 4 < b.y + b.height && b.y + 4 < a.y + a.height
-                ).map(([other]) => svg.closest('.card').id + ': ' + name + ' / ' + other));
-            })"""
+                    a.left + 1 < b.right && b.left + 1 < a.right && a.top + 5 < b.bottom && b.top + 5 < a.bottom
+                ).map(([other]) => plot.closest('.card').id + ': ' + name + ' / ' + other));
+            }})"""
         )
     assert overlaps == []
 
@@ -151,14 +153,14 @@ def test_charts_have_contrast(browser: Any, report: Path, scheme: str) -> None:
                 const card = getComputedStyle(document.querySelector('.card')).backgroundColor;
                 const of = (selector, name) => [...new Set([...document.querySelectorAll(selector)]
                     .map(shape => getComputedStyle(shape)[name]))];
-                return {card, texts: of('.plot text', 'fill'), bars: of('.plot g path', 'fill'),
-                    lines: of('#answers path[style*="--accent"], #answers path[style*="--ink"]', 'stroke')};
+                return {card, texts: of('.plot .label, .plot .amount, .plot .scale span, .plot .ticks span', 'color'),
+                    bars: of('.track span, .column b', 'backgroundColor'), lines: of('.limit', 'borderTopColor')};
             }"""
         )
     card = _luminance(used["card"])
     assert (card > 0.8) == (scheme == "light")
     assert [colour for colour in used["texts"] if _contrast(_luminance(colour), card) < 4.5] == []
-    shapes = [colour for colour in [*used["bars"], *used["lines"]] if colour != "none"]
+    shapes = [*used["bars"], *used["lines"]]
     assert len(shapes) >= 4
     assert [colour for colour in shapes if _contrast(_luminance(colour), card) < 3] == []
 
@@ -199,7 +201,7 @@ def test_the_keyboard_reaches_everything(browser: Any, report: Path) -> None:
         )
     assert reached == expected
     assert reached[0] == "A: Skip to the figures"
-    assert sum(name.startswith("SUMMARY") for name in reached) == 10
+    assert sum(name.startswith("SUMMARY") for name in reached) == 12
 
 
 def test_enter_opens_figures_and_skips(browser: Any, report: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import click
@@ -15,13 +14,11 @@ from exporter.cli.option_kinds import Command
 def command(out: str) -> int:
     """Write report.html into the dataset at OUT, from its manifest and its tables alone.
 
-    One page that needs no network: how the run went, and what the data looks like, in counts and sums. A
-    report that is there is replaced. It needs the extra: pip install 'omnitron-exporter[report]'.
+    One page that needs no network: what the data looks like, and how the run went, in counts and sums. A
+    report that is there is replaced.
     """
     from exporter.report import REPORT_FILE, write_report
 
-    # Without a writable home it says that it made a temporary folder for its cache: nobody can act on that.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     write_report(Path(out))
     click.echo(str(Path(out) / REPORT_FILE))
     return 0
