@@ -56,14 +56,7 @@ def exporter() -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the program.
-
-    Args:
-        arguments: The words after the program's name; those of the process by default.
-
-    Returns:
-        The exit code; the contract says what each means.
-    """
+    """Run the program and return its exit code; `arguments` are those of the process by default."""
     prepare_streams()
     try:
         return _run(arguments)

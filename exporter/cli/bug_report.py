@@ -20,14 +20,7 @@ _PACKAGE = Path(__file__).parents[1]
 
 
 def write_report(error: BaseException) -> Path | None:
-    """Write the report of a bug beside the program's other state.
-
-    Args:
-        error: What no part of the program was prepared for.
-
-    Returns:
-        The file, or None where none could be written.
-    """
+    """Write the report of a bug beside the program's other state; return the file, None where none could be written."""
     from exporter.system import durable
 
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")

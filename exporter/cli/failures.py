@@ -76,12 +76,7 @@ def _lines(failure: Failure) -> Iterator[str]:
 
 
 def failure_of(error: BaseException, session: Session) -> Failure:
-    """Return what to tell of the error that ended the program.
-
-    Args:
-        error: One of ours, one of click's, or a bug.
-        session: What the command line turned out to be.
-    """
+    """Return what to tell of the error that ended the program: one of ours, one of click's, or a bug."""
     if isinstance(error, ExporterError):
         return _of_ours(error, session)
     if isinstance(error, click.UsageError):

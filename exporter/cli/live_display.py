@@ -25,11 +25,7 @@ _STYLES = {"WARNING": "yellow", "ERROR": "red"}
 
 @contextmanager
 def display() -> Iterator[tuple[ProgressCallback, logging.Handler]]:
-    """Hold the last lines of the terminal for the display.
-
-    Yields:
-        What shows the progress, and where the log goes meanwhile.
-    """
+    """Hold the last lines of the terminal; yield what shows the progress, and where the log goes meanwhile."""
     console = _Console(stderr=True, highlight=False, markup=False, emoji=False)
     live = Live(
         console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False

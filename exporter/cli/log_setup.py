@@ -21,13 +21,7 @@ _TIME = "%H:%M:%S"
 
 @contextmanager
 def logging_to(handler: logging.Handler, *, quiet: bool, log_format: str) -> Iterator[None]:
-    """Send our own logger to `handler` for as long as the block lasts; nobody else's is touched.
-
-    Args:
-        handler: Where to.
-        quiet: Errors only.
-        log_format: `text` or `json`.
-    """
+    """Send our own logger to `handler` for as long as the block lasts; nobody else's is touched."""
     logger = logging.getLogger("exporter")
     before = logger.handlers[:], logger.propagate, logger.level
     handler.setFormatter(_Json() if log_format == "json" else logging.Formatter(TEXT, _TIME))

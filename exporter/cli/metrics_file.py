@@ -22,9 +22,6 @@ Report = Callable[[Summary], None]
 def reported(path: str | None) -> Iterator[Report]:
     """Write to `path` how the run inside the block ended, whether it succeeds or fails.
 
-    Args:
-        path: The file, best with the ending `.prom`; None for none.
-
     Yields:
         What the run's summary is handed to. A run that fails writes what it can say, keeps the time of
         the last success, and raises its own error.

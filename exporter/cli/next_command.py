@@ -28,12 +28,7 @@ def command_again(ctx: click.Context, out: str | None, **changes: str) -> str:
 
 
 def command_for_rejects(ctx: click.Context, out: str) -> str:
-    """Return the command that asks again for what was rejected.
-
-    Args:
-        ctx: Of the command as it was given.
-        out: Where its dataset stands.
-    """
+    """Return the command that asks again for what was rejected from the dataset at `out`."""
     changes = {"orders": f"{out}/rejects.jsonl", "out": f"{out}-again", "max_rejects": "100%"}
     return _command(ctx, changes, leave_out=_NOT_FOR_REJECTS)
 

@@ -59,13 +59,7 @@ class Command(click.Command):
 
 
 def option(*names: str, section: str = _REST, **settings: Any) -> Callable[[F], F]:
-    """Declare an option that the environment and the configuration file can give as well.
-
-    Args:
-        names: As click takes them.
-        section: The heading that it stands under in the help.
-        settings: As click takes them.
-    """
+    """Declare an option that the environment and the configuration file can give as well."""
     long = next(name for name in names if name.startswith("--"))
     envvar = "EXPORTER_" + long.removeprefix("--").replace("-", "_").upper()
     return click.option(*names, cls=Option, section=section, envvar=envvar, show_envvar=False, **settings)
@@ -74,9 +68,7 @@ def option(*names: str, section: str = _REST, **settings: Any) -> Callable[[F], 
 def setting(*names: str, **settings: Any) -> Callable[[F], F]:
     """Declare an option that is a field of `Options`: its default, its kind and its choices stand there.
 
-    Args:
-        names: As click takes them; the last one names the field.
-        settings: As `option` takes them; they beat what the field says.
+    The last of the names names the field; `settings` beat what the field says.
     """
     return option(*names, **{**_field_settings(names[-1].removeprefix("--").replace("-", "_")), **settings})
 

@@ -21,11 +21,7 @@ _MOST_PATHS = 5
 
 
 def print_summary(summary: Summary, *, as_json: bool, quiet: bool) -> None:
-    """Print what the run brought: one JSON object, or a short table, or nothing when quiet.
-
-    Raises:
-        StorageError: Standard output refuses, as a full disk does.
-    """
+    """Print what the run brought: one JSON object, or a short table, or nothing when quiet."""
     if as_json:
         text = json.dumps(asdict(summary) | {"exit_code": summary.exit_code}, ensure_ascii=False)
     elif quiet:

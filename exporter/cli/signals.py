@@ -24,11 +24,7 @@ _LONGEST_S = 9.5
 
 
 def run_stoppable(main: Callable[[Stop], Awaitable[T]]) -> T:
-    """Run a coroutine to its end; a signal asks its `Stop` for the end first.
-
-    Args:
-        main: Gets the `Stop` to heed.
-    """
+    """Run a coroutine to its end; a signal asks its `Stop` for the end first."""
     return asyncio.run(_main(main))
 
 

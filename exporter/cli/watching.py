@@ -21,10 +21,6 @@ _EVERY_S = 60.0
 def watching(*, quiet: bool, log_format: str) -> Iterator[ProgressCallback]:
     """Show the run to whoever is there: a live display at a terminal, plain lines elsewhere.
 
-    Args:
-        quiet: Errors only.
-        log_format: `text` or `json`.
-
     Yields:
         What the run calls with its progress.
     """

@@ -25,19 +25,12 @@ class Destination(Protocol):
     def refuse_strangers(self, standing: Manifest) -> None:
         """Refuse to replace a dataset where something that is not ours would be lost with it.
 
-        Args:
-            standing: The dataset that stands there.
-
         Raises:
-            UsageError: There is more than the dataset names, or the place is a link.
+            UsageError: There is more than `standing` names, or the place is a link.
         """
 
     def repair(self, retired: Path) -> None:
-        """Put back the old dataset where a kill came while it was being replaced.
-
-        Args:
-            retired: Where `put` lets it wait.
-        """
+        """Put back the old dataset where a kill came while it was being replaced; `retired` is that of `put`."""
 
     def put(self, staged: Path, retired: Path) -> None:
         """Put the complete staged dataset there, all or nothing, in place of one that stands there.
@@ -55,11 +48,7 @@ class Destination(Protocol):
 
 
 class Directory:
-    """A directory of this machine.
-
-    Args:
-        path: The directory.
-    """
+    """A directory of this machine."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -135,12 +124,7 @@ def destination_of(out: str) -> Destination:
 
 
 def stranger_in(folder: Path, manifest: Manifest) -> str | None:
-    """Return the name of something in a dataset's directory that is not ours; None where there is nothing.
-
-    Args:
-        folder: The directory.
-        manifest: The dataset's.
-    """
+    """Return the name of something in a dataset's directory that is not ours; None where there is nothing."""
     names = (path.relative_to(folder).as_posix() for path in _below(folder))
     return next((name for name in names if name not in manifest.names), None)
 

@@ -41,12 +41,7 @@ _URL = re.compile(
 
 
 class ObjectStore:
-    """The objects below one prefix; a `Destination`.
-
-    Args:
-        bucket: The bucket.
-        prefix: Without slashes around it; empty for the whole bucket.
-    """
+    """The objects below one prefix, without slashes around it; a `Destination`. Empty is the whole bucket."""
 
     def __init__(self, bucket: str, prefix: str) -> None:
         self._bucket = Bucket(bucket)
@@ -74,21 +69,13 @@ class ObjectStore:
         """Refuse nothing: what the old manifest does not name stays where it is."""
 
     def repair(self, retired: Path) -> None:
-        """Remember what of the old dataset is still there after a kill: `put` takes it away.
-
-        Args:
-            retired: Where `put` keeps the old manifest.
-        """
+        """Remember what of the old dataset, whose manifest is `retired`, a kill has left: `put` takes it away."""
         with durable.storage_errors("reading the old manifest", retired):
             if retired.is_file():
                 self._old = decode(retired.read_bytes(), str(retired)).names
 
     def put(self, staged: Path, retired: Path) -> None:
-        """Upload the staged dataset, its manifest last; see `Destination`.
-
-        Args:
-            staged: The dataset.
-            retired: A free name, for the manifest of the dataset that is replaced.
+        """Upload the staged dataset, its manifest last; see `Destination`. `retired` is for the old manifest.
 
         Raises:
             StorageError: The store refuses. There is no manifest then, or still the old one.
@@ -179,10 +166,7 @@ def _sums(path: Path, name: str) -> _Sums:
 
 
 def object_store(url: str) -> ObjectStore:
-    """Return the destination that a URL names.
-
-    Args:
-        url: `s3://BUCKET` or `s3://BUCKET/PREFIX`.
+    """Return the destination that `s3://BUCKET` or `s3://BUCKET/PREFIX` names.
 
     Raises:
         UsageError: It is another URL, or the extra `s3` is not installed.

@@ -56,9 +56,6 @@ class StoredObject:
 class Bucket:
     """The objects of a bucket, by their keys. Requests block; `cancel` may come from another thread.
 
-    Args:
-        name: The bucket.
-
     Raises, from every method:
         StorageError: The store refuses, or cannot be reached.
         CancelledError: `cancel` was called.
@@ -109,13 +106,7 @@ class Bucket:
             self._client.delete_object(Bucket=self._name, Key=key)
 
     def upload(self, path: Path, key: str, mark: str) -> None:
-        """Upload a file, a large one in parts; the object appears when it is whole.
-
-        Args:
-            path: The file.
-            key: The object's key; what is there is replaced.
-            mark: To be noted with the object; ASCII.
-        """
+        """Upload a file, a large one in parts; the object appears when it is whole, with `mark` (ASCII) noted."""
         from s3transfer.manager import (  # type: ignore[import-untyped] # ships no types
             TransferConfig,
             TransferManager,

@@ -63,10 +63,7 @@ class TableWriter:
         self._closed = False
 
     def write(self, table: pa.Table) -> None:
-        """Append rows; for Parquet they make one row group of their own.
-
-        Args:
-            table: Rows with the writer's schema.
+        """Append rows with the writer's schema; for Parquet they make one row group of their own.
 
         Raises:
             StorageError: When the disk refuses; the writer can only be aborted then.
@@ -79,13 +76,10 @@ class TableWriter:
                 table = table.slice(room)
 
     def close(self) -> list[PartFile]:
-        """Finish the last file and wait until all of them are on the disk.
+        """Finish the last file and wait until all of them are on the disk; errors as for `write`.
 
         Returns:
             The finished files in the order of their rows; one without rows for an empty table.
-
-        Raises:
-            StorageError: When the disk refuses; the writer can only be aborted then.
         """
         with durable.storage_errors("writing the table", self._path):
             if self._part is None:
@@ -95,11 +89,7 @@ class TableWriter:
         return self._finished
 
     def abort(self) -> None:
-        """Remove every file of this table, finished or not; nothing happens after `close`.
-
-        Raises:
-            StorageError: When the disk refuses.
-        """
+        """Remove every file of this table, finished or not; nothing happens after `close`."""
         if self._closed:
             return
         self._closed = True

@@ -31,14 +31,7 @@ _BATCH = 10_000
 
 
 def verify(out: Path) -> Iterator[str]:
-    """Yield, in a sentence each, how the dataset differs from its manifest; nothing where it does not.
-
-    Args:
-        out: The dataset's directory.
-
-    Raises:
-        StorageError: The disk refuses.
-    """
+    """Yield, in a sentence each, how the dataset differs from its manifest; nothing where it does not."""
     with durable.storage_errors("verifying the dataset", out):
         try:
             manifest = decode((out / MANIFEST_FILE).read_bytes(), MANIFEST_FILE)

@@ -67,10 +67,7 @@ class WorkbookWriter:
         self._count = 0
 
     def write(self, tables: Mapping[str, pa.Table]) -> None:
-        """Append rows of every table.
-
-        Args:
-            tables: By name.
+        """Append rows of every table, by name.
 
         Raises:
             StorageError: When the disk refuses; the writer can only be aborted then.
@@ -90,16 +87,10 @@ class WorkbookWriter:
                 book = self._next(book)
 
     def close(self, counts: Mapping[str, str]) -> dict[str, list[PartFile]]:
-        """Finish the last workbook and wait until all of them are on the disk.
-
-        Args:
-            counts: What the last sheet says besides.
+        """Finish the last workbook, which also says `counts`, and wait until all are on the disk; errors as for `write`.
 
         Returns:
             The workbooks, for each table with its rows there.
-
-        Raises:
-            StorageError: When the disk refuses.
         """
         with durable.storage_errors("writing the workbook", self._path()):
             self._finish(self._book or self._begin(), counts)

@@ -80,15 +80,7 @@ class DemoStats:
 
 
 class DemoApi:
-    """The answers of one demo API, and what it was asked.
-
-    Args:
-        settings: What it holds and how it behaves.
-
-    Attributes:
-        numbers: The order numbers that it knows.
-        stats: What it was asked so far.
-    """
+    """The answers of one demo API, and what it was asked."""
 
     def __init__(self, settings: DemoSettings) -> None:
         self.settings = settings

@@ -9,12 +9,7 @@ from enum import StrEnum
 
 
 class SlidingWindow:
-    """Let at most `count` requests pass in any stretch of `window_s` seconds.
-
-    Args:
-        count: Requests, at least 1.
-        window_s: Seconds.
-    """
+    """Let at most `count` requests pass in any stretch of `window_s` seconds."""
 
     def __init__(self, count: int, window_s: float) -> None:
         self._window_s = window_s
@@ -28,11 +23,7 @@ class SlidingWindow:
         return cls(count, count / rate)
 
     def wait_s(self, now: float) -> float:
-        """Tell how long a request has to wait, in seconds; 0 lets it pass.
-
-        Args:
-            now: Seconds of a clock that never goes back.
-        """
+        """Tell how long a request has to wait, in seconds; 0 lets it pass."""
         if len(self._passed) < self._count:
             return 0.0
         return max(0.0, self._passed[0] + self._window_s - now)
@@ -56,14 +47,7 @@ class Fault(StrEnum):
 def draw_fault(rate: float, seed: int, path: str, nth_request: int) -> Fault | None:
     """Decide whether a request meets a fault, whatever else is asked for meanwhile.
 
-    Args:
-        rate: The share of spoilt answers, 0 to 1.
-        seed: The same seed spoils the same requests.
-        path: What is asked for.
-        nth_request: How often it was asked for, from 1.
-
-    Returns:
-        The fault, or None for a good answer.
+    The same seed spoils the same requests; `nth_request` tells how often this path was asked for, from 1.
     """
     if not rate:
         return None

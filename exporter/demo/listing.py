@@ -35,14 +35,11 @@ class _Traits(NamedTuple):
 
 
 def list_page(numbers: Sequence[str], url: URL) -> dict[str, Any]:
-    """Answer a request for the order list.
+    """Answer a request for the order list: the envelope of `count`, `next`, `previous` and the page's `results`.
 
     Args:
         numbers: All order numbers that the API knows, in list order.
         url: The URL asked for; its query holds `limit`, `page` and the filters.
-
-    Returns:
-        The envelope: `count`, `next`, `previous` and the page's `results`.
 
     Raises:
         InvalidPageError: The page is no number or lies outside the list.

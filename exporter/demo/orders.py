@@ -43,14 +43,7 @@ class _Dice:
 
 
 def order_numbers(count: int, start: int = 0) -> Iterator[str]:
-    """List the demo's order numbers.
-
-    Args:
-        count: How many.
-        start: The place of the first one in the endless list of demo orders, from 0.
-
-    Returns:
-        Order numbers of 15 hexadecimal characters, never one twice.
+    """List demo order numbers from the place `start` on: 15 hexadecimal characters, never one twice.
 
     >>> list(order_numbers(2))
     ['65a81ab6771eacb', '168c60f2f2daa2b']
@@ -108,13 +101,9 @@ class _Facts:
 
 
 def order_payload(number: str) -> dict[str, Any]:
-    """Make the order that the demo API answers for an order number.
+    """Make the order of an order number, with every key of the documented example, in its order.
 
-    Args:
-        number: Any text; the same text always gives the same order.
-
-    Returns:
-        An order with every key of the documented example, in its order.
+    Any text is one, and the same text always gives the same order.
     """
     dice = _Dice(number)
     facts = _facts(dice)

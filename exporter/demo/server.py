@@ -17,13 +17,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DemoServer:
-    """A demo API that listens.
-
-    Args:
-        url: Its base URL, without a slash at the end.
-        numbers: The order numbers that it knows.
-        stats: What it was asked so far.
-    """
+    """A demo API that listens at `url`, which has no slash at its end."""
 
     url: str
     numbers: tuple[str, ...]
@@ -32,15 +26,7 @@ class DemoServer:
 
 @asynccontextmanager
 async def serve(settings: DemoSettings, host: str = "127.0.0.1", port: int = 0) -> AsyncIterator[DemoServer]:
-    """Run the demo API inside the running event loop, for as long as the block lasts.
-
-    Args:
-        settings: What the API holds and how it behaves.
-        host: The address to listen at.
-        port: 0 takes any free port.
-
-    Yields:
-        The server.
+    """Run the demo API inside the running event loop, for as long as the block lasts; port 0 is any free one.
 
     Raises:
         OSError: The port is taken.
@@ -60,13 +46,7 @@ async def serve(settings: DemoSettings, host: str = "127.0.0.1", port: int = 0) 
 def run_forever(
     settings: DemoSettings, echo: Callable[[str], None], host: str = "127.0.0.1", port: int = 0
 ) -> None:
-    """Run the demo API until SIGINT or SIGTERM.
-
-    Args:
-        settings: What the API holds and how it behaves.
-        echo: Gets the base URL as its first line, then how to use it.
-        host: The address to listen at.
-        port: 0 takes any free port.
+    """Run the demo API until SIGINT or SIGTERM; `echo` gets its base URL as the first line, then how to use it.
 
     Raises:
         OSError: The port is taken.

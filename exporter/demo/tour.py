@@ -21,18 +21,7 @@ RATE = "200/s"
 async def tour(
     *, orders: int, folder: str, fault_rate: float, on_progress: ProgressCallback | None, stop: Stop
 ) -> Summary:
-    """Export the demo API's orders into `folder`.
-
-    Args:
-        orders: How many orders the API holds.
-        folder: Gets `order_numbers.txt` and, as `dataset`, what came out.
-        fault_rate: Share of its answers that are faulty, 0 to 1.
-        on_progress: See `export_async`.
-        stop: See `export_async`.
-
-    Returns:
-        What was exported.
-    """
+    """Export the demo API's orders into `folder`: it gets `order_numbers.txt` and, as `dataset`, what came out."""
     place = Path(folder)
     settings = DemoSettings(orders=orders, fault_rate=fault_rate)
     async with serve(settings) as api:

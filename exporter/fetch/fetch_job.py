@@ -34,18 +34,7 @@ _NO_RATE_PER_S = 0.001
 
 @dataclass(frozen=True, kw_only=True)
 class FetchJob:
-    """All that one try fetches and publishes with.
-
-    Attributes:
-        options: What the export is asked to do.
-        work: The run's work directory, held.
-        store: With the plan attached.
-        counts: What the input held.
-        input: The input's record.
-        record: The run that this is a try of.
-        freshness: What counts as done; knows when the try began.
-        stop: The end may be asked for.
-    """
+    """All that one try fetches and publishes with: a work directory that is held, a store with the plan attached."""
 
     options: Options
     work: WorkDirectory
@@ -59,13 +48,7 @@ class FetchJob:
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched:
-    """What came of it.
-
-    Attributes:
-        result: What stands in the work directory's staged folder.
-        traffic: Requests of the run that reached the wire, all its tries counted.
-        statistics: What this try was like, as JSON values.
-    """
+    """What came of it: what is staged, the requests of all tries of the run, and what this try was like."""
 
     result: PublishResult
     traffic: Traffic
@@ -73,12 +56,7 @@ class Fetched:
 
 
 def tell_plan(job: FetchJob, pending: int) -> None:
-    """Log what the input holds and what is to be asked for.
-
-    Args:
-        job: The try that begins.
-        pending: Order numbers to ask for.
-    """
+    """Log what the input holds, and that so many order numbers are to be asked for."""
     log.info(
         "%s: %d order numbers (%d duplicates, %d invalid lines, %d blank); %d are in the store, %d to ask for%s.",
         job.options.orders,
@@ -103,15 +81,7 @@ def tell_plan(job: FetchJob, pending: int) -> None:
 def publish_job(
     options: Options, freshness: Freshness, *, store: Path, plan: Path, staged: Path
 ) -> PublishJob:
-    """Return the publishing of a plan that these options ask for.
-
-    Args:
-        options: What the export is asked to do.
-        freshness: What counts as settled.
-        store: The store's file.
-        plan: The plan's file.
-        staged: The folder to write into; it exists and is empty.
-    """
+    """Return the publishing of a plan that these options ask for, into the empty folder `staged`."""
     return PublishJob(
         store=str(store),
         plan=str(plan),

@@ -21,15 +21,7 @@ from exporter.system.task_groups import task_group
 
 
 async def fetch(job: FetchJob, on_progress: ProgressCallback | None) -> Fetched:
-    """Ask for what is pending and write the tables, in this process and a publishing one.
-
-    Args:
-        job: What to do.
-        on_progress: Called a few times a second with how far it is.
-
-    Raises:
-        ExporterError: As `refresh` and the publishing process raise them.
-    """
+    """Ask for what is pending and write the tables, in this process and a publishing one."""
     states = await beside_the_loop(
         lambda: job.store.states(job.freshness),
         job.stop,

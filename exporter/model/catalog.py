@@ -36,8 +36,7 @@ class Column:
 
     Args:
         table: `orders`, `order_items` or `order_lines`.
-        path: The keys that lead to the value, from the order or from the item; empty for columns that
-            the exporter adds.
+        path: The keys that lead to the value, from the order or from the item; empty for what the exporter adds.
         name: The column's name, unique in its table.
         kind: What it holds.
         personal: Whether `--pii drop` and `--pii hash` hide it.

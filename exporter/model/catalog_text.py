@@ -32,15 +32,7 @@ _PREFIXES = {"orders": "", "order_items": f"{ITEMS_KEY}[].", "order_lines": ""}
 
 
 def render(form: Format) -> str:
-    """Describe every table.
-
-    Args:
-        form: `text` for a terminal of 80 columns, `markdown` for a data dictionary, `json` for programs,
-            `sql` for `CREATE TABLE` statements that DuckDB and PostgreSQL both take.
-
-    Returns:
-        The text, ending with a newline.
-    """
+    """Describe every table: for a terminal of 80 columns, as a data dictionary, for programs, or as `CREATE TABLE`."""
     return _FORMS[form]()
 
 

@@ -92,12 +92,7 @@ def error_of(name: str, exit_code: int, problem: str, hint: str, option: str | N
 
 
 def missing_extra(what: str, extra: str) -> UsageError:
-    """Return the error that says which extra must be installed.
-
-    Args:
-        what: What needs it: an option, or a file's name.
-        extra: Its name.
-    """
+    """Return the error that says which extra `what` needs: an option, or a file's name."""
     return UsageError(
         f"{what}: expected the extra '{extra}', got an installation without it.",
         f"Run: pip install 'omnitron-exporter[{extra}]'.",
@@ -111,10 +106,7 @@ class InputError(UsageError):
 class TooManyRejectsError(ExporterError):
     """Raised when more orders were rejected than `max_rejects` allows; nothing was published.
 
-    Args:
-        what: How many, and how many are allowed.
-        hint: What to do about it.
-        rejects: How many: as `max_rejects` they would be allowed.
+    As `max_rejects`, `rejects` would be allowed.
     """
 
     exit_code = 4
@@ -155,13 +147,7 @@ class LockedError(ExporterError):
 
 
 class InterruptedRunError(ExporterError):
-    """Raised when a signal stopped the run; what was fetched is kept.
-
-    Args:
-        signal_number: 2 (SIGINT) or 15 (SIGTERM).
-        what: What is kept.
-        hint: How to go on.
-    """
+    """Raised when a signal stopped the run, SIGINT or SIGTERM; what was fetched is kept."""
 
     def __init__(self, signal_number: int, what: str, hint: str = "") -> None:
         super().__init__(what, hint)
@@ -171,9 +157,7 @@ class InterruptedRunError(ExporterError):
 class AttemptError(ExporterError):
     """Base of the failures of one attempt; `refresh` turns them into retries or rejects.
 
-    Args:
-        what: What the API did, without the token and without personal data.
-        http_status: The answer's status, or None when there was no answer.
+    Says what the API did without the token and without personal data; its HTTP status is None without an answer.
     """
 
     reason = "unavailable"
@@ -194,12 +178,7 @@ class BadResponseError(TransientError):
 
 
 class ThrottledError(AttemptError):
-    """Raised for a 429.
-
-    Args:
-        what: What the API did.
-        retry_after_s: Seconds to wait as the API asked, or None where it did not say.
-    """
+    """Raised for a 429; `retry_after_s` is None where the API did not say how long to wait."""
 
     def __init__(self, what: str, retry_after_s: float | None) -> None:
         super().__init__(what, 429)
@@ -207,13 +186,7 @@ class ThrottledError(AttemptError):
 
 
 class PermanentError(AttemptError):
-    """Raised when asking again cannot help.
-
-    Args:
-        reason: `not_found`, `forbidden`, `client_error` or `bad_response`.
-        what: What the API did.
-        http_status: The answer's status.
-    """
+    """Raised when asking again cannot help; the reason is one of `REJECT_REASONS`."""
 
     def __init__(self, reason: str, what: str, http_status: int | None = None) -> None:
         super().__init__(what, http_status)

@@ -136,10 +136,6 @@ def encode(manifest: Manifest) -> bytes:
 def decode(text: bytes, name: str) -> Manifest:
     """Read a manifest back.
 
-    Args:
-        text: The file's bytes.
-        name: Its name, for the error.
-
     Raises:
         InputError: It is no manifest of a version that we know.
     """

@@ -95,12 +95,7 @@ class AskOptions:
         return units.seconds(self.resume_within, option="resume_within")
 
     def freshness(self, run_started_at: float, now: float) -> Freshness:
-        """Return what counts as done in a try that begins now.
-
-        Args:
-            run_started_at: Start of its run; seconds since the epoch.
-            now: Its own start.
-        """
+        """Return what counts as done in a try that begins now, of a run that began at `run_started_at`."""
         return Freshness(
             run_started_at=run_started_at,
             try_started_at=now,

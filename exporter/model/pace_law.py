@@ -166,15 +166,7 @@ class Steering:
         return self.paused_until - before >= 1
 
     def answered(self, now: float, latency_s: float) -> bool:
-        """Take in an answer that is no 429.
-
-        Args:
-            now: When it came.
-            latency_s: How long it took, in seconds.
-
-        Returns:
-            Whether the pace dropped because answers have grown slow.
-        """
+        """Take in an answer that is no 429; return whether the pace dropped because answers have grown slow."""
         started = now - latency_s
         self._answers.add(started)
         self._answered_since_pause += 1

@@ -45,14 +45,8 @@ class Rate:
     def parse(cls, text: str) -> Rate:
         """Read a rate as a user writes it.
 
-        Args:
-            text: `N/s`, `N/m` or `N/h` with N a decimal number above 0, or `auto`, or `unlimited`.
-
-        Returns:
-            The rate.
-
         Raises:
-            UsageError: When the text is none of these.
+            UsageError: When the text is none of `N/s`, `N/m`, `N/h`, `auto` and `unlimited`.
 
         >>> Rate.parse("600/m").per_s
         10.0
@@ -111,16 +105,9 @@ def _http_date(text: str) -> datetime | None:
 
 
 def concurrency_hint(rate_per_s: float, concurrency: int, latency_s: float) -> int | None:
-    """Tell the concurrency that a rate needs, where the present one cannot use it up.
+    """Tell the concurrency that a rate needs, where the present one cannot use it up; else None.
 
-    Args:
-        rate_per_s: The permitted rate; may be infinite.
-        concurrency: Requests in flight at most, as set.
-        latency_s: Seconds that the API takes for one answer.
-
-    Returns:
-        The number to set, with a fifth to spare, or None when `concurrency` is enough or the rate
-        has no bound.
+    With a fifth to spare; `latency_s` is what the API takes for one answer.
 
     >>> concurrency_hint(100, 32, 0.5)
     60

@@ -61,14 +61,7 @@ class Summary:
 def summary_of(
     manifest: Manifest, out: str, *, resumed: bool = False, removed: tuple[str, ...] = ()
 ) -> Summary:
-    """Return what `manifest`, of the dataset at `out`, has to tell.
-
-    Args:
-        manifest: Of the dataset.
-        out: Where it stands.
-        resumed: Whether an earlier try of the run had been stopped.
-        removed: Older datasets that were removed.
-    """
+    """Return what `manifest`, of the dataset at `out`, has to tell."""
     counts = manifest.counts
     return Summary(
         out=out,

@@ -13,12 +13,8 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 def seconds(text: str, *, option: str) -> float:
     """Return the seconds that a text such as `90s`, `15m`, `24h`, `7d` or `2w` stands for.
 
-    Args:
-        text: A number and its unit.
-        option: Whose value it is, for the error.
-
     Raises:
-        UsageError: It is not of that form.
+        UsageError: It is not of that form; names `option`.
 
     >>> seconds("24h", option="max_age")
     86400.0
@@ -36,13 +32,6 @@ def seconds(text: str, *, option: str) -> float:
 def allowed_rejects(text: str, requested: int) -> int:
     """Return how many rejects a text such as `20` or `5%` allows among `requested` order numbers.
 
-    Args:
-        text: A count, or a percentage.
-        requested: What the percentage is of.
-
-    Raises:
-        UsageError: It is not of that form.
-
     >>> allowed_rejects("5%", 400), allowed_rejects("20", 400)
     (20, 20)
     """
@@ -59,13 +48,7 @@ def allowed_rejects(text: str, requested: int) -> int:
 
 
 def ages_by_status(rules: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
-    """Return (status code, seconds) pairs of rules such as `100,550,600=30d`.
-
-    Args:
-        rules: Each a list of status codes, `=`, and an age. A later rule beats an earlier one.
-
-    Raises:
-        UsageError: A rule is not of that form.
+    """Return (status code, seconds) pairs of rules such as `100,550,600=30d`; a later rule beats an earlier one.
 
     >>> ages_by_status(("100,550=1d",))
     (('100', 86400.0), ('550', 86400.0))
@@ -86,9 +69,6 @@ def ages_by_status(rules: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
 
 def duration_text(duration_s: float | None) -> str:
     """Return a duration as people say it.
-
-    Args:
-        duration_s: Seconds; None for what is not known.
 
     >>> duration_text(3725), duration_text(59), duration_text(200_000), duration_text(None)
     ('1 h 02 min', '59 s', '2 d 07 h', 'unknown')

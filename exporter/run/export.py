@@ -152,11 +152,7 @@ async def _look(
 
 
 def resolve_out(out: str, now: datetime) -> str:
-    """Return `out` with `{date}` and `{time}` filled in.
-
-    Args:
-        out: As the user gave it.
-        now: The run's start, in the machine's own time zone.
+    """Return `out` with the run's start, in the machine's own time zone, for `{date}` and `{time}`.
 
     >>> resolve_out("orders-{date}", datetime(2026, 11, 23, 18, 30))
     'orders-2026-11-23'
@@ -167,17 +163,7 @@ def resolve_out(out: str, now: datetime) -> str:
 def refuse_to_replace(
     standing: Manifest | None, destination: Destination, options: Options, out: str
 ) -> None:
-    """Raise where a finished dataset stands that may not be replaced.
-
-    Args:
-        standing: The dataset that stands there, or None.
-        destination: Where it stands.
-        options: Say whether it may be replaced.
-        out: Where it stands, for the message.
-
-    Raises:
-        UsageError: It may not be replaced.
-    """
+    """Raise a `UsageError` where a finished dataset stands that may not be replaced."""
     if standing is None:
         return
     if not options.overwrite:
@@ -191,15 +177,7 @@ def refuse_to_replace(
 
 
 def refuse_passing_store(store: str | None, out: str) -> None:
-    """Raise where a store that is to be kept would go with the dataset or the work directory.
-
-    Args:
-        store: As the user gave it; None for the work directory's own.
-        out: Where the dataset will stand.
-
-    Raises:
-        UsageError: It stands in one of them.
-    """
+    """Raise a `UsageError` where a store that is to be kept would go with the dataset or the work directory."""
     folders = [place_of(out)] if "://" in out else [place_of(out), Path(out).absolute()]
     for folder in folders:
         if store is not None and Path(store).absolute().is_relative_to(folder):

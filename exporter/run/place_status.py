@@ -98,9 +98,6 @@ class Status:
 def look(question: Question) -> Status:
     """Look at a place without touching it.
 
-    Args:
-        question: What to look at.
-
     Raises:
         UsageError: Nothing of ours stands there, or an option cannot work.
         StorageError: The disk refuses, or a store is damaged.
@@ -130,17 +127,7 @@ def look(question: Question) -> Status:
 
 
 def dry_run(options: Options) -> Status:
-    """Check what a run would check before its first request, and say what it would ask for.
-
-    Args:
-        options: As for the run.
-
-    Returns:
-        What stands at `out` and in the store, and what a run would ask for.
-
-    Raises:
-        ExporterError: What the run would raise before its first request.
-    """
+    """Check what a run would check before its first request, raise what it would, and say what it would ask for."""
     choose_columns(options.select, options.drop, options.tables)
     token_of(options)
     out = resolve_out(options.out, datetime.now().astimezone())

@@ -34,15 +34,14 @@ class _Dataset:
 
 
 def remove_older(pattern: str, out: str, keep: int) -> tuple[str, ...]:
-    """Remove the datasets that fit `pattern`, but for the newest `keep`.
+    """Remove the datasets that fit `pattern`, but for the newest `keep`, and return what was removed.
+
+    What could not be is told in the log: the run has succeeded all the same.
 
     Args:
         pattern: `--out` as given, with `{date}` or `{time}`.
         out: The same, filled in: the dataset that was just finished; it stays.
         keep: How many stay, that one included; at least 1.
-
-    Returns:
-        What was removed. What could not be is told in the log: the run has succeeded all the same.
     """
     try:
         return tuple(_remove_older(Path(pattern).absolute(), Path(out).absolute(), keep))

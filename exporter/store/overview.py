@@ -18,14 +18,7 @@ from exporter.system import durable
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Held:
-    """Orders of one state.
-
-    Attributes:
-        state: `fetched` or a reject reason.
-        orders: How many.
-        oldest_at: When the first of them was settled; seconds since the epoch.
-        newest_at: When the last of them was.
-    """
+    """Orders of one state, `fetched` or a reject reason, and when the first and the last of them were settled."""
 
     state: str
     orders: int
@@ -35,13 +28,7 @@ class Held:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class UnfinishedRun:
-    """A run that has not published.
-
-    Attributes:
-        out: Where its dataset will stand.
-        started_at: Seconds since the epoch.
-        sent: Requests so far.
-    """
+    """A run that has not published: where its dataset will stand, and its requests so far."""
 
     out: str
     started_at: float
@@ -50,13 +37,7 @@ class UnfinishedRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Holder:
-    """The process that holds a lock.
-
-    Attributes:
-        pid: Its number.
-        started_at: When it took the lock; seconds since the epoch.
-        alive: Whether it still runs; a dead process's lock is none.
-    """
+    """The process that holds a lock since `started_at`; a dead process's lock is none."""
 
     pid: int
     started_at: float
@@ -86,10 +67,7 @@ class Holdings:
 
 
 def holdings(path: Path) -> Holdings:
-    """Look into a store.
-
-    Args:
-        path: The store; nothing in it is changed.
+    """Look into a store; nothing in it is changed.
 
     Raises:
         UsageError: It is no store of ours.
@@ -107,12 +85,7 @@ def holdings(path: Path) -> Holdings:
 
 
 def pending_of_store(path: Path, freshness: Freshness) -> int:
-    """Return how many of a store's own order numbers must be asked for.
-
-    Args:
-        path: The store.
-        freshness: What counts as done.
-    """
+    """Return how many of a store's own order numbers must be asked for."""
     done, values = freshness.done_sql()
     query = f"SELECT count(*) FROM orders AS o WHERE NOT coalesce({done}, 0)"  # noqa: S608 - our own words
     with _reading(path) as connection:
@@ -121,11 +94,6 @@ def pending_of_store(path: Path, freshness: Freshness) -> int:
 
 def pending_of_plan(path: Path, plan: Path, freshness: Freshness) -> tuple[int, int]:
     """Return (to ask for, all) of a plan's order numbers.
-
-    Args:
-        path: The store.
-        plan: The plan's file.
-        freshness: What counts as done.
 
     Raises:
         StorageError: The store is damaged, or the plan of a run that was killed while it was made.
@@ -140,11 +108,7 @@ def pending_of_plan(path: Path, plan: Path, freshness: Freshness) -> tuple[int, 
 
 
 def holder(lock: Path) -> Holder | None:
-    """Return who holds a lock file, or died holding it.
-
-    Args:
-        lock: The lock file; it is not touched.
-    """
+    """Return who holds a lock file, or died holding it; the file is not touched."""
     try:
         facts = json.loads(lock.with_name(f"{lock.name}.json").read_bytes())
         pid, started_at = int(facts["pid"]), float(facts["started_at"])

@@ -32,13 +32,6 @@ _MOST_HASHES = 100_000
 def make_plan(path: Path, batches: Iterable[Batch]) -> PlanCounts:
     """Write the plan of these lines to `path`, replacing what stands there.
 
-    Args:
-        path: The plan's file, in a directory of our own.
-        batches: The input, in order.
-
-    Returns:
-        What the input held.
-
     Raises:
         InputError: The input cannot be read, or holds no order number at all.
         StorageError: The disk refuses.

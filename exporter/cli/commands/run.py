@@ -137,11 +137,7 @@ _ends = together(
 
 
 def run_options(*, required: bool) -> Callable[[F], F]:
-    """Return the decorator that gives a command every option of `run`.
-
-    Args:
-        required: Whether `--out` must be given.
-    """
+    """Return the decorator that gives a command every option of `run`; `required` is about `--out`."""
     return together(
         config_option,
         setting(
@@ -164,11 +160,7 @@ def run_options(*, required: bool) -> Callable[[F], F]:
 
 
 def options_of(orders: str, settings: dict[str, Any]) -> Options:
-    """Build `Options` from what click parsed; credentials come from the environment.
-
-    Raises:
-        UsageError: They cannot work.
-    """
+    """Build `Options` from what click parsed; credentials come from the environment."""
     from exporter.model.options import Options
 
     return Options(orders=orders, **settings, **secrets_from_environment())

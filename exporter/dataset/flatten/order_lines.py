@@ -18,9 +18,6 @@ def make_lines(numbers: Sequence[str], orders: pa.Table, items: pa.Table) -> pa.
         numbers: The order number of each order row, as asked for; each once.
         orders: The order rows of one batch.
         items: The item rows of the same batch.
-
-    Returns:
-        The table `order_lines`, in order.
     """
     order_of_item = pc.index_in(items["order_number"], pa.array(numbers, pa.string())).combine_chunks()
     rows = pa.array(range(orders.num_rows), order_of_item.type)

@@ -13,10 +13,6 @@ from exporter.model.options import Pii
 class Hide:
     """Hide what a column must not show.
 
-    Args:
-        pii: `keep`, `drop` or `hash`.
-        key: The key for `hash`.
-
     Raises:
         ValueError: `hash` without a key.
     """

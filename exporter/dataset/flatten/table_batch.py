@@ -53,9 +53,7 @@ class TableMaker:
     def spread(self, place: Place, held: Sequence[Any]) -> None:
         """Spread what each row holds in a place over the place's columns, and those of the places in it.
 
-        Args:
-            place: The place.
-            held: For each row a body of the place, or None, or what stands there instead of an object.
+        For each row, `held` has a body of the place, or None, or what stands there instead of an object.
         """
         columns = self._columns(place, held)
         for key, leaf in place.leaves.items():

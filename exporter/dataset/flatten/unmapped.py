@@ -31,11 +31,7 @@ class Drift:
 
 
 class Leftovers:
-    """The leftovers of one table's batch.
-
-    Args:
-        prefix: What leads to this table's paths, in the counts.
-    """
+    """The leftovers of one table's batch; `prefix` leads to this table's paths in the counts."""
 
     def __init__(self, prefix: str) -> None:
         self._literals: dict[str, dict[int, str]] = {}

@@ -24,10 +24,7 @@ _MOST_CELLS = 2_000_000
 class DatasetWriter:
     """Every table in every format; takes flattened batches in input order and knows nothing of payloads.
 
-    As a context manager it removes what was not closed.
-
-    Args:
-        job: Says which tables, columns and formats, and where to.
+    As a context manager it removes what was not closed. Each method raises a `StorageError` where the disk refuses.
     """
 
     def __init__(self, job: PublishJob) -> None:
@@ -43,14 +40,7 @@ class DatasetWriter:
             )
 
     def add(self, batch: Mapping[str, pa.Table]) -> None:
-        """Append the rows of one batch.
-
-        Args:
-            batch: The catalogue's tables by name, in full; those not asked for are left out.
-
-        Raises:
-            StorageError: The disk refuses.
-        """
+        """Append the rows of one batch: the catalogue's tables in full; those not asked for are left out."""
         tables = {name: table.formed(batch[name]) for name, table in self._tables.items()}
         if self._book is not None:
             self._book.write(tables)
@@ -58,26 +48,12 @@ class DatasetWriter:
             table.add(tables[name])
 
     def end_row_group(self) -> None:
-        """Write what has gathered; for Parquet it makes one row group.
-
-        Raises:
-            StorageError: The disk refuses.
-        """
+        """Write what has gathered; for Parquet it makes one row group."""
         for table in self._tables.values():
             table.write_row_group()
 
     def close(self, counts: Mapping[str, str]) -> dict[str, list[PartFile]]:
-        """Finish every file.
-
-        Args:
-            counts: What a workbook says at its end, by label.
-
-        Returns:
-            The files of each table, over all formats.
-
-        Raises:
-            StorageError: The disk refuses.
-        """
+        """Finish every file; return those of each table, over all formats. A workbook says `counts` at its end, by label."""
         files = {name: table.close() for name, table in self._tables.items()}
         if self._book is not None:
             for name, books in self._book.close(counts).items():

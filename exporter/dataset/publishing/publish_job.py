@@ -36,13 +36,7 @@ class PublishJob(TableOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class PublishProgress:
-    """How far a publish is.
-
-    Attributes:
-        lines: Order numbers of the plan that are through, rejects included.
-        unmapped_paths: How often each undeclared path came so far.
-        uncoerced: How often the value of each declared path did not fit so far.
-    """
+    """How far a publish is: `lines` counts order numbers of the plan that are through, rejects included."""
 
     lines: int
     unmapped_paths: dict[str, int]
@@ -51,16 +45,7 @@ class PublishProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishResult:
-    """What stands in the staged folder.
-
-    Attributes:
-        exported: Orders in the tables.
-        order_items: Entries of their item lists.
-        rejects_by_reason: Rejects, invalid lines included.
-        files: Part files of each table, over all formats.
-        unmapped_paths: See `PublishProgress`.
-        uncoerced: See `PublishProgress`.
-    """
+    """What stands in the staged folder: `exported` orders, and the part files of each table over all formats."""
 
     exported: int
     order_items: int
@@ -71,13 +56,7 @@ class PublishResult:
 
 
 class Message(msgspec.Struct, omit_defaults=True):
-    """One line from the publishing process; exactly one of the fields is set.
-
-    Attributes:
-        progress: How far it is.
-        result: What it wrote; the last message.
-        error: One of our errors; the last message.
-    """
+    """One line from the publishing process; exactly one of the fields is set, and the last two end it."""
 
     progress: PublishProgress | None = None
     result: PublishResult | None = None

@@ -82,11 +82,7 @@ class Publishing:
 
 @asynccontextmanager
 async def start_publishing(job: PublishJob) -> AsyncIterator[Publishing]:
-    """Start a process that publishes `job`; it does not outlive the block.
-
-    Args:
-        job: What to publish.
-    """
+    """Start a process that publishes `job`; it does not outlive the block."""
     with signals_held():
         process = await asyncio.create_subprocess_exec(
             sys.executable,

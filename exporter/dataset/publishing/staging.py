@@ -48,15 +48,12 @@ def publish_tables(
     refresh_is_over: Callable[[float], bool],
     tell: Callable[[PublishProgress], None],
 ) -> PublishResult:
-    """Write every table and the rejects into the staged folder.
+    """Write every table and the rejects into the staged folder, onto the disk.
 
     Args:
         job: What to do.
         refresh_is_over: Waits up to that many seconds, and says whether nothing more will be settled.
         tell: Told twice a second how far it is.
-
-    Returns:
-        What was written; every file is on the disk.
 
     Raises:
         StorageError: The disk refuses, or the store is damaged.
@@ -195,13 +192,7 @@ class _Publish:
 def flatten_batch(
     flattener: Flattener, payloads: Sequence[tuple[str, bytes]], tables: Collection[str]
 ) -> dict[str, pa.Table]:
-    """Return the rows of one batch by table: of `orders` and `order_items`, and of others that are asked for.
-
-    Args:
-        flattener: Keeps the counts of what fits no column.
-        payloads: See `Flattener.flatten`; each order number once.
-        tables: Those that are written.
-    """
+    """Return the rows of one batch by table: of `orders` and `order_items`, and of others that are asked for."""
     orders, items = flattener.flatten(payloads)
     flat = {"orders": orders, "order_items": items}
     if "order_lines" in tables:
