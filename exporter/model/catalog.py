@@ -15,6 +15,8 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
 
+from exporter.model.order_statuses import STATUS_NAMES
+
 ITEMS_KEY: Final = "orderitem_set"
 """The order's key that holds its items; each entry is a row of `order_items`."""
 
@@ -70,6 +72,9 @@ _NEVER_NULL = {
     ("order_lines", "number"),
 }
 _DOC, _EXAMPLE, _EXPORTER = "documentation", "example", "exporter"
+#: What the API's documentation leaves open, so that nobody takes it for known.
+_UNKNOWN = "not documented"
+_STATUSES = ", ".join(f"{code} {name}" for code, name in STATUS_NAMES.items())
 _OPEN, _PERSONAL = False, True
 _Row = tuple[str, Kind, bool, str, str]
 
@@ -109,7 +114,7 @@ def _address(place: str, whose: str) -> tuple[_Row, ...]:
 _ORDER_ROWS: tuple[_Row, ...] = (
     ("id", Kind.INTEGER, _OPEN, "Order id", _EXAMPLE),
     ("number", Kind.TEXT, _OPEN, "Order number, unique within its sales channel", _DOC),
-    ("status", Kind.TEXT, _OPEN, "Order status code, such as 400 (approved)", _DOC),
+    ("status", Kind.TEXT, _OPEN, f"Order status code: {_STATUSES}", _DOC),
     ("date_placed", Kind.TIMESTAMP, _OPEN, "When the order was placed", _DOC),
     ("customer.id", Kind.INTEGER, _OPEN, "Customer id", _EXAMPLE),
     ("customer.email", Kind.TEXT, _PERSONAL, "Customer's e-mail", _DOC),
@@ -119,8 +124,17 @@ _ORDER_ROWS: tuple[_Row, ...] = (
     *_address("shipping_address", "Shipping address"),
     *_address("billing_address", "Billing address"),
     ("currency", Kind.TEXT, _OPEN, "Currency of the order's amounts", _DOC),
-    ("amount", Kind.DECIMAL, _OPEN, "Amount of the order", _DOC),
-    ("shipping_amount", Kind.DECIMAL, _OPEN, "Shipping amount", _DOC),
+    (
+        "amount",
+        Kind.DECIMAL,
+        _OPEN,
+        (
+            "Amount of the order; in the API's example the items' prices and shipping_amount."
+            f" Before or after discount: {_UNKNOWN}. With or without tax: {_UNKNOWN}. Refunds are not taken off"
+        ),
+        _DOC,
+    ),
+    ("shipping_amount", Kind.DECIMAL, _OPEN, f"Shipping amount; with or without tax: {_UNKNOWN}", _DOC),
     ("shipping_tax_rate", Kind.DECIMAL, _OPEN, "Shipping tax rate, in percent", _DOC),
     ("extra_field", Kind.JSON, _OPEN, "Additional information about the order", _DOC),
     ("payment_option", Kind.INTEGER, _OPEN, "Id of the payment option", _DOC),
@@ -133,12 +147,30 @@ _ORDER_ROWS: tuple[_Row, ...] = (
     ("invoice_number", Kind.TEXT, _OPEN, "Invoice number", _DOC),
     ("invoice_date", Kind.TIMESTAMP, _OPEN, "When the invoice was issued", _DOC),
     ("e_archive_url", Kind.TEXT, _PERSONAL, "Link to the e-archive invoice", _DOC),
-    ("refund_amount", Kind.DECIMAL, _OPEN, "Refunded amount", _DOC),
+    (
+        "refund_amount",
+        Kind.DECIMAL,
+        _OPEN,
+        f"Refunded amount of the order; with or without shipping_refund_amount: {_UNKNOWN}",
+        _DOC,
+    ),
     ("discount_refund_amount", Kind.DECIMAL, _OPEN, "Refunded discount", _DOC),
     ("shipping_refund_amount", Kind.DECIMAL, _OPEN, "Refunded shipping amount", _DOC),
-    ("discount_amount", Kind.DECIMAL, _OPEN, "Total discount of the order", _DOC),
+    (
+        "discount_amount",
+        Kind.DECIMAL,
+        _OPEN,
+        f"Total discount of the order; whether amount has it: {_UNKNOWN}",
+        _DOC,
+    ),
     ("is_send", Kind.BOOLEAN, _OPEN, "Whether the order was sent to the ERP", _DOC),
-    ("net_shipping_amount", Kind.DECIMAL, _OPEN, "Shipping amount and its interest", _DOC),
+    (
+        "net_shipping_amount",
+        Kind.DECIMAL,
+        _OPEN,
+        "shipping_amount and shipping_interest_amount together",
+        _DOC,
+    ),
     ("shipping_interest_amount", Kind.DECIMAL, _OPEN, "Interest on the shipping amount", _DOC),
     ("tracking_number", Kind.TEXT, _OPEN, "Cargo tracking number", _DOC),
     ("carrier_shipping_code", Kind.TEXT, _OPEN, "Shipping code of the carrier", _DOC),
@@ -151,12 +183,18 @@ _ORDER_ROWS: tuple[_Row, ...] = (
 )
 
 _ITEM_ROWS: tuple[_Row, ...] = (
-    ("id", Kind.INTEGER, _OPEN, "Order item id", _DOC),
-    ("order", Kind.INTEGER, _OPEN, "Id of the item's order", _DOC),
+    ("id", Kind.INTEGER, _OPEN, "Order item id; one item is one unit, as far as seen: see attributes", _DOC),
+    ("order", Kind.INTEGER, _OPEN, "Id of the item's order; repeats orders.id", _DOC),
     ("product_sku", Kind.TEXT, _OPEN, "SKU of the product", _DOC),
-    ("status", Kind.TEXT, _OPEN, "Item status code, such as 400 (approved)", _DOC),
+    ("status", Kind.TEXT, _OPEN, f"Item status code: {_STATUSES}", _DOC),
     ("price_currency", Kind.TEXT, _OPEN, "Currency of the item's amounts", _DOC),
-    ("price", Kind.DECIMAL, _OPEN, "Price of the item", _DOC),
+    (
+        "price",
+        Kind.DECIMAL,
+        _OPEN,
+        f"Price of the item, without shipping. Before or after discount: {_UNKNOWN}. With or without tax: {_UNKNOWN}",
+        _DOC,
+    ),
     ("tax_rate", Kind.DECIMAL, _OPEN, "Tax rate of the item, in percent", _DOC),
     ("extra_field", Kind.JSON, _OPEN, "Additional information about the item", _DOC),
     ("price_list", Kind.INTEGER, _OPEN, "Id of the price list", _DOC),
@@ -165,7 +203,10 @@ _ITEM_ROWS: tuple[_Row, ...] = (
         "cancel_status",
         Kind.TEXT,
         _OPEN,
-        "State of the cancellation, such as waiting, approved, completed; null where there is none",
+        (
+            "State of the cancellation: waiting, confirmation_waiting, confirmed, approved, rejected, waiting_for_payment,"
+            " manuel_refund_need, completed; null where there is none"
+        ),
         _DOC,
     ),
     ("invoice_number", Kind.TEXT, _OPEN, "Invoice number", _DOC),
@@ -177,9 +218,21 @@ _ITEM_ROWS: tuple[_Row, ...] = (
     ("shipping_company", Kind.TEXT, _OPEN, "Shipping company", _DOC),
     ("shipment_code", Kind.TEXT, _OPEN, "Shipment code", _DOC),
     ("external_status", Kind.INTEGER, _OPEN, "Id of the external status", _DOC),
-    ("discount_amount", Kind.DECIMAL, _OPEN, "Total discount of the item", _DOC),
-    ("retail_price", Kind.DECIMAL, _OPEN, "Retail price", _DOC),
-    ("attributes", Kind.JSON, _OPEN, "Attributes of the item", _DOC),
+    (
+        "discount_amount",
+        Kind.DECIMAL,
+        _OPEN,
+        f"Total discount of the item; whether price has it: {_UNKNOWN}",
+        _DOC,
+    ),
+    ("retail_price", Kind.DECIMAL, _OPEN, f"Retail price; with or without tax: {_UNKNOWN}", _DOC),
+    (
+        "attributes",
+        Kind.JSON,
+        _OPEN,
+        "Attributes of the item; where a shop merges equal items, their quantity is in here, under a key of its own",
+        _DOC,
+    ),
     ("attributes_kwargs", Kind.JSON, _OPEN, "Details of the product's attributes", _DOC),
     ("image", Kind.TEXT, _OPEN, "Link to the product's image", _DOC),
 )
@@ -215,7 +268,9 @@ ORDERS: tuple[Column, ...] = (
 """The columns of `orders`, in their order."""
 
 ORDER_ITEMS: tuple[Column, ...] = (
-    _added("order_items", "order_number", Kind.TEXT, "Order number of the item's order"),
+    _added(
+        "order_items", "order_number", Kind.TEXT, "Order number of the item's order; repeats orders.number"
+    ),
     _added("order_items", "item_index", Kind.INTEGER, "Place of the item in its order, from 0"),
     *_from_api("order_items", _ITEM_ROWS),
     _added("order_items", "_unmapped", Kind.JSON, _UNMAPPED_MEANING),
