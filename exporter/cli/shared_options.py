@@ -7,6 +7,7 @@ separates the values by white space and the file has a list.
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,50 +29,41 @@ config_option = click.option(
     "  [default: exporter.toml where it exists]",
 )
 
-_API = "The API"
+_of_api = partial(setting, section="The API")
 api_options = together(
-    setting(
-        "--api-url",
-        default="",
-        metavar="URL",
-        section=_API,
-        help="Base URL of the API (or EXPORTER_API_URL).",
-    ),
-    setting(
+    _of_api("--api-url", default="", metavar="URL", help="Base URL of the API (or EXPORTER_API_URL)."),
+    _of_api(
         "--token-file",
         type=PATH,
         metavar="FILE",
-        section=_API,
         help="File that holds the token, readable by its owner alone. Without it: EXPORTER_API_TOKEN,"
         " or a login by EXPORTER_API_USERNAME and EXPORTER_API_PASSWORD.",
     ),
-    setting("--allow-http", section=_API, help="Permit http to hosts that are not loopback."),
-    setting(
+    _of_api("--allow-http", help="Permit http to hosts that are not loopback."),
+    _of_api(
         "--ca-file",
         type=PATH,
         metavar="FILE",
-        section=_API,
         help="Certificate authorities (PEM) to trust instead of the system's.",
     ),
-    setting("--proxy", metavar="URL", section=_API, help="HTTP proxy to go through."),
+    _of_api("--proxy", metavar="URL", help="HTTP proxy to go through."),
 )
 
-_PACE = "Pace and patience"
+_of_pace = partial(setting, section="Pace and patience")
 rate_options = together(
-    setting(
+    _of_pace(
         "--rate",
         metavar="RATE",
-        section=_PACE,
         help="Requests permitted: N/s, N/m, N/h, auto (finds what the API bears) or unlimited.",
     ),
-    setting("--max-rate", metavar="RATE", section=_PACE, help="What --rate auto may reach."),
+    _of_pace("--max-rate", metavar="RATE", help="What --rate auto may reach."),
 )
 
 pace_options = together(
     rate_options,
-    setting("--concurrency", metavar="N", section=_PACE, help="Requests in flight, at most."),
-    setting("--timeout", "timeout_s", metavar="SECONDS", section=_PACE, help="For one attempt."),
-    setting("--max-attempts", metavar="N", section=_PACE, help="For one order."),
+    _of_pace("--concurrency", metavar="N", help="Requests in flight, at most."),
+    _of_pace("--timeout", "timeout_s", metavar="SECONDS", help="For one attempt."),
+    _of_pace("--max-attempts", metavar="N", help="For one order."),
 )
 
 log_options = together(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -24,103 +25,69 @@ if TYPE_CHECKING:
 EPILOG = "Example: exporter run orders.txt --out orders-{date} --rate 10/s"
 
 _INPUT = "Input and output"
-_STORE = "Between runs"
-_DATA = "The data"
-_SCALE = "Past one machine"
+_input = partial(setting, section=_INPUT)
+_kept = partial(setting, section="Between runs")
+_of_data = partial(setting, section="The data")
 
-column_option = setting(
-    "--column", metavar="NAME", section=_INPUT, help="The input's column of order numbers.  [default: found]"
+column_option = _input(
+    "--column", metavar="NAME", help="The input's column of order numbers.  [default: found]"
 )
 
 _files = together(
     column_option,
-    setting("--overwrite", section=_INPUT, help="Replace a finished dataset at OUT."),
-    setting("--format", "formats", section=_INPUT, help="Of the tables, with commas; xlsx is one workbook."),
-    setting("--tables", section=_INPUT, help="With commas; order_lines has each item beside its order."),
-    setting(
+    _input("--overwrite", help="Replace a finished dataset at OUT."),
+    _input("--format", "formats", help="Of the tables, with commas; xlsx is one workbook."),
+    _input("--tables", help="With commas; order_lines has each item beside its order."),
+    _input(
         "--max-rejects",
         metavar="N|N%",
-        section=_INPUT,
         help="A count, or a percentage of the lines; with more nothing is published.",
     ),
-    setting(
+    _input(
         "--keep",
         metavar="N",
-        section=_INPUT,
         help="Keep the N newest datasets whose names fit an OUT with {date} or {time}; remove older ones.",
     ),
-    setting(
-        "--rows-per-file",
-        metavar="N",
-        section=_INPUT,
-        help="Each table is a directory of part files of so many rows.",
-    ),
-    setting("--compression", section=_INPUT, help="Of the Parquet files."),
-    setting(
+    _input("--rows-per-file", metavar="N", help="Each table is a directory of part files of so many rows."),
+    _input("--compression", help="Of the Parquet files."),
+    _input(
         "--csv-dialect",
-        section=_INPUT,
         help="excel is for spreadsheets: BOM, `;`, decimal comma, dates without zone, harmless formulas.",
     ),
-    setting(
-        "--json-type",
-        section=_INPUT,
-        help="Of JSON columns in Parquet; json is Parquet's own, which many readers refuse.",
+    _input(
+        "--json-type", help="Of JSON columns in Parquet; json is Parquet's own, which many readers refuse."
     ),
-    setting(
-        "--timezone",
-        metavar="ZONE",
-        section=_INPUT,
-        help="Of times in CSV, workbook and report, as Europe/Istanbul.",
-    ),
+    _input("--timezone", metavar="ZONE", help="Of times in CSV, workbook and report, as Europe/Istanbul."),
 )
 
 _data = together(
-    setting(
+    _of_data(
         "--select",
         metavar="COLUMNS",
-        section=_DATA,
         help="Only these columns, in this order: names or globs, of one table as orders.status.",
     ),
-    setting(
-        "--drop",
-        metavar="COLUMNS",
-        section=_DATA,
-        help="Without these columns (as for --select).",
-    ),
-    setting(
-        "--pii",
-        section=_DATA,
-        help="Personal columns: keep, leave null, or HMAC-SHA256 by EXPORTER_PII_KEY.",
-    ),
-    setting("--on-drift", section=_DATA, help="What fields and values that fit no column do."),
+    _of_data("--drop", metavar="COLUMNS", help="Without these columns (as for --select)."),
+    _of_data("--pii", help="Personal columns: keep, leave null, or HMAC-SHA256 by EXPORTER_PII_KEY."),
+    _of_data("--on-drift", help="What fields and values that fit no column do."),
 )
 
 freshness_options = together(
-    setting("--store", type=PATH, metavar="PATH", section=_STORE, help="Keep the store there between runs."),
-    setting(
-        "--max-age",
-        metavar="AGE",
-        section=_STORE,
-        help="Younger orders in the store are not asked for again; as 12h or 7d.",
+    _kept("--store", type=PATH, metavar="PATH", help="Keep the store there between runs."),
+    _kept(
+        "--max-age", metavar="AGE", help="Younger orders in the store are not asked for again; as 12h or 7d."
     ),
-    setting(
+    _kept(
         "--refresh-status",
         metavar="CODES=AGE",
-        section=_STORE,
         help="Another --max-age for orders of these statuses, as 550,600=30d; may be given again.",
     ),
-    setting(
-        "--resume-within",
-        metavar="AGE",
-        section=_STORE,
-        help="An unfinished run that is older is begun anew.",
-    ),
+    _kept("--resume-within", metavar="AGE", help="An unfinished run that is older is begun anew."),
 )
 
 _dask = setting(
     "--dask",
     metavar="ADDRESS|local",
-    section=_SCALE,
+    section="Past one machine",
     help="Spread the run over a Dask cluster: a scheduler's address, local, or local:N workers.",
 )
 
@@ -140,12 +107,11 @@ def run_options(*, required: bool) -> Callable[[F], F]:
     """Return the decorator that gives a command every option of `run`; `required` is about `--out`."""
     return together(
         config_option,
-        setting(
+        _input(
             "--out",
             type=PATH,
             required=required,
             metavar="OUT",
-            section=_INPUT,
             help="Directory of the dataset; {date} and {time} stand for the run's start.",
         ),
         _files,
