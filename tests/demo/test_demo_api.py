@@ -384,13 +384,9 @@ def test_latency_and_arrivals() -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot send these signals to one process")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_run_forever_tells_how_to_use_it_and_ends_cleanly_on_a_signal(number: signal.Signals) -> None:
+def test_serve_tells_how_to_use_it_and_ends_cleanly_on_a_signal(number: signal.Signals) -> None:
     """The URL comes first, the token is told; a signal ends it with code 0 and no traceback."""
-    code = (
-        "from exporter.demo.api import DemoSettings; from exporter.demo.server import run_forever; "
-        "run_forever(DemoSettings(token='t0'), lambda line: print(line, flush=True))"
-    )
-    command = [sys.executable, "-c", code]
+    command = [sys.executable, "-m", "exporter", "serve", "--port", "0", "--token", "t0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         assert server.stderr is not None

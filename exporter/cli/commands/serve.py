@@ -37,14 +37,15 @@ def command(
     port: int, orders: int, rate_limit: float | None, fault_rate: float, latency: float, token: str
 ) -> int:
     """Run the demo API on this machine until Ctrl-C, to try the options of `exporter run` against it."""
+    from exporter.cli.signals import run_stoppable
     from exporter.demo.api import DemoSettings
-    from exporter.demo.server import run_forever
+    from exporter.demo.server import serve_until
 
     settings = DemoSettings(
         orders=orders, rate_limit_per_s=rate_limit, fault_rate=fault_rate, latency_s=latency, token=token
     )
     try:
-        run_forever(settings, click.echo, port=port)
+        run_stoppable(lambda stop: serve_until(stop, settings, port, click.echo))
     except OSError as error:
         raise UsageError(
             f"it cannot be used: {error.strerror}.", "Give another --port, or 0.", option="port", value=port
