@@ -38,24 +38,12 @@ class Failure:
 
 def tell(failure: Failure, session: Session) -> int:
     """Write the last words on stderr, with `--json` an object on stdout too, and return the exit code."""
+    facts = {"hint": failure.hint, "exit_code": failure.exit_code, "command": failure.command}
     if session.as_json and not session.published:  # else the summary is the one object
-        told = {
-            "exit_code": failure.exit_code,
-            "error": failure.what,
-            "hint": failure.hint,
-            "command": failure.command,
-        }
-        _echo(json.dumps(told, ensure_ascii=False))
+        _echo(json.dumps({"error": failure.what, **facts}, ensure_ascii=False))
     if session.log_format == "json":
-        line = {
-            "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "level": "error",
-            "event": "failed",
-            "message": failure.what,
-            "hint": failure.hint,
-            "exit_code": failure.exit_code,
-            "command": failure.command,
-        }
+        now = datetime.now(UTC).isoformat(timespec="milliseconds")
+        line = {"time": now, "level": "error", "event": "failed", "message": failure.what, **facts}
         _echo(json.dumps(line, ensure_ascii=False), err=True)
     else:
         _echo("\n".join(_lines(failure)), err=True)
