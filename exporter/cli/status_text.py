@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from exporter.model.units import duration_text, size_text
+
 if TYPE_CHECKING:
     from exporter.model.manifest import Manifest
     from exporter.run.place_status import Ask, Status
@@ -41,7 +43,6 @@ def lines(status: Status) -> Iterator[str]:
 def _dataset(manifest: Manifest, now: float) -> Iterator[str]:
     from exporter.cli.run_outcome import file_lines
     from exporter.model.summary import summary_of
-    from exporter.model.units import duration_text
 
     summary = summary_of(manifest, "")
     finished_at = datetime.fromisoformat(manifest.finished_at).timestamp()
@@ -53,8 +54,6 @@ def _dataset(manifest: Manifest, now: float) -> Iterator[str]:
 
 
 def _store(holdings: Holdings, now: float) -> Iterator[str]:
-    from exporter.model.units import duration_text, size_text
-
     yield _row("of", holdings.api_url or "no API yet")
     yield _row("size", size_text(holdings.bytes))
     for run in holdings.unfinished:
@@ -66,8 +65,6 @@ def _store(holdings: Holdings, now: float) -> Iterator[str]:
 
 
 def _ask(ask: Ask) -> Iterator[str]:
-    from exporter.model.units import duration_text
-
     yield "The next run, with these options"
     yield _row("asks for", f"{ask.pending:,} of {ask.orders:,} orders of {ask.of}")
     if ask.seconds is not None and ask.pending:
@@ -91,8 +88,6 @@ def _holder(holder: Holder | None, now: float) -> str:
 
 
 def _when(epoch_s: float, now: float) -> str:
-    from exporter.model.units import duration_text
-
     local = datetime.fromtimestamp(epoch_s, UTC).astimezone()
     return f"{local:%Y-%m-%d %H:%M:%S} ({duration_text(max(0.0, now - epoch_s))} ago)"
 

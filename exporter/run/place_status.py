@@ -16,7 +16,7 @@ from exporter.fetch.work_directory import WorkDirectory, place_of
 from exporter.model.column_selection import choose_columns
 from exporter.model.errors import InputError, StorageError, UsageError
 from exporter.model.manifest import Manifest
-from exporter.model.options import AskOptions, Options, part_of
+from exporter.model.options import AskOptions, Options
 from exporter.model.rate import Rate
 from exporter.run.export import refuse_passing_store, refuse_to_replace, resolve_out
 from exporter.store.input_file import InputPlan, open_input
@@ -32,21 +32,6 @@ from exporter.store.overview import (
 )
 
 _PARTIAL = ".partial"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question(AskOptions):
-    """What to look at, and with which options of `run` in mind.
-
-    Attributes:
-        place: An `--out`, its work directory, or a store.
-        may_be_new: Nothing need stand there yet.
-        orders: The input of the run in mind.
-    """
-
-    place: str
-    may_be_new: bool = False
-    orders: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,34 +80,48 @@ class Status:
     ask: Ask | None
 
 
-def look(question: Question) -> Status:
+def look(place: str, options: AskOptions, *, orders: str | None = None, may_be_new: bool = False) -> Status:
     """Look at a place without touching it.
+
+    Args:
+        place: An `--out`, its work directory, or a store.
+        options: Those of the run in mind.
+        orders: The input of the run in mind.
+        may_be_new: Nothing need stand there yet.
 
     Raises:
         UsageError: Nothing of ours stands there, or an option cannot work.
         StorageError: The disk refuses, or a store is damaged.
     """
     now = time.time()
-    out, work, store = _places(question)
-    dataset = None if out is None else _standing(out)
-    if not question.may_be_new and dataset is None and work is None and store is None:
+    out, work, store = _places(place, options.store)
+    dataset = _standing(out) if out else None
+    if not may_be_new and not (dataset or work or store):
         raise UsageError(
-            f"{question.place}: expected a dataset, a work directory or a store, got none.",
+            f"{place}: expected a dataset, a work directory or a store, got none.",
             "Give the --out or the --store of a run.",
         )
-    found = None if store is None else holdings(store)
-    run = _run_gone_on_with(question, now, out, work, found)
-    freshness = question.freshness(run.started_at if run else now, now)
+    found = holdings(store) if store else None
+    run = _run_gone_on_with(options, now, out, work, found)
+    freshness = options.freshness(run.started_at if run else now, now)
+    if orders is not None:
+        ask = _answer(options, orders, *_pending_of_input(orders, options.column, store, freshness))
+    elif store is None or found is None:
+        ask = None
+    elif work is not None and (pending := _pending_of_unfinished(work, store, freshness)):
+        ask = _answer(options, "the unfinished run", *pending)
+    else:
+        ask = _answer(options, "the store", pending_of_store(store, freshness), found.orders)
     return Status(
         now=now,
         out=out,
         dataset=dataset,
         work=work,
-        work_holder=None if work is None else holder(work / "lock"),
+        work_holder=holder(work / "lock") if work else None,
         store=store,
-        store_holder=None if store is None else holder(store.with_name(f"{store.name}.lock")),
+        store_holder=holder(store.with_name(f"{store.name}.lock")) if store else None,
         holdings=found,
-        ask=_ask(question, freshness, work, store, found),
+        ask=ask,
     )
 
 
@@ -134,7 +133,7 @@ def dry_run(options: Options) -> Status:
     destination = destination_of(out)
     refuse_passing_store(options.store, out)
     refuse_to_replace(destination.standing(), destination, options, out)
-    status = look(Question(place=out, may_be_new=True, orders=options.orders, **part_of(options, AskOptions)))
+    status = look(out, options, orders=options.orders, may_be_new=True)
     if status.store is not None:
         with closing(Store(status.store, options.api_url, readonly=True)):
             pass  # it belongs to this API
@@ -150,44 +149,27 @@ def _standing(out: str) -> Manifest | None:
         return None  # something of somebody else's
 
 
-def _places(question: Question) -> tuple[str | None, Path | None, Path | None]:
+def _places(place: str, kept: str | None) -> tuple[str | None, Path | None, Path | None]:
     """Return (out, work directory, store), each None where it does not exist."""
-    place = question.place.rstrip("/") or "/"
-    kept = None if question.store is None else Path(question.store)
+    place = place.rstrip("/") or "/"
     if Path(place).is_file():
         return None, None, Path(place)
     out = place.removesuffix(_PARTIAL) if Path(place, "store.db").is_file() else place
     work = place_of(out)
-    store = kept or WorkDirectory(work).store
+    store = WorkDirectory(work).store if kept is None else Path(kept)
     return out, work if work.is_dir() else None, store if store.is_file() else None
 
 
 def _run_gone_on_with(
-    question: Question, now: float, out: str | None, work: Path | None, found: Holdings | None
+    options: AskOptions, now: float, out: str | None, work: Path | None, found: Holdings | None
 ) -> UnfinishedRun | None:
     """Return the unfinished run that the next one into the same place goes on with."""
-    youngest = now - question.resume_within_s
-    own = question.store is None and work is not None  # a work directory's own store knows no other place
+    youngest = now - options.resume_within_s
+    own = options.store is None and work is not None  # a work directory's own store knows no other place
     for run in found.unfinished if found else ():
         if (own or run.out == out) and run.started_at >= youngest:
             return run
     return None
-
-
-def _ask(
-    question: Question,
-    freshness: Freshness,
-    work: Path | None,
-    store: Path | None,
-    found: Holdings | None,
-) -> Ask | None:
-    if question.orders is not None:
-        return _answer(question, question.orders, *_pending_of_input(question, store, freshness))
-    if store is None or found is None:
-        return None
-    if work is not None and (pending := _pending_of_unfinished(work, store, freshness)):
-        return _answer(question, "the unfinished run", *pending)
-    return _answer(question, "the store", pending_of_store(store, freshness), found.orders)
 
 
 def _pending_of_unfinished(work: Path, store: Path, freshness: Freshness) -> tuple[int, int] | None:
@@ -200,19 +182,20 @@ def _pending_of_unfinished(work: Path, store: Path, freshness: Freshness) -> tup
         return None  # it was killed while it was made; the store tells what it can
 
 
-def _pending_of_input(question: Question, store: Path | None, freshness: Freshness) -> tuple[int, int]:
-    assert question.orders is not None
-    with tempfile.TemporaryDirectory(prefix="exporter-") as folder, open_input(question.orders) as source:
+def _pending_of_input(
+    orders: str, column: str | None, store: Path | None, freshness: Freshness
+) -> tuple[int, int]:
+    with tempfile.TemporaryDirectory(prefix="exporter-") as folder, open_input(orders) as source:
         plan = Path(folder, "plan.db")
-        counts, _ = InputPlan(source, question.orders, question.column, plan).make()
+        counts, _ = InputPlan(source, orders, column, plan).make()
         if store is None:
             return counts.requested, counts.requested
         return pending_of_plan(store, plan, freshness)
 
 
-def _answer(question: Question, of: str, pending: int, orders: int) -> Ask:
-    named = Rate.parse(question.rate)
-    rate = Rate.parse(question.max_rate) if named.kind == "auto" else named
+def _answer(options: AskOptions, of: str, pending: int, orders: int) -> Ask:
+    named = Rate.parse(options.rate)
+    rate = Rate.parse(options.max_rate) if named.kind == "auto" else named
     seconds = None if math.isinf(rate.per_s) else pending / rate.per_s
     words = str(rate) if rate is named else f"{rate}, the most that auto reaches"
     return Ask(pending=pending, orders=orders, of=of, rate=words, seconds=seconds)

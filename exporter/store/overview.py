@@ -15,8 +15,14 @@ from exporter.store.order_store import Freshness, Store
 from exporter.store.store_file import uri_to_look_at
 from exporter.system import durable
 
+_HELD = "SELECT state, count(*), min(settled_at), max(settled_at) FROM orders GROUP BY 1 ORDER BY 2 DESC, 1"
+_UNFINISHED = """
+SELECT out, started_at, sent FROM runs WHERE finished_at IS NULL AND id IN (SELECT max(id) FROM runs GROUP BY out)
+ORDER BY id DESC
+"""
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+
+@dataclass(frozen=True, slots=True)
 class Held:
     """Orders of one state, `fetched` or a reject reason, and when the first and the last of them were settled."""
 
@@ -26,7 +32,7 @@ class Held:
     newest_at: float
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class UnfinishedRun:
     """A run that has not published: where its dataset will stand, and its requests so far."""
 
@@ -79,8 +85,8 @@ def holdings(path: Path) -> Holdings:
         return Holdings(
             api_url=api_url,
             bytes=sum(file.stat().st_size for file in (path, Path(f"{path}-wal")) if file.exists()),
-            held=tuple(_held(connection)),
-            unfinished=tuple(_unfinished(connection)),
+            held=tuple(Held(*row) for row in connection.execute(_HELD)),
+            unfinished=tuple(UnfinishedRun(*row) for row in connection.execute(_UNFINISHED)),
         )
 
 
@@ -127,23 +133,6 @@ def _is_alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
-
-
-def _held(connection: sqlite3.Connection) -> Iterator[Held]:
-    query = (
-        "SELECT state, count(*), min(settled_at), max(settled_at) FROM orders GROUP BY 1 ORDER BY 2 DESC, 1"
-    )
-    for state, orders, oldest_at, newest_at in connection.execute(query):
-        yield Held(state=state, orders=orders, oldest_at=oldest_at, newest_at=newest_at)
-
-
-def _unfinished(connection: sqlite3.Connection) -> Iterator[UnfinishedRun]:
-    query = (
-        "SELECT out, started_at, sent FROM runs WHERE finished_at IS NULL"
-        " AND id IN (SELECT max(id) FROM runs GROUP BY out) ORDER BY id DESC"
-    )
-    for out, started_at, sent in connection.execute(query):
-        yield UnfinishedRun(out=out, started_at=started_at, sent=sent)
 
 
 @contextmanager

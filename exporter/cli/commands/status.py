@@ -25,7 +25,8 @@ def command(place: str, orders: str | None, as_json: bool, **settings: Any) -> i
 
     With ORDERS, also what a run with these options would ask for, and how long that takes.
     """
-    from exporter.run.place_status import Question, look
+    from exporter.model.options import AskOptions
+    from exporter.run.place_status import look
 
-    show(look(Question(place=place, orders=orders, **settings)), as_json=as_json)
+    show(look(place, AskOptions(**settings), orders=orders), as_json=as_json)
     return 0
