@@ -101,17 +101,14 @@ def picture(progress: Progress, width: int, *, ascii_only: bool = False) -> Text
 
 
 def _bar(text: Text, label: str, done: int, total: int, width: int, strokes: tuple[str, str]) -> None:
-    numbers = f" {_percent(done, total)}  {done:,} of {total:,}"
+    percent = 100 * done // total if total else 100  # rounded down: 100 % is all of them
+    numbers = f" {percent:3d} %  {done:,} of {total:,}"
     room = max(8, min(40, width - _LABEL - len(numbers) - 1))
     full = round(room * done / total) if total else room
     text.append(label.ljust(_LABEL), "bold")
     text.append(strokes[0] * full, "green")
     text.append(strokes[1] * (room - full), "bright_black")
     text.append(numbers)
-
-
-def _percent(done: int, total: int) -> str:
-    return f"{100 * done // total if total else 100:3d} %"  # rounded down: 100 % is all of them
 
 
 def _cells(text: Text, *cells: tuple[str, str]) -> None:

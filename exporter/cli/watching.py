@@ -24,7 +24,8 @@ def watching(*, quiet: bool, log_format: str) -> Iterator[ProgressCallback]:
     Yields:
         What the run calls with its progress.
     """
-    if not quiet and log_format == "text" and _at_a_terminal():
+    at_a_terminal = sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+    if at_a_terminal and not quiet and log_format == "text":
         from exporter.cli.live_display import display
 
         with display() as (show, handler), logging_to(handler, quiet=quiet, log_format=log_format):
@@ -32,10 +33,6 @@ def watching(*, quiet: bool, log_format: str) -> Iterator[ProgressCallback]:
         return
     with logging_to(logging.StreamHandler(sys.stderr), quiet=quiet, log_format=log_format):
         yield Lines()
-
-
-def _at_a_terminal() -> bool:
-    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
 
 
 class Lines:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import codecs
 import hashlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Final, Protocol, Self
+from typing import Final, Protocol
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -20,7 +20,7 @@ from exporter.model.records import PartFile
 from exporter.system import durable
 
 
-class TableWriter:
+class TableWriter(AbstractContextManager["TableWriter"]):
     """One table on its way into one file, or into a folder of part files.
 
     With `rows_per_file` the table is the folder `orders.parquet` with `part-00000.parquet`,
@@ -98,12 +98,7 @@ class TableWriter:
         with durable.storage_errors("removing the unfinished table", self._path):
             durable.remove_tree(self._path)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.abort()
 
     def _part_with_room(self) -> _Part:
@@ -156,18 +151,21 @@ class _Part:
 
     def finish(self, directory: Path) -> PartFile:
         self._sink.close()
-        durable.sync_file(self._path)
-        with self._path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            size = file.tell()
-        return PartFile(self._path.relative_to(directory).as_posix(), self.rows, size, digest)
+        return finished_part(self._path, self.rows, directory)
 
     def discard(self) -> None:
         """Let go of the file; the disk's complaint has been heard, or nobody needs it."""
-        try:
+        with suppress(OSError):
             self._sink.close()
-        except OSError:
-            pass
+
+
+def finished_part(path: Path, rows: int, directory: Path) -> PartFile:
+    """Return the record of a file that was written whole, when it is on the disk."""
+    durable.sync_file(path)
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+        size = file.tell()
+    return PartFile(path.relative_to(directory).as_posix(), rows, size, digest)
 
 
 # --- Parquet ---
@@ -227,11 +225,11 @@ class _CsvSink:
     def __init__(self, path: Path, schema: pa.Schema) -> None:
         options = pa_csv.WriteOptions(eol="\r\n")
         self._writer = pa_csv.CSVWriter(
-            str(path), _for_programs(schema.empty_table()).schema, write_options=options
+            str(path), _each_column(schema.empty_table(), _column_for_programs).schema, write_options=options
         )
 
     def write(self, table: pa.Table) -> None:
-        self._writer.write_table(_for_programs(table))
+        self._writer.write_table(_each_column(table, _column_for_programs))
 
     def close(self) -> None:
         self._writer.close()
@@ -247,27 +245,17 @@ class _ExcelSink:
         options = pa_csv.WriteOptions(delimiter=";", eol="\r\n")
         self._file = pa.OSFile(str(path), "wb")
         self._file.write(codecs.BOM_UTF8)
-        schema = _for_spreadsheet(schema.empty_table()).schema
+        schema = _each_column(schema.empty_table(), _column_for_spreadsheet).schema
         self._writer = pa_csv.CSVWriter(self._file, schema, write_options=options)
 
     def write(self, table: pa.Table) -> None:
         for start in range(0, table.num_rows, _ROWS_AT_ONCE):
             piece = table.slice(start, _ROWS_AT_ONCE).combine_chunks()
-            self._writer.write_table(_for_spreadsheet(piece))
+            self._writer.write_table(_each_column(piece, _column_for_spreadsheet))
 
     def close(self) -> None:
         self._writer.close()
         self._file.close()
-
-
-def _for_programs(table: pa.Table) -> pa.Table:
-    """Give every column in the form that programs read."""
-    return _each_column(table, _column_for_programs)
-
-
-def _for_spreadsheet(table: pa.Table) -> pa.Table:
-    """Give every column in the form that a spreadsheet shows as what it is."""
-    return _each_column(table, _column_for_spreadsheet)
 
 
 def _each_column(table: pa.Table, convert: Callable[[pa.ChunkedArray], pa.ChunkedArray]) -> pa.Table:

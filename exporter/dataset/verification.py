@@ -187,7 +187,9 @@ def _wrong_tables(tables: dict[str, _Rows], counts: Counts, ending: str) -> Iter
             yield from _unmatched((str(number) for (number,) in tables["orders"]), items, seen, ending)
             yield from seen.twice(f"orders.{ending}")
         else:
-            yield from _unnumbered(items, f"order_items.{ending}")
+            for number, group in groupby(items, key=itemgetter(0)):
+                indexes = [index for _, index in group]
+                yield from _wrong_indexes(str(number), indexes, f"order_items.{ending}")
     if "order_lines" in tables:
         with closing(_Seen()) as seen:
             yield from _wrong_lines(iter(tables["order_lines"]), counts, seen, f"order_lines.{ending}")
@@ -223,11 +225,6 @@ def _wrong_indexes(number: str, indexes: list[object], table: str) -> Iterator[t
     if indexes != list(range(len(indexes))):
         what = f"expected item_index 0 to {len(indexes) - 1}, got {_some(indexes)}"
         yield "item_index", f"{table}: order {number}: {what}."
-
-
-def _unnumbered(items: Iterator[tuple[object, ...]], table: str) -> Iterator[tuple[str, str]]:
-    for number, group in groupby(items, key=itemgetter(0)):
-        yield from _wrong_indexes(str(number), [index for _, index in group], table)
 
 
 class _UnreadableError(Exception):

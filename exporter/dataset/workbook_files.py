@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from exporter.dataset.table_files import finished_part
 from exporter.model.manifest import part_name
 from exporter.model.records import PartFile
 from exporter.system import durable
@@ -124,13 +125,9 @@ class WorkbookWriter:
 
     def _finish(self, book: _Book, counts: Mapping[str, str]) -> None:
         book.close({**self._about, **counts})
-        durable.sync_file(book.path)
-        with book.path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-            size = file.tell()
-        name = book.path.relative_to(self._directory).as_posix()
+        part = finished_part(book.path, 0, self._directory)
         for table, rows in book.rows.items():
-            self._files[table].append(PartFile(name, rows, size, digest))
+            self._files[table].append(replace(part, rows=rows))
         self._book = None
         self._count += 1
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import textwrap
 from collections.abc import Callable
+from functools import partial
 from typing import Final, Literal
 
 from exporter.model.catalog import ITEMS_KEY, TABLES, Column, Kind
@@ -58,31 +59,22 @@ def _text_table(columns: tuple[Column, ...]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _markdown() -> str:
-    return "\n".join(_markdown_table(name, columns) for name, columns in TABLES.items())
-
-
 def _markdown_table(name: str, columns: tuple[Column, ...]) -> str:
     lines = [
         f"## `{name}`",
         "",
         "| Column | Type | Path in the API | Personal | Meaning | Source |",
         "|---|---|---|---|---|---|",
-        *(
-            f"| `{column.name}` | {_markdown_type(column.kind)} | {_quoted(_api_path(column))} "
-            f"| {'yes' if column.personal else ''} | {column.meaning} | {column.source} |"
-            for column in columns
-        ),
+        *map(_markdown_row, columns),
     ]
     return "\n".join(lines) + "\n"
 
 
-def _markdown_type(kind: Kind) -> str:
-    return f"{_ARROW[kind]} (JSON)" if kind is Kind.JSON else _ARROW[kind]
-
-
-def _quoted(path: str | None) -> str:
-    return f"`{path}`" if path else ""
+def _markdown_row(column: Column) -> str:
+    kind = f"{_ARROW[column.kind]} (JSON)" if column.kind is Kind.JSON else _ARROW[column.kind]
+    path = _api_path(column)
+    cells = (f"`{column.name}`", kind, f"`{path}`" if path else "", "yes" if column.personal else "")
+    return f"| {' | '.join((*cells, column.meaning, column.source))} |"
 
 
 def _api_path(column: Column) -> str | None:
@@ -108,10 +100,6 @@ def _json() -> str:
     return json.dumps({"tables": tables}, indent=2, ensure_ascii=False) + "\n"
 
 
-def _sql() -> str:
-    return "\n".join(_sql_table(name, columns) for name, columns in TABLES.items())
-
-
 def _sql_table(name: str, columns: tuple[Column, ...]) -> str:
     # No keys and no NOT NULL: a load must take whatever the dataset holds.
     body = ",\n".join(f"  {column.name} {_SQL[column.kind]}" for column in columns)
@@ -125,9 +113,13 @@ def _sql_string(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def _each(table: Callable[[str, tuple[Column, ...]], str]) -> str:
+    return "\n".join(table(name, columns) for name, columns in TABLES.items())
+
+
 _FORMS: Final[dict[Format, Callable[[], str]]] = {
     "text": _text,
-    "markdown": _markdown,
+    "markdown": partial(_each, _markdown_table),
     "json": _json,
-    "sql": _sql,
+    "sql": partial(_each, _sql_table),
 }

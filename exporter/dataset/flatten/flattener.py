@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, chain, repeat
 from typing import Any
 
@@ -88,15 +88,13 @@ class Flattener:
         counts = list(map(len, lists))
         undeclared = _by_item_row(counts, odd)
         maker = TableMaker(len(entries), undeclared, drift=self.drift, prefix=f"{ITEMS_KEY}[]")
-        maker.add("order_number", pa.array(_repeated(numbers, counts), pa.string()))
+        maker.add(
+            "order_number", pa.array(list(chain.from_iterable(map(repeat, numbers, counts))), pa.string())
+        )
         maker.add("item_index", pa.array(list(chain.from_iterable(map(range, counts))), pa.int64()))
         maker.spread(self._learner.shape.item, entries)
         maker.add_undeclared(undeclared)
         return maker
-
-
-def _repeated(numbers: Iterable[str], counts: Iterable[int]) -> list[str]:
-    return list(chain.from_iterable(map(repeat, numbers, counts)))
 
 
 def _by_item_row(counts: list[int], odd: dict[int, OddOrder]) -> dict[int, Undeclared]:

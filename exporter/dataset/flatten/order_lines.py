@@ -36,13 +36,9 @@ def make_lines(numbers: Sequence[str], orders: pa.Table, items: pa.Table) -> pa.
 def _beside(orders: pa.Table, items: pa.Table) -> pa.Table:
     later = pc.greater(pc.fill_null(items["item_index"], 0), 0)
     columns = {
-        column.name: _on_first(later, orders[column.name]) if column.money else orders[column.name]
+        column.name: pc.if_else(later, None, orders[column.name]) if column.money else orders[column.name]
         for column in ORDERS
     }
     columns |= {line_name(column.name): items[column.name] for column in ORDER_ITEMS}
     schema = SCHEMAS["order_lines"]
     return pa.table([columns[name] for name in schema.names], schema=schema)
-
-
-def _on_first(later: pa.ChunkedArray, values: pa.ChunkedArray) -> pa.ChunkedArray:
-    return pc.if_else(later, pa.scalar(None, values.type), values)

@@ -30,9 +30,6 @@ class Hide:
         if self._key is None or column.kind is Kind.JSON:
             return pa.nulls(len(array), array.type)
         key = self._key
-        hashes = {text: _hash(key, text) for text in array.unique().to_pylist()}
-        return pa.array([hashes[text] for text in array.to_pylist()], pa.string())
-
-
-def _hash(key: bytes, text: str | None) -> str | None:
-    return None if text is None else hmac.digest(key, text.encode(), "sha256").hex()
+        texts = array.unique().drop_null().to_pylist()
+        hashes = {text: hmac.digest(key, text.encode(), "sha256").hex() for text in texts}
+        return pa.array(map(hashes.get, array.to_pylist()), pa.string(), size=len(array))

@@ -35,7 +35,7 @@ def rebuild(order_row: Mapping[str, Any], item_rows: Sequence[Mapping[str, Any]]
 
 def _object(columns: Sequence[Column], row: Mapping[str, Any]) -> Any:
     values: dict[Path, Any] = {
-        column.path: _SPELL.get(column.kind, _same)(row[column.name])
+        column.path: _SPELL[column.kind](row[column.name]) if column.kind in _SPELL else row[column.name]
         for column in columns
         if column.path and row[column.name] is not None
     }
@@ -43,15 +43,12 @@ def _object(columns: Sequence[Column], row: Mapping[str, Any]) -> Any:
     if () in values:
         return values[()]
     root: dict[str, Any] = {}
-    for path, value in values.items():
-        _put(root, path, value)
+    for (*way, last), value in values.items():
+        place = root
+        for key in way:
+            place = place.setdefault(key, {})
+        place[last] = value
     return root
-
-
-def _put(root: dict[str, Any], path: Path, value: Any) -> None:
-    for key in path[:-1]:
-        root = root.setdefault(key, {})
-    root[path[-1]] = value
 
 
 def _read(text: str) -> Any:
@@ -71,10 +68,6 @@ def _number(literal: str) -> int | Decimal | str:
 
 def _time(value: datetime) -> str:
     return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
-
-
-def _same(value: Any) -> Any:
-    return value
 
 
 _SPELL: dict[Kind, Callable[[Any], Any]] = {Kind.JSON: _read, Kind.TIMESTAMP: _time}

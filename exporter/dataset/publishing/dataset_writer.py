@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import pyarrow as pa
 
@@ -21,7 +20,7 @@ from exporter.model.records import PartFile
 _MOST_CELLS = 2_000_000
 
 
-class DatasetWriter:
+class DatasetWriter(AbstractContextManager["DatasetWriter"]):
     """Every table in every format; takes flattened batches in input order and knows nothing of payloads.
 
     As a context manager it removes what was not closed. Each method raises a `StorageError` where the disk refuses.
@@ -60,12 +59,7 @@ class DatasetWriter:
                 files[name] += books
         return files
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         for table in self._tables.values():
             table.abort()
         if self._book is not None:
