@@ -70,11 +70,7 @@ class Identity:
         await self._change(wire, refused=refused)
 
     def refusal(self, answer: str) -> TokenRefusedError:
-        """Return the error that says that the API took neither token nor login.
-
-        Args:
-            answer: What it answered instead, such as `401`.
-        """
+        """Return the error that says that the API took neither token nor login, but gave an `answer` such as `401`."""
         what = "the token" if self._username is None else "the login"
         return TokenRefusedError(
             f"{self._api_url}: the API refused {what} ({answer}).",

@@ -101,8 +101,7 @@ class Pace:
 
         Args:
             retry_after_s: Seconds to wait as the API asked, or None where it did not say.
-            latency_s: Seconds from the request's start to its answer; tells whether it was in
-                flight when a pause began. None takes the last answer's.
+            latency_s: Seconds from the request's start to its answer: was it in flight when a pause began?
 
         Raises:
             ApiUnavailableError: When the wait is over 15 minutes.
@@ -112,11 +111,7 @@ class Pace:
             self._tell_pause(retry_after_s)
 
     def answered(self, latency_s: float) -> None:
-        """Take in an answer that is no 429.
-
-        Args:
-            latency_s: Seconds from the request's start to its answer.
-        """
+        """Take in an answer that is no 429, `latency_s` after the start of its request."""
         now = self._clock()
         if self._steering.answered(now, latency_s):
             self._log.info("Answers take %.2f s: slowing to %s.", latency_s, self._pace_in_words())

@@ -21,14 +21,7 @@ _RESUMABLE = {1, 5, 6, 7, 130, 143}
 
 @dataclass(frozen=True, kw_only=True)
 class Failure:
-    """What is told of a failure.
-
-    Attributes:
-        what: What happened and where.
-        hint: What to do about it; may be empty.
-        exit_code: See the contract.
-        command: The very words that go on from here; None where no command of this kind helps.
-    """
+    """What is told of a failure; `command` goes on from here, and is None where no command of this kind helps."""
 
     what: str
     hint: str

@@ -74,15 +74,9 @@ class _Display:
 
 
 def picture(progress: Progress, width: int, *, ascii_only: bool = False) -> Text:
-    """Draw how far the run is.
+    """Draw how far the run is, in a few lines that fit into `width` columns, 60 or more.
 
-    Args:
-        progress: How far it is.
-        width: Columns of the terminal.
-        ascii_only: Whether the terminal's encoding may lack what the bar is drawn with.
-
-    Returns:
-        A few lines that fit into 60 columns and more.
+    `ascii_only` is for terminals whose encoding may lack what the bar is drawn with.
     """
     publishing = progress.phase != "fetching"
     done = progress.published if publishing else progress.done

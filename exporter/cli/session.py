@@ -9,12 +9,7 @@ import click
 
 @dataclass
 class Session:
-    """What the command line turned out to be.
-
-    Attributes:
-        context: Of the command, once it is known.
-        published: Whether the dataset stands: then no command of this kind goes on.
-    """
+    """What the command line turned out to be; once the dataset is published, no command of this kind goes on."""
 
     context: click.Context | None = None
     published: bool = False

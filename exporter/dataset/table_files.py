@@ -27,16 +27,6 @@ class TableWriter(AbstractContextManager["TableWriter"]):
     `part-00001.parquet` and so on, also where one is enough; without it is the file `orders.parquet`. The
     same tables give the same bytes, however each is chunked inside. Used as a context manager, what was not
     closed is aborted: pyarrow's own writers finish a short file even when an exception ends their block.
-
-    Args:
-        directory: The folder of staged files; it exists.
-        name: The table's name.
-        file_format: `parquet` or `csv`.
-        schema: The columns of every table that will be written.
-        rows_per_file: Most rows in one file, at least 1; None for one file whatever its length.
-        compression: Not used for CSV.
-        csv_dialect: `standard` is RFC 4180 for programs, `excel` is for people with a spreadsheet.
-        json_type: Of JSON columns in Parquet.
     """
 
     def __init__(

@@ -40,13 +40,8 @@ class WorkbookWriter:
     """All tables on their way into one workbook, or into several where a sheet grows too long.
 
     Several tables stay together: a batch that does not fit into the workbook begins the next, and only a
-    batch that fits into none is cut. One table fills each workbook. Rows go to the disk as they come (`constant_memory`).
-
-    Args:
-        directory: The folder of staged files; it exists.
-        schemas: The columns of each table.
-        rows_per_file: Most rows in one sheet, for a folder of part files; None for workbooks as long as can be.
-        about: What the last sheet says, by label.
+    batch that fits into none is cut. One table fills each workbook. Rows go to the disk as they come
+    (`constant_memory`). With `rows_per_file` the workbooks are part files in a folder.
     """
 
     def __init__(

@@ -38,12 +38,9 @@ class DemoSettings:
     Args:
         orders: How many orders it knows.
         rate_limit_per_s: Requests that it answers in any second; more get 429. None: no limit.
-        fault_rate: The share of order requests that go wrong, 0 to 1.
+        fault_rate: The share of order requests that go wrong, 0 to 1; the same seed spoils the same ones.
         latency_s: Seconds before each answer.
-        token: The token that it accepts.
-        username: With `password`, what it exchanges for the token.
-        password: See `username`.
-        seed: The same seed spoils the same requests.
+        token: The token that it accepts, and gives for the user name and the password.
         record_arrivals: Keep the time and path of each request.
     """
 

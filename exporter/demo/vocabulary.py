@@ -42,16 +42,12 @@ _TURKEY: dict[tuple[int, str], dict[tuple[int, str, str], tuple[str, ...]]] = {
 }
 
 
-def _places() -> tuple[Place, ...]:
-    return tuple(
-        Place(city_id, city, township_id, township, township_id * 10 + index, district, postcode)
-        for (city_id, city), townships in _TURKEY.items()
-        for (township_id, township, postcode), districts in townships.items()
-        for index, district in enumerate(districts)
-    )
-
-
-PLACES = _places()
+PLACES = tuple(
+    Place(city_id, city, township_id, township, township_id * 10 + index, district, postcode)
+    for (city_id, city), townships in _TURKEY.items()
+    for (township_id, township, postcode), districts in townships.items()
+    for index, district in enumerate(districts)
+)
 
 # Nobody bears these names: they say "example", "trial", "fiction", "draft".
 FIRST_NAMES = ("Örnekcan", "Denemegül", "Kurguhan", "Hayalnur", "Taslakşah", "Provaçiçek", "Numuneığ")

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import math
 import time
+from functools import partial
 
 from exporter.api.client import Client, open_client
 from exporter.api.pace import Pace
-from exporter.dataset.publishing.publish_job import PublishJob, PublishResult
+from exporter.dataset.publishing.publish_job import PublishResult
 from exporter.dataset.publishing.publisher_process import Publishing, start_publishing
 from exporter.fetch.fetch_job import Fetched, FetchJob, publish_job, tell_plan, tick
 from exporter.fetch.refresh import Refresh, Tally, refresh
@@ -62,9 +63,20 @@ class _Fetching:
         return self._client.traffic if self._client else Traffic()
 
     async def run(self, on_progress: ProgressCallback | None) -> PublishResult:
-        async with start_publishing(self._publish_job()) as publishing, task_group() as group:
+        job = self._job
+        publish = publish_job(
+            job.options,
+            job.freshness,
+            store=job.store.path,
+            plan=job.work.plan,
+            staged=job.work.fresh_staged(),
+        )
+        async with start_publishing(publish) as publishing, task_group() as group:
             published = group.create_task(publishing.result())
-            ticking = group.create_task(self._tick(publishing, on_progress)) if on_progress else None
+            ticking = None
+            if on_progress:
+                progress = partial(self._progress, publishing)
+                ticking = group.create_task(tick(on_progress, progress, lambda: self._tally.total))
             await self._refresh()
             self._over = True
             publishing.refresh_is_over()
@@ -75,16 +87,6 @@ class _Fetching:
             self._ended = True
             on_progress(self._progress(publishing, 0.0))
         return result
-
-    def _publish_job(self) -> PublishJob:
-        job = self._job
-        return publish_job(
-            job.options,
-            job.freshness,
-            store=job.store.path,
-            plan=job.work.plan,
-            staged=job.work.fresh_staged(),
-        )
 
     async def _refresh(self) -> None:
         job = self._job
@@ -117,9 +119,6 @@ class _Fetching:
                 "The same command publishes without asking again.",
             )
         return published.result()
-
-    async def _tick(self, publishing: Publishing, on_progress: ProgressCallback) -> None:
-        await tick(on_progress, lambda rate: self._progress(publishing, rate), lambda: self._tally.total)
 
     def _permitted(self) -> float | None:
         per_s = self._pace.snapshot().per_s

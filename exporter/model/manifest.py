@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from exporter.model.errors import InputError
-from exporter.model.records import PartFile, PlanCounts, Traffic
+from exporter.model.records import PartFile, PlanCounts
 
 MANIFEST_FILE = "manifest.json"
 REJECTS_FILE = "rejects.jsonl"
@@ -37,7 +37,7 @@ class Counts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Requests(msgspec.Struct, frozen=True, kw_only=True):
-    """Requests that reached the wire, over all tries of the run, as far as committed."""
+    """Requests that reached the wire, over all tries of the run, as far as committed; `sent` has redirects too."""
 
     sent: int
     retried: int
@@ -112,11 +112,6 @@ def input_of(path: str, sha256: str, counts: PlanCounts) -> Input:
         invalid=counts.invalid,
         duplicates=counts.duplicates,
     )
-
-
-def requests_of(traffic: Traffic) -> Requests:
-    """Return the requests' record; redirects are in `sent` only."""
-    return Requests(sent=traffic.sent, retried=traffic.retried, throttled=traffic.throttled)
 
 
 def time_text(epoch_s: float) -> str:

@@ -142,12 +142,7 @@ class Steering:
         return min(self._ceiling_per_s, GENTLE_PER_S * 2 ** min(climbing_s / _DOUBLING_S, 64))
 
     def throttled(self, now: float, retry_after_s: float | None, latency_s: float | None = None) -> bool:
-        """Take in a 429.
-
-        Args:
-            now: When it came.
-            retry_after_s: Seconds to wait as the API asked, or None.
-            latency_s: How long it took, in seconds; None takes the last answer's.
+        """Take in a 429; `latency_s` is None for that of the last answer.
 
         Returns:
             Whether the pause is new or at least a second longer; a 429 to a request that was in

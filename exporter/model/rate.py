@@ -20,15 +20,10 @@ _SPARE_CONCURRENCY = 1.2
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """A permitted rate of requests.
-
-    Args:
-        kind: `fixed`, `auto` (find what the API bears) or `unlimited`.
-        requests: How many requests in each `period_s`; for `fixed` only, above 0.
-        period_s: 1, 60 or 3600 seconds; for `fixed` only.
+    """A permitted rate of requests; what `auto` bears is found, and only a `fixed` one has numbers.
 
     Raises:
-        UsageError: When the numbers are no rate.
+        UsageError: `requests` are not above 0, or `period_s` is not 1, 60 or 3600 seconds.
     """
 
     kind: Literal["fixed", "auto", "unlimited"] = "fixed"

@@ -47,13 +47,7 @@ class Outcome(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What one successful attempt brought.
-
-    Attributes:
-        payload: The order's JSON as received, decompressed.
-        order_status: The order's own status code, where the payload has one.
-        http_status: Always 200 today.
-    """
+    """What one successful attempt brought: the order's JSON as received, decompressed, and its own status code."""
 
     payload: bytes
     order_status: str | None
@@ -99,14 +93,7 @@ class RunRecord:
 
 @dataclass(frozen=True, slots=True)
 class PartFile:
-    """One finished file of a table.
-
-    Attributes:
-        path: Relative to the dataset, with forward slashes.
-        rows: Rows in it.
-        bytes: Its size.
-        sha256: Its digest, hexadecimal.
-    """
+    """One finished file of a table; its path is relative to the dataset, with forward slashes."""
 
     path: str
     rows: int

@@ -19,12 +19,7 @@ LATENCY_EDGES_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000
 
 
 class Statistics:
-    """Counts what came back, and how fast.
-
-    Args:
-        now: Seconds on a steady clock.
-        permitted: The rate that the pace permits now, in requests a second; None for no limit.
-    """
+    """Counts what came back, and how fast; `permitted` tells the requests a second that the pace permits now."""
 
     def __init__(
         self, now: Callable[[], float], permitted: Callable[[], float | None] = lambda: None
@@ -42,12 +37,9 @@ class Statistics:
         self.pauses: list[tuple[float, float, str]] = []
 
     def ended(self, status: int | None, failure: BaseException | None, latency_s: float) -> None:
-        """Count one request that reached the wire.
+        """Count one request that reached the wire; without an answer its status is None.
 
-        Args:
-            status: Its answer's status; None where no answer came.
-            failure: What it meant for us; None when the order was fetched.
-            latency_s: Seconds from its start to its end.
+        `failure` is what it meant for us; None when the order was fetched.
         """
         self._extend()
         self.answers[-1] += 1

@@ -308,7 +308,7 @@ class _Run:
             ) from None
 
     def _manifest(self, fetched: Fetched) -> Manifest:
-        result = fetched.result
+        result, sent = fetched.result, fetched.traffic
         return Manifest(
             manifest_version=manifest.MANIFEST_VERSION,
             exporter_version=__version__,
@@ -324,7 +324,7 @@ class _Run:
                 order_items=result.order_items,
             ),
             rejects_by_reason=result.rejects_by_reason,
-            requests=manifest.requests_of(fetched.traffic),
+            requests=manifest.Requests(sent=sent.sent, retried=sent.retried, throttled=sent.throttled),
             tables={name: manifest.table_of(files) for name, files in result.files.items()},
             drift=manifest.Drift(unmapped_paths=result.unmapped_paths, uncoerced=result.uncoerced),
             statistics=fetched.statistics,

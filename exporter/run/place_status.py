@@ -39,8 +39,7 @@ class Ask:
     """What a run would ask for.
 
     Attributes:
-        pending: Order numbers that it would ask for.
-        orders: Of how many.
+        pending: Order numbers that it would ask for, out of `orders`.
         of: What those are: the input's name, `the unfinished run` or `the store`.
         rate: The permitted rate.
         seconds: How long that takes, at least; None where nothing bounds the rate.
@@ -55,17 +54,12 @@ class Ask:
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """What stands at a place; None for what does not.
+    """What stands at a place at one moment, in seconds since the epoch; None for what does not.
 
     Attributes:
-        now: When it was looked at; seconds since the epoch.
         out: Where the dataset stands, or will stand.
-        dataset: The finished dataset.
         work: The work directory of an unfinished run.
-        work_holder: The process that holds it.
-        store: The store's file.
         store_holder: The process that holds the kept store.
-        holdings: What the store holds.
         ask: What a run would ask for.
     """
 

@@ -35,13 +35,10 @@ def dictionary_of(payloads: Sequence[bytes]) -> bytes:
 
 
 class Frames:
-    """Compresses payloads and gives them back.
-
-    Args:
-        dictionary: What `dictionary_of` returned; needed again for every frame that was made with it.
+    """Compresses payloads and gives them back, by what `dictionary_of` returned.
 
     Raises:
-        zstandard.ZstdError: The dictionary is damaged.
+        zstandard.ZstdError: The dictionary is damaged, or a frame that is decompressed.
     """
 
     def __init__(self, dictionary: bytes) -> None:
@@ -57,9 +54,5 @@ class Frames:
         return [frames[index].tobytes() for index in range(len(payloads))]
 
     def decompress(self, frame: bytes) -> bytes:
-        """Return the payload of a frame.
-
-        Raises:
-            zstandard.ZstdError: It is damaged.
-        """
+        """Return the payload of a frame."""
         return self._decompressor.decompress(frame)

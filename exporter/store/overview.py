@@ -52,13 +52,8 @@ class Holder:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Holdings:
-    """What a store holds.
-
-    Attributes:
-        api_url: The API that its payloads come from.
-        bytes: Its size, the write-ahead log included.
-        held: The states that occur, the most frequent first.
-        unfinished: The runs that have not published, the newest first.
+    """What a store holds: its size with the write-ahead log, the states that occur, the most frequent first, and
+    the runs that have not published, the newest first.
     """
 
     api_url: str | None

@@ -46,14 +46,10 @@ class Flattener:
         self._learner = Learner()
 
     def flatten(self, payloads: _Payloads) -> tuple[pa.Table, pa.Table]:
-        """Flatten a batch; 250 to 500 orders at a time are fastest.
+        """Flatten a batch into `orders`, a row for each payload, and `order_items`; 250 to 500 orders are fastest.
 
-        Args:
-            payloads: Order numbers as asked for, each with a payload that `exporter.api.payload_check.check` passed;
-                together under 2 GiB, which is what one Arrow array of text can hold.
-
-        Returns:
-            The tables `orders`, a row for each payload, and `order_items`, both in order.
+        Each payload has passed `exporter.api.payload_check.check`. Together they are under 2 GiB, which is what one
+        Arrow array of text can hold.
         """
         bodies, odd = self._decode(payloads)
         orders = self._orders(bodies, odd)

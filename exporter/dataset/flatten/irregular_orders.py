@@ -37,8 +37,7 @@ class OddOrder:
         body: The order, as the decoder would have given it, with raw leaves.
         undeclared: What stood under keys that nobody declared.
         item_undeclared: The same for each entry of `orderitem_set`.
-        reasons: Paths worth learning, of the order.
-        item_reasons: Paths worth learning, of the items.
+        reasons: Paths worth learning, of the order; `item_reasons` are the items'.
     """
 
     body: msgspec.Struct

@@ -18,12 +18,8 @@ _OTHER_PATHS = "*"
 class Drift:
     """How often the API left the catalogue, by path; an item's paths begin with `orderitem_set[]`.
 
-    After 1,000 different paths, further ones are counted together as `*`: an API that makes keys of ids
-    must not fill memory.
-
-    Args:
-        unmapped_paths: Keys that nobody declared.
-        uncoerced: Declared paths whose value did not fit.
+    Undeclared keys, and declared paths whose value did not fit. After 1,000 different paths, further ones are
+    counted together as `*`: an API that makes keys of ids must not fill memory.
     """
 
     unmapped_paths: Counter[str] = field(default_factory=Counter)

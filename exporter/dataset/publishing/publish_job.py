@@ -20,8 +20,6 @@ class PublishJob(TableOptions):
     """What one publish is asked to do, with the options of the tables.
 
     Attributes:
-        store: The store's file.
-        plan: The plan's file.
         staged: The folder to write into; it exists and is empty.
         freshness: What counts as settled in this run.
         about: What a workbook says of the dataset, by label.
