@@ -20,6 +20,7 @@ COMMANDS = {
     "run": "Export the orders of a file of order numbers.",
     "demo": "See a whole export at work, against an API of its own.",
     "numbers": "List the API's order numbers into a file, as input for run.",
+    "changes": "Compare two datasets: what changed, order by order.",
     "status": "Show what a dataset, a work directory or a store holds.",
     "verify": "Check a dataset against its manifest.",
     "report": "Write the page report.html about a dataset.",

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from exporter.model.errors import ExporterError, StorageError, UsageError
+from exporter.model.manifest import CHANGE_COUNTS
 from exporter.model.summary import Summary
 from exporter.system import durable
 
@@ -83,6 +84,9 @@ def _of_summary(summary: Summary) -> Iterator[str]:
     yield from _gauge("unmapped_values", "Values that fitted no column.", sum(summary.drift.values()))
     yield from _gauge("rejects", "Lines without rows.", summary.rejects_by_reason, label="reason")
     yield from _gauge("requests", "Requests, by what they were.", summary.requests, label="kind")
+    if summary.changes is not None:
+        counts = {word: summary.changes[word] for word in CHANGE_COUNTS}
+        yield from _gauge("changes", "Orders against the dataset before.", counts, label="change")
     what = "Answers of the last try, by HTTP status; none is no answer."
     yield from _gauge("responses", what, summary.statuses, label="status")
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 import click
+import msgspec
 
+from exporter.cli.change_text import change_lines
 from exporter.cli.next_command import command_for_rejects
 from exporter.model.errors import StorageError
+from exporter.model.manifest import Changes
+from exporter.model.records import PartFile
 from exporter.model.summary import Summary
 from exporter.model.units import duration_text, size_text
 from exporter.system import durable
@@ -54,7 +58,10 @@ def _lines(summary: Summary) -> Iterator[str]:
         "time", duration_text(summary.duration_s), "over all tries of the run" if summary.resumed else ""
     )
     yield ""
-    yield from file_lines(summary)
+    yield from file_lines(summary.files)
+    if summary.changes is not None:
+        yield ""
+        yield from change_lines(msgspec.convert(summary.changes, Changes))
     yield from _notes(summary)
 
 
@@ -66,10 +73,10 @@ def _counted(counts: dict[str, int]) -> str:
     return " · ".join(f"{name} {count:,}" for name, count in counts.items() if count)
 
 
-def file_lines(summary: Summary) -> Iterator[str]:
+def file_lines(files: Iterable[PartFile]) -> Iterator[str]:
     """Yield a line for each file, or one for each directory of part files."""
     folders: dict[str, list[int]] = {}
-    for part in summary.files:
+    for part in files:
         total = folders.setdefault(part.path.split("/")[0], [0, 0, 0])
         for index, value in enumerate((1, part.rows, part.bytes)):
             total[index] += value

@@ -50,7 +50,7 @@ def _dataset(manifest: Manifest, now: float) -> Iterator[str]:
     yield _row("orders", f"{summary.exported:,} of {summary.requested:,}, {summary.order_items:,} items")
     rejects = ", ".join(f"{reason} {count:,}" for reason, count in summary.rejects_by_reason.items())
     yield _row("rejected", rejects or "none")
-    yield from file_lines(summary)
+    yield from file_lines(summary.files)
 
 
 def _store(holdings: Holdings, now: float) -> Iterator[str]:

@@ -26,7 +26,7 @@ from pathlib import Path
 
 from exporter.dataset.s3 import AGAIN, Bucket, StoredObject
 from exporter.model.errors import InputError, StorageError, UsageError, missing_extra
-from exporter.model.manifest import MANIFEST_FILE, Manifest, decode
+from exporter.model.manifest import MANIFEST_FILE, REPORT_FILE, Manifest, decode
 from exporter.model.units import size_text
 from exporter.system import durable
 
@@ -94,6 +94,24 @@ class ObjectStore:
             self._bucket.remove(self._key(name))
             durable.step("remove")
         self._upload(manifest, MANIFEST_FILE)
+
+    def download(self, folder: Path) -> None:
+        """Copy the dataset that stands there into a folder that is made.
+
+        Raises:
+            InputError: None stands there.
+            StorageError: The store or the disk refuses.
+        """
+        text = self._bucket.read(self._key(MANIFEST_FILE))
+        if text is None:
+            raise InputError(
+                f"{self._url}: expected a finished dataset, got none.", "Give the --out of a run."
+            )
+        with durable.storage_errors("copying the dataset", folder):
+            for name in decode(text, f"{self._url}{MANIFEST_FILE}").names - {MANIFEST_FILE, REPORT_FILE}:
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                self._bucket.download(self._key(name), folder / name)
+            (folder / MANIFEST_FILE).write_bytes(text)
 
     def interrupt(self) -> None:
         """See `Destination`."""
@@ -163,6 +181,27 @@ def _sums(path: Path, name: str) -> _Sums:
         mark=f"{sha256.hexdigest()} {name}",
         crc32=base64.b64encode(crc32.to_bytes(4, "big")).decode(),
     )
+
+
+def newest_in_store(pattern: str, shape: str) -> str | None:
+    """Return the URL of the newest finished dataset whose URL fits; None where there is none.
+
+    Args:
+        pattern: `--out` as given, perhaps with `{date}` or `{time}`.
+        shape: The same as a regular expression.
+
+    Raises:
+        StorageError: The store refuses.
+    """
+    bucket_name, _, prefix = pattern.removeprefix("s3://").partition("/")
+    bucket = Bucket(bucket_name)
+    found = []
+    for key in bucket.keys(prefix.partition("{")[0].rstrip("/")):
+        url, _, name = f"s3://{bucket_name}/{key}".rpartition("/")
+        if name == MANIFEST_FILE and re.fullmatch(shape, url) and (text := bucket.read(key)):
+            manifest = decode(text, f"s3://{bucket_name}/{key}")
+            found += [(manifest.finished_at, url)] if not manifest.is_comparison else []
+    return max(found, default=("", None))[1]
 
 
 def object_store(url: str) -> ObjectStore:

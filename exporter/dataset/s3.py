@@ -75,6 +75,11 @@ class Bucket:
                 return None
             return answer
 
+    def download(self, key: str, path: Path) -> None:
+        """Copy an object into a file that is made."""
+        with self._request("downloading it", key), path.open("wb") as file:
+            self._client.download_fileobj(self._name, key, file)
+
     def look(self, key: str) -> StoredObject | None:
         """Return what the store says of an object, None where there is none."""
         with self._request("looking at it", key):

@@ -28,6 +28,8 @@ from exporter.system import durable
 
 _MOST_OF_A_KIND = 10
 _BATCH = 10_000
+#: Tables of a comparison: their rows are counted, by a column of each.
+_COUNTED = {"changes": ("order_number",), "changed_orders": ("number",)}
 
 
 def verify(out: Path) -> Iterator[str]:
@@ -42,6 +44,19 @@ def verify(out: Path) -> Iterator[str]:
             yield error.what
             return
         yield from _first_of_a_kind(_differences(out, manifest))
+
+
+def wrong_files(out: Path, manifest: Manifest) -> Iterator[str]:
+    """Yield how the dataset's files and counts differ from its manifest, without reading rows.
+
+    Args:
+        out: The dataset's directory.
+        manifest: Its manifest.
+    """
+    yield from (sentence for _, sentence in _wrong_sums(manifest))
+    for part in (part for table in manifest.tables.values() for part in table.files):
+        yield from _wrong_bytes(out, part)
+    yield from (sentence for _, sentence in _wrong_rejects(out, manifest))
 
 
 def _differences(out: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
@@ -138,6 +153,8 @@ def _wrong_bytes(out: Path, part: PartFile) -> Iterator[str]:
 
 def _wrong_rejects(out: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
     path = out / REJECTS_FILE
+    if manifest.is_comparison:
+        return
     if not path.is_file():
         yield "file", f"{REJECTS_FILE}: missing."
         return
@@ -168,7 +185,7 @@ def _wrong_rows(out: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
     formats: defaultdict[str, dict[str, _Rows]] = defaultdict(dict)
     for name, table in manifest.tables.items():
         for ending, parts in _by_format(table.files).items():
-            formats[ending][name] = _Rows(out, parts, KEYS[name])
+            formats[ending][name] = _Rows(out, parts, (KEYS | _COUNTED)[name])
     formats.pop("xlsx", None)  # its digest was right, and reading it takes the memory of a whole workbook
     for ending, tables in formats.items():
         try:
@@ -190,6 +207,8 @@ def _wrong_tables(tables: dict[str, _Rows], counts: Counts, ending: str) -> Iter
             for number, group in groupby(items, key=itemgetter(0)):
                 indexes = [index for _, index in group]
                 yield from _wrong_indexes(str(number), indexes, f"order_items.{ending}")
+    for _ in (row for name in _COUNTED for row in tables.get(name, ())):
+        pass
     if "order_lines" in tables:
         with closing(_Seen()) as seen:
             yield from _wrong_lines(iter(tables["order_lines"]), counts, seen, f"order_lines.{ending}")

@@ -51,13 +51,15 @@ class WorkbookWriter:
         *,
         rows_per_file: int | None,
         about: Mapping[str, str],
+        name: str = "orders",
     ) -> None:
         self._directory = directory
         self._schemas = schemas
         self._in_folder = rows_per_file is not None
         self._most_rows = min(rows_per_file or MOST_ROWS, MOST_ROWS)
         self._about = about
-        self._scratch = directory / "orders.xlsx.scratch"
+        self._name = name
+        self._scratch = directory / f"{name}.xlsx.scratch"
         self._files: dict[str, list[PartFile]] = {name: [] for name in schemas}
         self._book: _Book | None = None
         self._count = 0
@@ -105,8 +107,8 @@ class WorkbookWriter:
 
     def _path(self) -> Path:
         if self._in_folder:
-            return self._directory / "orders.xlsx" / part_name(self._count, ".xlsx")
-        return self._directory / (f"orders-{self._count + 1}.xlsx" if self._count else "orders.xlsx")
+            return self._directory / f"{self._name}.xlsx" / part_name(self._count, ".xlsx")
+        return self._directory / f"{self._name}{f'-{self._count + 1}' if self._count else ''}.xlsx"
 
     def _begin(self) -> _Book:
         self._scratch.mkdir(exist_ok=True)

@@ -60,10 +60,30 @@ class Column:
         return (self.table, self.name) not in _NEVER_NULL
 
     @property
+    def change_kind(self) -> str:
+        """Of what kind a change of it is: see `CHANGE_KINDS`."""
+        known = next((kind for kind, names in CHANGE_KINDS.items() if self.name in names), None)
+        return known or ("amount" if self.kind is Kind.DECIMAL else "other")
+
+    @property
     def money(self) -> bool:
         """Whether it is an amount, so that people add it up; a rate is none."""
         return self.kind is Kind.DECIMAL and not self.name.endswith("_rate")
 
+
+CHANGE_KINDS: Final[dict[str, tuple[str, ...]]] = {
+    "order": ("id", "number", "date_placed", "order_id"),
+    "status": ("status", "external_status"),
+    "cancellation": ("cancel_status",),
+    "refund": ("refund_amount", "discount_refund_amount", "shipping_refund_amount"),
+    "amount": ("currency", "price_currency"),
+    "invoice": ("invoice_number", "invoice_date", "e_archive_url"),
+    "shipment": (
+        *("is_send", "cargo_company", "tracking_number", "carrier_shipping_code"),
+        *("shipping_company", "shipment_code"),
+    ),
+}
+"""Columns of orders and items by the kind of their changes; other decimals are `amount`, the rest is `other`."""
 
 _NEVER_NULL = {
     ("orders", "number"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hmac
 from datetime import UTC, datetime
 from typing import Any
 
@@ -65,6 +66,62 @@ class Drift(msgspec.Struct, frozen=True, kw_only=True):
     uncoerced: dict[str, int]
 
 
+class Pii(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of personal columns; `key` tells whether two datasets were hashed by one key, and nothing of it."""
+
+    mode: str = "keep"
+    key: str | None = None
+
+
+def pii_of(mode: str, key: str | None) -> Pii:
+    """Return the record of `--pii`, with a keyed fingerprint of the key.
+
+    Args:
+        mode: `keep`, `drop` or `hash`.
+        key: The key of `hash`.
+    """
+    if mode != "hash" or key is None:
+        return Pii(mode=mode)
+    return Pii(mode=mode, key=hmac.digest(key.encode(), b"omnitron-exporter: which key", "sha256").hex()[:32])
+
+
+#: The counts of orders in `Changes`.
+CHANGE_COUNTS = ("new", "changed", "gone", "returned", "not_compared")
+
+
+class ComparedWith(msgspec.Struct, frozen=True, kw_only=True):
+    """The older dataset of a comparison."""
+
+    run_id: str
+    place: str
+    finished_at: str
+
+
+class Changes(msgspec.Struct, frozen=True, kw_only=True):
+    """What differs between a dataset and an older one; `compared_with` is None where there was none.
+
+    `new`, `changed`, `gone`, `returned` and `not_compared` count orders. `statuses` counts changed orders by
+    their status before and after. `deltas` sums, by currency, what amounts and refunds of changed orders grew
+    by, and what whole orders brought (`new`, `returned`) or took away (`gone`).
+    """
+
+    compared_with: ComparedWith | None = None
+    compared: int = 0
+    new: int = 0
+    changed: int = 0
+    gone: int = 0
+    returned: int = 0
+    not_compared: int = 0
+    not_compared_reasons: dict[str, int] = {}
+    items_added: int = 0
+    items_removed: int = 0
+    matched_by_position: int = 0
+    statuses: dict[str, dict[str, int]] = {}
+    deltas: dict[str, dict[str, str]] = {}
+    columns: dict[str, int] = {}
+    columns_not_compared: dict[str, list[str]] = {}
+
+
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The manifest of one dataset, as `manifest.json` holds it."""
 
@@ -82,6 +139,18 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     drift: Drift
     statistics: dict[str, Any] = {}
     timezone: str = "UTC"
+    pii: Pii = Pii()
+    changes: Changes | None = None
+
+    @property
+    def first_seen(self) -> str:
+        """The earliest time at which an order of it may have been asked for."""
+        return self.started_at
+
+    @property
+    def last_seen(self) -> str:
+        """The latest one."""
+        return self.finished_at
 
     @property
     def duration_s(self) -> float:
@@ -89,6 +158,11 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return (
             datetime.fromisoformat(self.finished_at) - datetime.fromisoformat(self.started_at)
         ).total_seconds()
+
+    @property
+    def is_comparison(self) -> bool:
+        """Whether it is not of a dataset but of a comparison of two."""
+        return "changes" in self.tables and self.tables.keys() <= {"changes", "changed_orders"}
 
     @property
     def rejects(self) -> int:

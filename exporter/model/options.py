@@ -135,6 +135,7 @@ class Options(TableOptions, AskOptions):
         keep: Finished datasets to keep, this one included, of those whose names fit `out`; older ones are
             removed after success. `out` then holds `{date}` or `{time}`.
         report: Write `report.html` into the dataset.
+        changes: Compare with the newest dataset whose name fits `out`, and write `changes` into the new one.
         dask: Address of a Dask scheduler, or `local`.
 
     Raises:
@@ -159,6 +160,7 @@ class Options(TableOptions, AskOptions):
     on_drift: OnDrift = "warn"
     keep: int | None = None
     report: bool = False
+    changes: bool = False
     dask: str | None = None
 
     def __post_init__(self) -> None:

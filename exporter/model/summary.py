@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import msgspec
 
@@ -32,6 +33,7 @@ class Summary:
         files: Every file of every table.
         drift: Paths that fitted no column, with counts.
         removed: Older datasets that `keep` has removed.
+        changes: What differs from the dataset before, in counts; None where it was not compared.
     """
 
     out: str
@@ -51,6 +53,7 @@ class Summary:
     files: tuple[PartFile, ...]
     drift: dict[str, int]
     removed: tuple[str, ...] = ()
+    changes: dict[str, Any] | None = None
 
     @property
     def exit_code(self) -> int:
@@ -78,13 +81,14 @@ def summary_of(
         lines={name: getattr(manifest.input, name) for name in ("lines", "blank", "invalid", "duplicates")},
         requests=msgspec.structs.asdict(manifest.requests),
         statuses=dict(manifest.statistics.get("statuses", {})),
-        files=_files(manifest),
+        files=files_of(manifest),
         drift=manifest.drift.unmapped_paths | manifest.drift.uncoerced,
         removed=removed,
+        changes=None if manifest.changes is None else msgspec.to_builtins(manifest.changes),
     )
 
 
-def _files(manifest: Manifest) -> tuple[PartFile, ...]:
+def files_of(manifest: Manifest) -> tuple[PartFile, ...]:
     """Return each file once; a workbook has the rows of all its sheets."""
     files: dict[str, PartFile] = {}
     for part in (part for table in manifest.tables.values() for part in table.files):

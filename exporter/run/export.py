@@ -29,6 +29,7 @@ from exporter.model.column_selection import choose_columns
 from exporter.model.errors import (
     DriftError,
     ExporterError,
+    InterruptedRunError,
     StorageError,
     TooManyRejectsError,
     UsageError,
@@ -40,6 +41,8 @@ from exporter.model.progress import ProgressCallback
 from exporter.model.summary import Summary, summary_of
 from exporter.model.version import __version__
 from exporter.report.report_process import write_report_apart
+from exporter.run.compare import Comparing
+from exporter.run.compare import check_extra as check_changes_extra
 from exporter.run.retention import remove_older
 from exporter.store.input_file import InputPlan, open_input
 from exporter.store.order_store import Store
@@ -89,6 +92,8 @@ async def export_async(
         raise missing_extra("--format xlsx", "xlsx")
     if options.dask is not None:
         check_dask_extra()
+    if options.changes:
+        check_changes_extra("--changes")
     now = time.time()
     out = resolve_out(options.out, datetime.fromtimestamp(now, UTC).astimezone())
     destination = destination_of(out)
@@ -224,6 +229,8 @@ class _Run:
         self._judge(fetched.result)
         await self._look_again()
         finished = self._manifest(fetched)
+        if self.job.options.changes:
+            finished = await self._with_changes(finished)
         with durable.storage_errors("writing the manifest", self.job.work.staged):
             path = self.job.work.staged / manifest.MANIFEST_FILE
             durable.write_bytes(path, manifest.encode(finished), mode=None)
@@ -265,6 +272,22 @@ class _Run:
                 option="out",
                 value=self.out,
             )
+
+    async def _with_changes(self, finished: Manifest) -> Manifest:
+        """Add what has changed since the dataset before; what cannot be compared keeps no data from its readers."""
+        comparing = Comparing(self.out, self.job.options, self.job.work)
+        try:
+            return await beside_the_loop(
+                lambda: comparing.add_to(finished),
+                self.job.stop,
+                doing="comparing with the dataset before",
+                interrupt=comparing.interrupt,
+            )
+        except InterruptedRunError:
+            raise
+        except ExporterError as error:
+            log.warning("--changes: %s The dataset is published without its changes.", error)
+            return finished
 
     async def _report(self) -> None:
         """Add the report to the staged dataset; a report that fails never keeps data from its readers."""
@@ -329,6 +352,7 @@ class _Run:
             drift=manifest.Drift(unmapped_paths=result.unmapped_paths, uncoerced=result.uncoerced),
             statistics=fetched.statistics,
             timezone=self.job.options.timezone,
+            pii=manifest.pii_of(self.job.options.pii, self.job.options.pii_key),
         )
 
 

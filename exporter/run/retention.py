@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from exporter.dataset.destination import stranger_in
+from exporter.dataset.object_store import newest_in_store
 from exporter.fetch.work_directory import place_of
 from exporter.model.errors import InputError, StorageError
 from exporter.model.manifest import MANIFEST_FILE, Manifest, decode
@@ -48,6 +49,30 @@ def remove_older(pattern: str, out: str, keep: int) -> tuple[str, ...]:
     except StorageError as error:
         log.warning("--keep: older datasets could not be removed: %s", error)
         return ()
+
+
+def newest(pattern: str) -> str | None:
+    """Return the newest finished dataset whose place fits `pattern`; None where there is none.
+
+    Args:
+        pattern: `--out` as given, with or without `{date}` and `{time}`; a directory or `s3://…`.
+
+    Raises:
+        StorageError: The disk or the object store refuses.
+    """
+    if "://" in pattern:
+        return newest_in_store(pattern, _shape(pattern.rstrip("/")))
+    with durable.storage_errors("looking for older datasets", Path(pattern)):
+        path = Path(pattern).absolute()
+        found = list(_fitting(path)) if any(place in pattern for place in PLACES) else [path]
+        datasets = [
+            (manifest.finished_at, str(path))
+            for path in found
+            if not _GOING.fullmatch(path.name)
+            and (manifest := _manifest(path))
+            and not manifest.is_comparison
+        ]
+    return max(datasets, default=("", None))[1]
 
 
 def _remove_older(pattern: Path, out: Path, keep: int) -> Iterator[str]:

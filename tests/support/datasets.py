@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from exporter.dataset.flatten import Flattener
+from exporter.dataset.flatten.unmapped import Drift
 from exporter.dataset.table_files import TableWriter
 from exporter.demo.orders import order_numbers, order_payload
 from exporter.model import manifest
 from exporter.model.column_selection import choose_columns
-from exporter.model.options import CsvDialect, FileFormat, Pii
+from exporter.model.options import CsvDialect, FileFormat, JsonType, Pii
 from exporter.model.records import PartFile
 
 #: A run of 20 s at 40/s: a pause at 3 s that two answers told of, retries, and a slow tail.
@@ -36,6 +38,8 @@ STATISTICS: dict[str, Any] = {
     },
 }
 
+PII_KEY = "k" * 32
+
 
 def demo_payloads(count: int) -> list[dict[str, Any]]:
     """The demo's orders, some of them of a currency and a status of their own."""
@@ -55,6 +59,9 @@ class Dataset:
         rejects: Reasons with counts.
         statistics: As the manifest keeps them.
         unmapped: More undeclared paths than the payloads have.
+        rejected: The reason of each order number without rows, for `rejects.jsonl`.
+        started_at: See the manifest; so are the next two.
+        json_type: See `Options`.
     """
 
     payloads: Sequence[Mapping[str, Any]]
@@ -67,11 +74,22 @@ class Dataset:
     rejects: Mapping[str, int] = field(default_factory=dict)
     statistics: Mapping[str, Any] = field(default_factory=dict)
     unmapped: Mapping[str, int] = field(default_factory=dict)
+    rejected: Mapping[str, str] = field(default_factory=dict)
+    started_at: str = "2026-11-23T18:30:00.000Z"
+    finished_at: str = "2026-11-23T18:30:20.500Z"
+    run_id: str = "0123456789abcdef"
+    json_type: JsonType = "text"
 
     def write(self, folder: Path) -> Path:
         """Write it into a folder that is made, and return the folder."""
         folder.mkdir(parents=True)
-        flattener = Flattener(pii=self.pii)
+        if self.rejected and not self.rejects:
+            return replace(self, rejects=Counter(self.rejected.values())).write_into(folder)
+        return self.write_into(folder)
+
+    def write_into(self, folder: Path) -> Path:
+        """Write it into an empty folder."""
+        flattener = Flattener(pii=self.pii, pii_key=PII_KEY.encode() if self.pii == "hash" else None)
         flat = flattener.flatten([(str(p.get("number")), json.dumps(p).encode()) for p in self.payloads])
         chosen = choose_columns(self.select, self.drop)
         tables = {
@@ -80,9 +98,18 @@ class Dataset:
             )
             for name, table in zip(("orders", "order_items"), flat, strict=True)
         }
-        made = self._manifest(tables, flattener)
+        (folder / manifest.REJECTS_FILE).write_text(self.reject_lines(), "utf-8")
+        made = self.manifest_of(tables, flattener.drift)
         (folder / manifest.MANIFEST_FILE).write_bytes(manifest.encode(made))
         return folder
+
+    def reject_lines(self) -> str:
+        """Return `rejects.jsonl`."""
+        rejects = [
+            {"order_number": number, "line": at, "reason": reason}
+            for at, (number, reason) in enumerate(self.rejected.items(), start=1)
+        ]
+        return "".join(f"{json.dumps(reject)}\n" for reject in rejects)
 
     def _write(self, folder: Path, name: str, table: pa.Table) -> list[PartFile]:
         return [
@@ -97,11 +124,16 @@ class Dataset:
             table.schema,
             rows_per_file=self.rows_per_file,
             csv_dialect=self.csv_dialect,
+            json_type=self.json_type,
         ) as writer:
             writer.write(table)
             return writer.close()
 
-    def _manifest(self, tables: dict[str, manifest.TableFiles], flattener: Flattener) -> manifest.Manifest:
+    def manifest_of(
+        self, tables: dict[str, manifest.TableFiles], drift: Drift | None = None
+    ) -> manifest.Manifest:
+        """Return the manifest of these tables."""
+        drift = drift or Drift()
         rejected = sum(self.rejects.values())
         invalid = self.rejects.get("invalid_order_number", 0)
         exported = tables["orders"].rows
@@ -109,9 +141,9 @@ class Dataset:
         return manifest.Manifest(
             manifest_version=manifest.MANIFEST_VERSION,
             exporter_version="1.2.3",
-            run_id="0123456789abcdef",
-            started_at="2026-11-23T18:30:00.000Z",
-            finished_at="2026-11-23T18:30:20.500Z",
+            run_id=self.run_id,
+            started_at=self.started_at,
+            finished_at=self.finished_at,
             api_url="https://shop.example.com",
             input=manifest.Input(
                 path="/home/somebody/orders.txt",
@@ -131,8 +163,9 @@ class Dataset:
             requests=manifest.Requests(sent=611, retried=40, throttled=9),
             tables=tables,
             drift=manifest.Drift(
-                unmapped_paths={**flattener.drift.unmapped_paths, **self.unmapped},
-                uncoerced=dict(flattener.drift.uncoerced),
+                unmapped_paths={**drift.unmapped_paths, **self.unmapped},
+                uncoerced=dict(drift.uncoerced),
             ),
             statistics=dict(self.statistics),
+            pii=manifest.pii_of(self.pii, PII_KEY),
         )

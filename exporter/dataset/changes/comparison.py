@@ -1,0 +1,431 @@
+"""Two datasets compared by DuckDB: which orders differ, then what differs in them, column by column.
+
+A first pass reads every column once and keeps of each order its place and a 64-bit hash of its row and of its
+items; where the hashes are the same, the order is taken for the same (of a million changed orders, one is
+missed with a chance of 1 in 10^13). Only what differs is read again, some thousand orders at a time, and
+compared value by value. What does not fit in memory goes to the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from exporter.dataset.changes import change_schema
+from exporter.dataset.changes.change_schema import CHANGE_TYPE, CHANGES_SCHEMA, literal, quoted
+from exporter.dataset.flatten.arrow_schema import SCHEMAS
+from exporter.dataset.local_tables import LocalDataset
+from exporter.model import manifest
+from exporter.model.catalog import TABLES, Kind
+from exporter.model.column_selection import KEYS
+from exporter.model.errors import InputError, StorageError
+from exporter.model.manifest import Changes, Manifest
+
+_MEMORY = "256MB"
+#: Orders that differ, read and compared at a time.
+_AT_ONCE = 20_000
+_BATCH = 50_000
+_SIDES = ("old", "new")
+
+
+class Comparison:
+    """One comparison; a context manager.
+
+    Args:
+        old: The older dataset; None where there is none to compare with: then nothing has changed.
+        new: The newer one.
+        scratch: A folder for what does not fit in memory.
+        only: Compare this order alone.
+
+    Raises:
+        InputError: A dataset has no table of orders.
+        StorageError: The disk refuses.
+    """
+
+    def __init__(
+        self, old: LocalDataset | None, new: LocalDataset, scratch: Path, only: str | None = None
+    ) -> None:
+        self._old, self._new, self._only = old, new, only
+        self._database = duckdb.connect(
+            config={
+                "memory_limit": _MEMORY,
+                "temp_directory": str(scratch / "spilled"),
+                "threads": 2,
+                "preserve_insertion_order": False,
+            }
+        )
+        self._types: dict[str, dict[str, dict[str, str]]] = {}
+        self._left_out: dict[str, list[str]] = {}
+        self._by_position = 0
+
+    def __enter__(self) -> Comparison:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._database.close()
+
+    def interrupt(self) -> None:
+        """Make what is under way in another thread end soon, by any error."""
+        self._database.interrupt()
+
+    def run(self) -> Changes:
+        """Compare, and return what differs in counts; the rows can be read then."""
+        try:
+            self._do(change_schema.GATHERED)
+            if self._old is not None:
+                self._compare(self._old)
+            return self._counts()
+        except duckdb.OutOfMemoryException as error:
+            raise StorageError(
+                f"Comparing {self._new.place} needs more memory or more room for temporary files: {error}.",
+                "Make room, then run: exporter changes.",
+            ) from None
+
+    def rows(self) -> Iterator[pa.Table]:
+        """Yield the table of changes, a batch at a time: changed and gone orders as they stood, then new ones."""
+        seen = {
+            name: literal(time.isoformat()) if time else "NULL"
+            for name, time in zip(("seen_before", "seen_after"), self._seen(), strict=True)
+        }
+        names = [
+            f"{seen[name]}::TIMESTAMPTZ AS {name}" if name in seen else quoted(name)
+            for name in CHANGES_SCHEMA.names
+        ]
+        query = (
+            f"SELECT {', '.join(names)} FROM ({change_schema.SELECT_CHANGES}) ORDER BY part, seq, item, place"  # noqa: S608 - names are quoted
+        )
+        yield from self._tables(query, CHANGES_SCHEMA)
+
+    def whole_rows(self) -> tuple[pa.Schema, Iterator[pa.Table]]:
+        """Return the schema and the rows of every order that differs, as they were and as they are."""
+        names = list(self._types["new"]["orders"]) if self._old is not None else SCHEMAS["orders"].names
+        known = SCHEMAS["orders"]
+        schema = pa.schema(
+            [CHANGE_TYPE, *(known.field(n) if n in known.names else (n, pa.string()) for n in names)]
+        )
+        return schema, self._whole_rows(schema)
+
+    # --- reading ---
+
+    def _do(self, query: str) -> None:
+        self._database.execute(query)
+
+    def _all(self, query: str) -> list[tuple[Any, ...]]:
+        return self._database.sql(query).fetchall()
+
+    def _tables(self, query: str, schema: pa.Schema) -> Iterator[pa.Table]:
+        for batch in self._database.sql(query).to_arrow_reader(_BATCH):
+            yield pa.Table.from_batches([batch]).cast(schema)
+
+    def _open(self, side: str, dataset: LocalDataset) -> None:
+        self._types[side] = {}
+        for table in ("orders", "order_items"):
+            files = dataset.parquet(table)
+            if not files and table == "orders":
+                raise InputError(
+                    f"{dataset.place}: expected the table orders, got a dataset without it.",
+                    "Export with --tables orders,order_items.",
+                )
+            if files:
+                listed = ", ".join(literal(str(path)) for path in files)
+                one = f"WHERE {KEYS[table][0]} = {literal(self._only)}" if self._only is not None else ""
+                places = "file_index::BIGINT AS file_index, file_row_number"
+                rows = f"FROM read_parquet([{listed}])"
+                self._do(f"CREATE VIEW {side}_{table} AS SELECT *, {places} {rows} {one}")
+                described = self._all(f"DESCRIBE SELECT * {rows}")
+                self._types[side][table] = {name: kind for name, kind, *_ in described}
+        rejects = dataset.rejects()
+        listed_rejects = pa.table({"number": list(rejects), "reason": list(rejects.values())}, _REJECTS)
+        self._database.register("handed", listed_rejects)
+        self._do(f"CREATE TEMP TABLE {side}_rejects AS SELECT * FROM handed")  # noqa: S608 - a name of ours
+
+    # --- comparing ---
+
+    def _compare(self, old: LocalDataset) -> None:
+        self._open("old", old)
+        self._open("new", self._new)
+        hidden = _hidden(old.manifest, self._new.manifest)
+        with_items = all("order_items" in self._types[side] for side in _SIDES)
+        self._common = {
+            table: self._common_columns(table, hidden)
+            for table in ("orders", "order_items")[: 1 + with_items]
+        }
+        self._look_through(with_items=with_items)
+        for first in range(0, self._count("pairs"), _AT_ONCE):
+            self._compare_some(first, with_items=with_items)
+        self._gather_alone()
+
+    def _common_columns(self, table: str, hidden: frozenset[tuple[str, str]]) -> list[str]:
+        """Return the columns to compare, the keys apart; note which are left out."""
+        old, new = self._types["old"][table], self._types["new"][table]
+        common = [n for n, kind in new.items() if old.get(n) == kind and (table, n) not in hidden]
+        self._left_out[table] = sorted({*old, *new} - {*common, *KEYS[table]})
+        return [name for name in common if name not in KEYS[table]]
+
+    def _look_through(self, *, with_items: bool) -> None:
+        """Note each order's place and hash, and find the orders that differ."""
+        for side in _SIDES:
+            columns = _listed(["number", *self._common["orders"]])
+            self._do(f"""
+                CREATE TEMP TABLE {side}_seen AS
+                SELECT number, file_index AS file, file_row_number AS place, hash({columns}) AS h FROM {side}_orders""")  # noqa: S608 - quoted
+            if with_items:
+                place = "CASE WHEN id IS NULL THEN item_index END" if self._with_ids else "item_index"
+                self._do(f"""
+                    CREATE TEMP TABLE {side}_items_seen AS
+                    SELECT order_number AS number, sum(hash({_listed([*self._common["order_items"]])}, {place})) AS h,
+                        min(file_index) AS file, max(file_index) AS last_file,
+                        min(file_row_number) AS place, max(file_row_number) AS last_place
+                    FROM {side}_order_items GROUP BY order_number""")  # noqa: S608 - quoted
+        items = [f"LEFT JOIN {side}_items_seen AS {side}_i ON {side}_i.number = o.number" for side in _SIDES]
+        places = [f"{side}_i.{each} AS {side}_items_{each}" for side in _SIDES for each in _ITEM_PLACES]
+        self._do(f"""
+            CREATE TEMP TABLE pairs AS
+            SELECT row_number() OVER (ORDER BY o.file, o.place) - 1 AS seq, o.number,
+                o.file AS old_file, o.place AS old_place, n.file AS new_file, n.place AS new_place
+                {"".join(f", {place}" for place in places) if with_items else ""}
+            FROM old_seen AS o JOIN new_seen AS n USING (number) {" ".join(items) if with_items else ""}
+            WHERE o.h <> n.h {"OR old_i.h IS DISTINCT FROM new_i.h" if with_items else ""}""")  # noqa: S608 - quoted
+
+    @property
+    def _with_ids(self) -> bool:
+        return "id" in self._common["order_items"]
+
+    def _compare_some(self, first: int, *, with_items: bool) -> None:
+        self._do(f"""
+            CREATE OR REPLACE TEMP TABLE batch AS
+            SELECT * FROM pairs WHERE seq BETWEEN {first} AND {first + _AT_ONCE - 1}""")  # noqa: S608 - numbers
+        for side in _SIDES:
+            self._read_some(side, "orders", f"{side}_file", f"{side}_file", f"{side}_place", f"{side}_place")
+        columns = self._both_columns("orders")
+        self._do(f"""
+            CREATE OR REPLACE TEMP TABLE joined AS
+            SELECT seq, -1 AS item, number AS order_number, NULL::BIGINT AS item_id, {columns}
+            FROM batch JOIN old_batch_orders AS o USING (number) JOIN new_batch_orders AS n USING (number)""")  # noqa: S608 - quoted
+        self._gather_columns("orders", "currency")
+        if with_items:
+            self._compare_items()
+
+    def _read_some(
+        self, side: str, table: str, file: str, last_file: str, place: str, last_place: str
+    ) -> None:
+        """Read the rows of some orders; their places let DuckDB pass over most of the files."""
+        bounds = f"SELECT min({file}), max({last_file}), min({place}), max({last_place}) FROM batch"  # noqa: S608 - names of ours
+        files, places = self._all(bounds)[0][:2], self._all(bounds)[0][2:]
+        where = "false"
+        if places[0] is not None:
+            where = f"file_index BETWEEN {files[0]} AND {files[1]} AND file_row_number BETWEEN {places[0]} AND {places[1]}"
+        key = KEYS[table][0]
+        self._do(f"""
+            CREATE OR REPLACE TEMP TABLE {side}_batch_{table} AS
+            SELECT * FROM {side}_{table} WHERE {where} AND {key} IN (SELECT number FROM batch)""")  # noqa: S608 - names of ours
+
+    def _compare_items(self) -> None:
+        for side in _SIDES:
+            self._read_some(side, "order_items", *(f"{side}_items_{each}" for each in _ITEM_PLACES))
+        item_id = "id" if self._with_ids else "NULL::BIGINT"
+        columns = _listed(["order_number", *self._common["order_items"]])
+        for side in _SIDES:
+            # Of items with one id, those that are the same on both sides are no change, wherever they stand.
+            self._do(f"""
+                CREATE OR REPLACE TEMP TABLE {side}_numbered AS
+                SELECT *, {item_id} AS item_id, CASE WHEN item_id IS NOT NULL THEN hash({columns}) END AS h,
+                    row_number() OVER (PARTITION BY order_number, item_id, h ORDER BY item_index) AS same
+                FROM {side}_batch_order_items""")  # noqa: S608 - quoted
+        for side, other in (_SIDES, _SIDES[::-1]):
+            self._do(f"""
+                CREATE OR REPLACE TEMP TABLE {side}_left AS
+                SELECT *, row_number() OVER (PARTITION BY order_number, item_id ORDER BY item_index) AS turn
+                FROM {side}_numbered AS one WHERE NOT EXISTS (
+                    SELECT 1 FROM {other}_numbered AS other WHERE other.order_number = one.order_number
+                    AND other.item_id = one.item_id AND other.h = one.h AND other.same = one.same)""")  # noqa: S608 - names of ours
+        self._do(f"""
+            CREATE OR REPLACE TEMP TABLE joined AS
+            SELECT seq, coalesce(n.item_index, o.item_index) AS item, batch.number AS order_number,
+                coalesce(n.item_id, o.item_id) AS item_id, o.item_index IS NULL AS added,
+                n.item_index IS NULL AS removed, {self._both_columns("order_items")}
+            FROM old_left AS o FULL JOIN new_left AS n ON o.order_number = n.order_number
+                AND o.item_id IS NOT DISTINCT FROM n.item_id AND o.turn = n.turn
+            JOIN batch ON batch.number = coalesce(n.order_number, o.order_number)""")  # noqa: S608 - quoted
+        self._by_position += self._all(
+            "SELECT count(DISTINCT order_number) FROM joined WHERE item_id IS NULL"
+        )[0][0]
+        self._gather_whole_items()
+        self._do("DELETE FROM joined WHERE added OR removed")
+        self._gather_columns("order_items", "price_currency")
+
+    def _both_columns(self, table: str) -> str:
+        return ", ".join(
+            f"{row}.{quoted(name)} AS {quoted(f'{side}.{name}')}"
+            for row, side in zip("on", _SIDES, strict=True)
+            for name in self._common[table] or KEYS[table][:1]
+        )
+
+    def _gather_columns(self, table: str, currency: str) -> None:
+        types = self._types["new"][table]
+        of = currency if currency in self._common[table] else None
+        queries = [
+            change_schema.column_changes(table, at, name, types[name], of)
+            for at, name in enumerate(self._common[table])
+        ]
+        if queries:
+            self._do(f"INSERT INTO gathered {' UNION ALL '.join(queries)}")
+
+    def _gather_whole_items(self) -> None:
+        for change, flag, old, new in (
+            ("item_removed", "removed", self._money("old.price"), "NULL"),
+            ("item_added", "added", "NULL", self._money("new.price")),
+        ):
+            side = "old" if change == "item_removed" else "new"
+            currency = self._money(f"{side}.price_currency")
+            self._do(f"""
+                INSERT INTO gathered
+                SELECT 0, seq, item, -1, order_number, item_id, 'order', '{change}', CASE WHEN item_id IS NULL
+                    THEN format('order_items[{{}}]', item) END, NULL, NULL, {old}, {new}, {currency}, {currency}
+                FROM joined WHERE {flag}""")  # noqa: S608 - names of ours
+
+    def _money(self, name: str) -> str:
+        return quoted(name) if name.partition(".")[2] in self._common["order_items"] else "NULL"
+
+    def _gather_alone(self) -> None:
+        """Gather the orders that one side alone has rows of, as far as the other tells why."""
+        for part, side, other, whole in ((1, "old", "new", "gone"), (2, "new", "old", "returned")):
+            known = [
+                quoted(name) if name in self._types[side]["orders"] else "NULL"
+                for name in ("amount", "currency")
+            ]
+            amounts = (known[0], "NULL") if side == "old" else ("NULL", known[0])
+            unknown = "NULL" if side == "old" else "'new'"
+            self._do(f"""
+                CREATE TEMP TABLE {side}_alone AS
+                SELECT row_number() OVER (ORDER BY file, place) AS seq, number, reason,
+                    CASE WHEN reason = 'not_found' THEN '{whole}' WHEN reason IS NULL THEN {unknown} END AS change
+                FROM (SELECT * FROM {side}_seen ANTI JOIN {other}_seen USING (number))
+                LEFT JOIN {other}_rejects USING (number)""")  # noqa: S608 - names of ours
+            self._do(f"""
+                INSERT INTO gathered
+                SELECT {part}, seq, -1, -1, number, NULL, 'order', change, NULL, NULL, NULL, {amounts[0]}, {amounts[1]},
+                    {known[1]}, {known[1]}
+                FROM {side}_alone JOIN {side}_orders USING (number) WHERE change IS NOT NULL""")  # noqa: S608 - names of ours
+
+    # --- what is told ---
+
+    def _counts(self) -> Changes:
+        if self._old is None:
+            return Changes()
+        orders = dict(
+            self._all("""
+            SELECT CASE WHEN change IN ('new', 'gone', 'returned') THEN change ELSE 'changed' END AS what,
+                count(DISTINCT order_number) FROM gathered GROUP BY what""")
+        )
+        why = (
+            "SELECT coalesce(reason, 'not_asked_for'), count(*) FROM {}_alone WHERE change IS NULL GROUP BY 1"
+        )
+        not_compared: dict[str, int] = {}
+        for reason, count in self._all(why.format("old")) + self._all(why.format("new")):
+            not_compared[reason] = not_compared.get(reason, 0) + count
+        return Changes(
+            compared_with=manifest.ComparedWith(
+                run_id=self._old.manifest.run_id,
+                place=self._old.place,
+                finished_at=self._old.manifest.finished_at,
+            ),
+            compared=self._all("SELECT count(*) FROM old_seen SEMI JOIN new_seen USING (number)")[0][0],
+            **{name: orders.get(name, 0) for name in ("new", "changed", "gone", "returned")},
+            not_compared=sum(not_compared.values()),
+            not_compared_reasons=dict(sorted(not_compared.items())),
+            items_added=self._count("gathered WHERE change = 'item_added'"),
+            items_removed=self._count("gathered WHERE change = 'item_removed'"),
+            matched_by_position=self._by_position,
+            statuses=self._statuses(),
+            deltas=self._deltas(),
+            columns=self._columns(),
+            columns_not_compared={table: names for table, names in self._left_out.items() if names},
+        )
+
+    def _count(self, of: str) -> int:
+        return int(self._all(f"SELECT count(*) FROM {of}")[0][0])  # noqa: S608 - our own words
+
+    def _statuses(self) -> dict[str, dict[str, int]]:
+        rows = self._all("""
+            SELECT coalesce(old, ''), coalesce(new, ''), count(*) FROM gathered
+            WHERE item = -1 AND "column" = 'status' AND change = 'changed' GROUP BY ALL ORDER BY ALL""")
+        matrix: dict[str, dict[str, int]] = {}
+        for old, new, count in rows:
+            matrix.setdefault(old, {})[new] = count
+        return matrix
+
+    def _deltas(self) -> dict[str, dict[str, str]]:
+        """Return the sums of the orders' own amounts and refunds by currency, and those of whole orders."""
+        rows = self._all(f"""
+            SELECT coalesce(currency, ''), coalesce("column", change), sum(delta)::VARCHAR
+            FROM ({change_schema.SELECT_CHANGES}) WHERE item = -1 AND delta IS NOT NULL
+            AND (kind = 'refund' OR "column" = 'amount' OR "column" IS NULL) GROUP BY ALL ORDER BY ALL""")  # noqa: S608 - our own words
+        sums: dict[str, dict[str, str]] = {}
+        for currency, what, total in rows:
+            sums.setdefault(currency, {})[what] = total
+        return sums
+
+    def _columns(self) -> dict[str, int]:
+        rows = self._all("""
+            SELECT CASE WHEN item = -1 THEN 'orders.' ELSE 'order_items.' END
+                || regexp_replace("column", '^order_items\\[\\d+\\]\\.', '') AS name, count(*)
+            FROM gathered WHERE change = 'changed' GROUP BY name ORDER BY count(*) DESC, name""")
+        return dict(rows)
+
+    def _whole_rows(self, schema: pa.Schema) -> Iterator[pa.Table]:
+        if self._old is None:
+            return
+        have = {side: self._types[side]["orders"] for side in _SIDES}
+        wanted = schema.names[1:]
+        kinds = (
+            ("old", "update_preimage", "0", "part = 0"),
+            ("new", "update_postimage", "1", "part = 0"),
+            ("old", "delete", "0", "part = 1"),
+            ("new", "insert", "0", "part = 2"),
+        )
+        queries = []
+        for side, kind, at, where in kinds:
+            columns = [quoted(name) if name in have[side] else f"NULL AS {quoted(name)}" for name in wanted]
+            queries.append(f"""
+                SELECT '{kind}' AS _change_type, {", ".join(columns)}, part, seq, {at} AS turn FROM {side}_orders
+                JOIN (SELECT DISTINCT part, seq, order_number AS number FROM gathered WHERE {where}) USING (number)""")  # noqa: S608 - quoted
+        names = _listed(schema.names)
+        yield from self._tables(
+            f"SELECT {names} FROM ({' UNION ALL '.join(queries)}) ORDER BY part, seq, turn",  # noqa: S608 - quoted
+            schema,
+        )
+
+    def _seen(self) -> tuple[datetime | None, datetime | None]:
+        """Return between which times the changes lie."""
+        if self._old is None:
+            return None, None
+        return tuple(
+            map(datetime.fromisoformat, (self._old.manifest.first_seen, self._new.manifest.last_seen))
+        )  # type: ignore[return-value] # two of them
+
+
+_ITEM_PLACES = ("file", "last_file", "place", "last_place")
+_REJECTS = pa.schema([("number", pa.string()), ("reason", pa.string())])
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(map(quoted, names))
+
+
+def _hidden(old: Manifest, new: Manifest) -> frozenset[tuple[str, str]]:
+    """Return the columns that `--pii` has made unlike on the two sides, as (table, column)."""
+    if old.pii.mode == new.pii.mode == "keep":
+        return frozenset()
+    same_key = old.pii == new.pii and old.pii.mode == "hash"
+    return frozenset(
+        (table, column.name)
+        for table, columns in TABLES.items()
+        for column in columns
+        if column.kind is Kind.JSON or (column.personal and not same_key)
+    )

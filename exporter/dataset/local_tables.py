@@ -1,0 +1,136 @@
+"""A finished dataset as other programs can read it here: its files checked, its tables as plain Parquet.
+
+A prefix of an object store is copied to this machine; CSV and Parquet's JSON type become plain Parquet.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from exporter.dataset.destination import destination_of
+from exporter.dataset.flatten.arrow_schema import SCHEMAS
+from exporter.dataset.object_store import ObjectStore
+from exporter.dataset.table_reading import part_reader
+from exporter.dataset.verification import wrong_files
+from exporter.model.errors import InputError
+from exporter.model.manifest import MANIFEST_FILE, REJECTS_FILE, Manifest, decode
+from exporter.system import durable
+
+_EXCEL_START = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, kw_only=True)
+class LocalDataset:
+    """A dataset whose files are on this machine.
+
+    Args:
+        place: Where it is, as people call it.
+        folder: Where its files are.
+        manifest: Its manifest.
+        scratch: An empty folder for what must be rewritten.
+    """
+
+    place: str
+    folder: Path
+    manifest: Manifest
+    scratch: Path
+
+    def parquet(self, table: str) -> list[Path]:
+        """Return a table's files as plain Parquet, in order; none where the dataset lacks the table.
+
+        Raises:
+            InputError: Its only files are for spreadsheets, which hold no exact values.
+            StorageError: A file cannot be read, or the copy not written.
+        """
+        files = self.manifest.tables.get(table)
+        if files is None:
+            return []
+        paths = [self.folder / part.path for part in files.files if not part.path.endswith(".xlsx")]
+        parquet = [path for path in paths if path.suffix == ".parquet"]
+        if parquet and all(map(_is_plain, parquet)):
+            return parquet
+        return [self._rewritten(table, parquet or paths)]
+
+    def rejects(self) -> dict[str, str]:
+        """Return the reason of each order number that was asked for in vain."""
+        with durable.storage_errors("reading the rejects", self.folder / REJECTS_FILE):
+            lines = (self.folder / REJECTS_FILE).read_bytes().splitlines()
+        rejects = map(json.loads, lines)
+        return {
+            each["order_number"]: each["reason"]
+            for each in rejects
+            if each["reason"] != "invalid_order_number"
+        }
+
+    def _rewritten(self, table: str, exact: list[Path]) -> Path:
+        if not exact or _is_for_spreadsheets(exact[0]):
+            raise InputError(
+                f"{self.place}: expected {table} as Parquet or CSV, got files for spreadsheets, which hold no exact"
+                " values.",
+                "Export with --format parquet.",
+            )
+        readers = [part_reader(path, self.manifest.timezone) for path in exact]
+        names, known = readers[0].columns(), SCHEMAS[table]
+        schema = pa.schema(
+            [known.field(name) if name in known.names else (name, pa.string()) for name in names]
+        )
+        target = self.scratch / f"{table}.parquet"
+        with (
+            durable.storage_errors("copying the table", target),
+            pq.ParquetWriter(str(target), schema) as writer,
+        ):
+            for batch in (batch for reader in readers for batch in reader.batches(names)):
+                columns = [_plain(column, field) for column, field in zip(batch.columns, schema, strict=True)]
+                writer.write_batch(pa.record_batch(columns, schema=schema))
+        return target
+
+
+def _is_plain(path: Path) -> bool:
+    return not any(isinstance(field.type, pa.BaseExtensionType) for field in pq.read_schema(path))
+
+
+def _is_for_spreadsheets(path: Path) -> bool:
+    with durable.storage_errors("reading the dataset", path), path.open("rb") as file:
+        return file.read(len(_EXCEL_START)) == _EXCEL_START
+
+
+def _plain(column: pa.Array, field: pa.Field) -> pa.Array:
+    storage = column.storage if isinstance(column, pa.ExtensionArray) else column
+    return storage.cast(field.type)
+
+
+def local_dataset(place: str, scratch: Path) -> LocalDataset:
+    """Return the finished dataset at a place, its files checked against its manifest.
+
+    Args:
+        place: A directory, or `s3://…`.
+        scratch: A folder that is made for what must be copied or rewritten.
+
+    Raises:
+        InputError: There is no finished dataset, or it is not what its manifest says.
+        StorageError: The disk or the object store refuses.
+    """
+    destination = destination_of(place)
+    with durable.storage_errors("preparing a place for copies", scratch):
+        scratch.mkdir(parents=True)
+    folder = Path(place)
+    if isinstance(destination, ObjectStore):
+        folder = scratch / "dataset"
+        destination.download(folder)
+    manifest = folder / MANIFEST_FILE
+    with durable.storage_errors("reading the dataset", manifest):
+        if not manifest.is_file():
+            raise InputError(f"{place}: expected a finished dataset, got none.", "Give the --out of a run.")
+        found = LocalDataset(
+            place=place, folder=folder, manifest=decode(manifest.read_bytes(), str(manifest)), scratch=scratch
+        )
+        for difference in wrong_files(folder, found.manifest):
+            raise InputError(
+                f"{place}: it is not what its manifest says: {difference}", f"Run: exporter verify {place}"
+            )
+    return found

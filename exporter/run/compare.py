@@ -1,0 +1,206 @@
+"""Two datasets compared: by `exporter changes`, by a run with the one before it, and for one order's life."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from exporter.dataset.destination import destination_of
+from exporter.fetch.work_directory import WorkDirectory, work_directory
+from exporter.model import manifest
+from exporter.model.errors import UsageError, missing_extra
+from exporter.model.manifest import Changes, Manifest
+from exporter.model.options import Options, TableOptions
+from exporter.model.version import __version__
+from exporter.run.retention import newest
+from exporter.system import durable
+
+if TYPE_CHECKING:
+    from exporter.dataset.changes.comparison import Comparison
+    from exporter.dataset.local_tables import LocalDataset
+
+log = logging.getLogger("exporter")
+
+
+def check_extra(what: str) -> None:
+    """Raise where DuckDB is not installed.
+
+    Args:
+        what: What needs it, for the message.
+
+    Raises:
+        UsageError: It is not.
+    """
+    if find_spec("duckdb") is None:
+        raise missing_extra(what, "duckdb")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """What a comparison brought.
+
+    Attributes:
+        out: Where its files are.
+        manifest: Their record.
+    """
+
+    out: str
+    manifest: Manifest
+
+    @property
+    def changes(self) -> Changes:
+        """What differs, in counts."""
+        assert self.manifest.changes is not None
+        return self.manifest.changes
+
+
+def compare(old: str, new: str, out: str, options: TableOptions, *, full: bool, overwrite: bool) -> Compared:
+    """Compare two finished datasets, and put what differs into a folder of its own, all at once.
+
+    Args:
+        old: The older dataset: a directory, or `s3://…`.
+        new: The newer one.
+        out: Where the result goes: a directory, or `s3://…`.
+        options: Say in which formats.
+        full: Write the whole rows of changed orders as well.
+        overwrite: Replace a finished comparison at `out`.
+
+    Raises:
+        UsageError: A dataset is none, or `out` is not free.
+        StorageError: The disk or the object store refuses.
+        LockedError: Another comparison is at work there.
+    """
+    check_extra("exporter changes")
+    destination = destination_of(out)
+    with work_directory(out) as work:
+        destination.repair(work.retired)
+        standing = destination.standing()
+        if standing is not None and work.marked() != standing.run_id:
+            _refuse_to_replace(standing, out, overwrite=overwrite)
+            destination.refuse_strangers(standing)
+            standing = None
+        finished = standing or _compared(work, old, new, options, full=full)
+        if standing is None:
+            work.mark(finished.run_id)
+            destination.put(work.staged, work.retired)
+        work.remove()
+    return Compared(out=out, manifest=finished)
+
+
+def _refuse_to_replace(standing: Manifest, out: str, *, overwrite: bool) -> None:
+    if not overwrite or not standing.is_comparison:
+        what = "comparison" if standing.is_comparison else "dataset"
+        raise UsageError(
+            f"a finished {what} of {standing.finished_at} is there.",
+            "Give another --out, or --overwrite to replace a comparison.",
+            option="out",
+            value=out,
+        )
+
+
+def _compared(work: WorkDirectory, old: str, new: str, options: TableOptions, *, full: bool) -> Manifest:
+    """Write the files of a comparison into the staged folder, the manifest last."""
+    from exporter.dataset.local_tables import local_dataset
+
+    began = time.time()
+    scratch = fresh_scratch(work)
+    staged = work.fresh_staged()
+    sides = local_dataset(old, scratch / "old"), local_dataset(new, scratch / "new")
+    tables, changes = _changes(*sides, staged, scratch, options, full=full)
+    run_ids = [side.manifest.run_id for side in sides]
+    finished = Manifest(
+        manifest_version=manifest.MANIFEST_VERSION,
+        exporter_version=__version__,
+        run_id=hashlib.sha256(" ".join(run_ids).encode()).hexdigest()[:32],
+        started_at=manifest.time_text(began),
+        finished_at=manifest.time_text(time.time()),
+        api_url=sides[1].manifest.api_url,
+        input=manifest.Input(path=new, sha256="", lines=0, blank=0, invalid=0, duplicates=0),
+        counts=manifest.Counts(requested=0, exported=0, rejected=0, order_items=0),
+        rejects_by_reason={},
+        requests=manifest.Requests(sent=0, retried=0, throttled=0),
+        tables=tables,
+        drift=manifest.Drift(unmapped_paths={}, uncoerced={}),
+        changes=changes,
+    )
+    with durable.storage_errors("writing the manifest", staged):
+        durable.write_bytes(staged / manifest.MANIFEST_FILE, manifest.encode(finished), mode=None)
+    return finished
+
+
+def fresh_scratch(work: WorkDirectory) -> Path:
+    """Return an empty folder of a work directory, for what a comparison copies and spills."""
+    scratch = work.path / "comparing"
+    with durable.storage_errors("preparing the work directory", scratch):
+        durable.remove_tree(scratch)
+        scratch.mkdir()
+    return scratch
+
+
+def _changes(
+    old: LocalDataset | None,
+    new: LocalDataset,
+    staged: Path,
+    scratch: Path,
+    options: TableOptions,
+    *,
+    full: bool = False,
+    begun: Callable[[Comparison], object] = lambda _: None,
+) -> tuple[dict[str, manifest.TableFiles], Changes]:
+    from exporter.dataset.changes.change_files import write_changes
+    from exporter.dataset.changes.comparison import Comparison
+
+    with Comparison(old, new, scratch) as comparison:
+        begun(comparison)
+        changes, tables = write_changes(comparison, staged, options, full=full)
+    return tables, changes
+
+
+class Comparing:
+    """What has changed since the dataset before, added to a staged one.
+
+    Args:
+        out: Where the new dataset will be.
+        options: Its run's.
+        work: Its work directory.
+    """
+
+    def __init__(self, out: str, options: Options, work: WorkDirectory) -> None:
+        self._out, self._options, self._work = out, options, work
+        self._comparison: Comparison | None = None
+
+    def add_to(self, finished: Manifest) -> Manifest:
+        """Compare with the newest dataset whose name fits `--out`, and write the changes beside the tables.
+
+        Args:
+            finished: The staged dataset's manifest, not written yet.
+
+        Returns:
+            The manifest with the files and the counts of the comparison.
+        """
+        from exporter.dataset.local_tables import LocalDataset, local_dataset  # pyarrow: not while fetching
+
+        scratch = fresh_scratch(self._work)
+        place = newest(self._options.out)
+        new = LocalDataset(place=self._out, folder=self._work.staged, manifest=finished, scratch=scratch)
+        old = local_dataset(place, scratch / "old") if place is not None else None
+        if old is None:
+            log.info("--changes: there is no dataset before this one: the table changes is empty.")
+        tables, changes = _changes(old, new, self._work.staged, scratch, self._options, begun=self._note)
+        return msgspec.structs.replace(finished, tables=finished.tables | tables, changes=changes)
+
+    def interrupt(self) -> None:
+        """Make a comparison under way in another thread end soon."""
+        if self._comparison is not None:
+            self._comparison.interrupt()
+
+    def _note(self, comparison: Comparison) -> None:
+        self._comparison = comparison
