@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, fields
 from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
@@ -15,6 +15,7 @@ from exporter.model.options import Options
 
 F = TypeVar("F", bound=Callable[..., Any])
 _REST = "Other options"
+_ALL = "exporter.help_all"
 #: A path as it was typed: the shell completes it, and whoever opens it checks it.
 PATH = click.Path(readable=False)
 
@@ -36,7 +37,16 @@ class Words(click.Choice[str]):
 
 
 class Command(click.Command):
-    """A command whose help lists the options by section, and which the session knows of."""
+    """A command whose help lists the options by section, and which the session knows of.
+
+    With `often`, the names of the options that people need most, `--help` shows those and `--help-all` shows all.
+    """
+
+    def __init__(self, *args: Any, often: Sequence[str] = (), **settings: Any) -> None:
+        super().__init__(*args, **settings)
+        self._often = often
+        if often:
+            self.params.append(_help_all())
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Note the command, then parse its words: what is wrong with them is told in its format."""
@@ -48,14 +58,34 @@ class Command(click.Command):
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the options, each section under its own heading."""
         sections: dict[str, list[tuple[str, str]]] = {}
+        often = {*self._often, "help", "help-all"} if self._often and not ctx.meta.get(_ALL) else None
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
-            if record is not None and isinstance(parameter, click.Option):
+            if record is None or not isinstance(parameter, click.Option):
+                continue
+            if often is None or key_of(parameter) in often:
                 sections.setdefault(getattr(parameter, "section", _REST), []).append(record)
         rest = sections.pop(_REST)
         for title, records in [*sections.items(), (_REST if sections else "Options", rest)]:
             with formatter.section(title):
                 formatter.write_dl(records, col_max=22)
+
+
+def _help_all() -> click.Option:
+    def show(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+        if wanted and not ctx.resilient_parsing:
+            ctx.meta[_ALL] = True
+            click.echo(ctx.get_help())
+            ctx.exit()
+
+    return click.Option(
+        ["--help-all"],
+        is_flag=True,
+        is_eager=True,
+        expose_value=False,
+        callback=show,
+        help="Show every option and exit.",
+    )
 
 
 def option(*names: str, section: str = _REST, **settings: Any) -> Callable[[F], F]:

@@ -316,7 +316,10 @@ class _Crew:
     async def _watch_stop(self) -> None:
         """Let what is in flight arrive, then end the workers."""
         await self._job.stop.wait()
-        log.warning("Stopping: no new requests; waiting up to %.0f s for those in flight.", _GRACE_S)
+        log.warning(
+            "Stopping: no new requests; waiting up to %.0f s for those in flight (Ctrl-C again: at once).",
+            _GRACE_S,
+        )
         self._pending.closed = True
         await self._job.client.drain(_GRACE_S)
         for worker in self._workers:

@@ -366,3 +366,12 @@ def test_the_schema_is_printed_in_each_form(offline: Offline) -> None:
     assert json.loads(offline("schema", "--format", "json").out)
     assert offline("schema", "--format", "sql").out.startswith("CREATE TABLE")
     assert "|" in offline("schema", "--format", "markdown").out
+
+
+def test_the_help_of_run_shows_what_most_people_need(offline: Offline) -> None:
+    """`run --help` shows twelve options, `--help-all` every one that the command takes."""
+    few, every = offline("run", "--help").out, offline("run", "--help-all").out
+    shown = re.findall(r"^  (--[a-z-]+)", few, re.MULTILINE)
+    assert len([option for option in shown if option != "--help-all"]) == 12
+    taken = {max(option.opts, key=len) for option in exporter.cli.commands.run.command.params} - {"orders"}
+    assert set(re.findall(r"^  (?:-h, )?(--[a-z-]+)", every, re.MULTILINE)) == taken | {"--help"}

@@ -56,15 +56,16 @@ def test_a_signal_to_the_group_while_the_processes_start(api: Api, tmp_path: Pat
 
 
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
-    """The second signal does not wait for the answers in flight, and the same command goes on."""
+    """The first signal says what a second does: it does not wait for the answers in flight. The run resumes."""
     with faulty_process("tests.support.plans:first_late") as url:
         exporter = exporter_for(url, tmp_path, ["a1", "a2", "a3"])
         with exporter.run_started() as running:
             wait_until(lambda: _arrivals(url) == 3)
             running.signal(signal.SIGTERM)
             assert running.process.stderr is not None
-            while "topping" not in running.process.stderr.readline():
+            while "topping" not in (said := running.process.stderr.readline()):
                 assert running.alive
+            assert "Ctrl-C again: at once" in said
             running.signal(signal.SIGTERM)
             ended = running.end(3.0)
         assert (ended.code, "Traceback" in ended.err) == (143, False)

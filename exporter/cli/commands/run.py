@@ -22,6 +22,21 @@ if TYPE_CHECKING:
     from exporter.model.options import Options
     from exporter.model.summary import Summary
 
+#: What most people need; `--help-all` shows the rest.
+_OFTEN = (
+    "out",
+    "overwrite",
+    "format",
+    "tables",
+    "select",
+    "timezone",
+    "pii",
+    "rate",
+    "max-rejects",
+    "store",
+    "max-age",
+    "dry-run",
+)
 EPILOG = "Example: exporter run orders.txt --out orders-{date} --rate 10/s"
 
 _INPUT = "Input and output"
@@ -135,7 +150,7 @@ def options_of(orders: str, settings: dict[str, Any]) -> Options:
     return Options(orders=orders, **settings, **secrets_from_environment())
 
 
-@click.command("run", cls=Command, epilog=EPILOG)
+@click.command("run", cls=Command, epilog=EPILOG, often=_OFTEN)
 @click.argument("orders", type=PATH, metavar="ORDERS")
 @run_options(required=True)
 @option("--dry-run", is_flag=True, section=_INPUT, help="Say what would be asked for, and ask for nothing.")
@@ -150,12 +165,12 @@ def command(
 ) -> int:
     """Export the orders named in ORDERS (.txt, .csv, .jsonl, .parquet, .xlsx, also .gz; - is standard input).
 
-    The dataset appears at OUT all at once: its tables, rejects.jsonl and manifest.json. Stopped
-    or killed, the same command goes on where it was.
+    EXPORTER_API_URL names the API, EXPORTER_API_TOKEN holds the token. The dataset appears at OUT all at once:
+    its tables, rejects.jsonl and manifest.json. Stopped or killed: run the same command again to resume.
 
     Exit code: 0 all exported; 2 usage or input; 3 published, with rejects; 4 too many rejects, nothing
     published; 5 token refused; 6 API not available; 7 storage; 8 another run is at work; 130 and 143
-    stopped. After 1 and 4 to 7, 130 and 143 the same command goes on.
+    stopped. After 1 and 4 to 7, 130 and 143 the same command resumes.
     """
     from exporter.cli.metrics_file import reported
     from exporter.cli.run_outcome import print_summary
