@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from exporter.api.open_transport import FORCED
 from tests.support.processes import Api, Exporter, demo_api
 
 # How long one example takes tells of the machine's other work, not of ours.
@@ -27,6 +28,14 @@ def api() -> Iterator[Api]:
 def exporter(api: Api, tmp_path: Path) -> Exporter:
     """The exporter in an empty directory with a `numbers.txt` of the first 60 orders."""
     return api.exporter(tmp_path, api.numbers[:60])
+
+
+@pytest.fixture(params=["lean", "session"])
+def transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each transport in turn, here and in the exporters that the test starts."""
+    kind: str = request.param
+    monkeypatch.setenv(FORCED, kind)
+    return kind
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

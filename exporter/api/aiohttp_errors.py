@@ -13,7 +13,7 @@ from email.utils import parsedate_to_datetime
 import aiohttp
 from aiohttp.http import HttpProcessingError
 
-from exporter.api.lean_transport import Response
+from exporter.api.transport import Response
 from exporter.model.errors import ApiUnavailableError, BadResponseError, ExporterError, TransientError
 from exporter.model.rate import parse_retry_after
 

@@ -18,9 +18,10 @@ from yarl import URL
 from exporter.api.aiohttp_errors import FOREIGN, retry_after_s, translated
 from exporter.api.deadlines import Deadline, Deadlines
 from exporter.api.identity import Identity
-from exporter.api.lean_transport import Response, Wire, open_wire
+from exporter.api.open_transport import open_transport
 from exporter.api.pace import Gate
 from exporter.api.payload_check import check
+from exporter.api.transport import Response, Route, Sending, Transport
 from exporter.model.errors import (
     BadResponseError,
     PermanentError,
@@ -46,14 +47,14 @@ _REFUSAL_S = 1.0
 _CONNECT_SHARE = 0.95
 
 
-class _Attempt:
+class _Attempt(Sending):
     """What one attempt has done so far, and its deadline."""
 
-    __slots__ = ("deadline", "sent", "status")
+    __slots__ = ("deadline", "status")
 
     def __init__(self, deadline: Deadline) -> None:
+        super().__init__()
         self.deadline = deadline
-        self.sent = False
         self.status: int | None = None
 
 
@@ -65,7 +66,7 @@ class Client:
     """The API as the rest of the program sees it; made by `open_client`.
 
     Args:
-        wire: Requests to the API.
+        transport: Requests to the API.
         options: What the export is asked to do.
         pace: Gives a slot for each request, and is told of each answer.
         identity: The token, and how to get a new one.
@@ -74,18 +75,18 @@ class Client:
 
     def __init__(
         self,
-        wire: Wire,
+        transport: Transport,
         options: Options,
         pace: Gate,
         identity: Identity,
         statistics: Statistics,
     ) -> None:
-        self._wire = wire
+        self._transport = transport
         self._pace = pace
         self._identity = identity
         self._statistics = statistics
         self._timeout_s = options.timeout_s
-        self._orders_path = wire.base_path + ORDERS_PATH
+        self._orders_path = transport.base_path + ORDERS_PATH
         self._slash = ""
         self._one_large_body = asyncio.Semaphore(1)
         self._sent = self._retried = self._throttled = self._redirected = 0
@@ -145,7 +146,7 @@ class Client:
         renewed = False
         while True:
             if identity.header is None:
-                await identity.log_in(self._wire)
+                await identity.log_in(self._transport)
             await self._pace.slot()
             if self._draining:
                 raise asyncio.CancelledError
@@ -159,7 +160,7 @@ class Client:
             except TokenRefusedError:
                 if renewed:
                     raise
-                await identity.renew(self._wire, refused=header)
+                await identity.renew(self._transport, refused=header)
                 renewed = True
                 attempt += 1
 
@@ -194,17 +195,15 @@ class Client:
         return answer
 
     async def _exchange(self, target: str, header: str, order_number: str | None, this: _Attempt) -> Answer:
-        connection = await self._wire.connect()
+        response = await self._transport.exchange(target, header, this)
         try:
-            this.sent = True
-            response = await self._wire.get(connection, target, header)
             this.status = response.status
             if response.status != 200:
                 await self._refuse(response, target, this)
             payload = await self._body(response, this)
             return Answer(payload, None if order_number is None else check(payload, order_number))
         finally:
-            self._wire.release(connection)
+            response.release()
 
     async def _refuse(self, response: Response, target: str, this: _Attempt) -> NoReturn:
         """Raise what an answer's status means; what its body does must not turn it into a time-out."""
@@ -259,7 +258,7 @@ class Client:
 
     def _redirect(self, response: Response, target: str) -> Exception:
         """Learn the slash form of our own paths; nothing else is ever followed."""
-        if _only_adds_a_slash(self._wire.url(target), response.headers.get("Location", "")):
+        if _only_adds_a_slash(self._transport.url(target), response.headers.get("Location", "")):
             self._slash = "/"
             return _SlashLearnedError()
         return PermanentError(
@@ -288,7 +287,7 @@ class Client:
         this.deadline.stop()
         async with self._one_large_body:
             this.deadline.allow(self._timeout_s)
-            async for chunk in response.body.iter_any():
+            while chunk := await response.body.readany():
                 body += chunk
                 if len(body) > MAX_PAYLOAD_BYTES:
                     body.clear()  # the error's traceback holds it
@@ -340,14 +339,15 @@ async def open_client(options: Options, pace: Gate, statistics: Statistics) -> A
         "Content-Type": "application/json",
         "User-Agent": f"omnitron-exporter/{__version__}",
     }
-    async with open_wire(
-        options.api_url,
-        headers,
+    route = Route(
+        api_url=options.api_url,
+        headers=headers,
         connect_s=_CONNECT_SHARE * options.timeout_s,
         trust=_trust(options.ca_file),
         proxy=options.proxy,
-    ) as wire:
-        yield Client(wire, options, pace, identity, statistics)
+    )
+    async with open_transport(route) as transport:
+        yield Client(transport, options, pace, identity, statistics)
 
 
 def _trust(ca_file: str | None) -> ssl.SSLContext | bool:

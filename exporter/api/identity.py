@@ -8,8 +8,8 @@ import msgspec
 
 from exporter.api.aiohttp_errors import FOREIGN, retry_after_s, translated
 from exporter.api.credentials import token_of
-from exporter.api.lean_transport import Response, Wire
 from exporter.api.pace import Gate
+from exporter.api.transport import Response, Sending, Transport
 from exporter.model.errors import ExporterError, ThrottledError, TokenRefusedError, TransientError
 from exporter.model.options import Options, is_token
 
@@ -51,7 +51,7 @@ class Identity:
         if not self._proven and header == self.header:
             self._proven = True
 
-    async def log_in(self, wire: Wire) -> None:
+    async def log_in(self, transport: Transport) -> None:
         """Get the first token.
 
         Raises:
@@ -59,15 +59,15 @@ class Identity:
             AttemptError: The login had no answer, or one that may be another next time.
             ApiUnavailableError: The API's certificate is refused, or it asks for too long a wait.
         """
-        await self._change(wire, refused=None)
+        await self._change(transport, refused=None)
 
-    async def renew(self, wire: Wire, *, refused: str) -> None:
+    async def renew(self, transport: Transport, *, refused: str) -> None:
         """Get another token than the refused one; errors as for `log_in`.
 
         Raises:
             TokenRefusedError: There is no login, or the refused token never worked.
         """
-        await self._change(wire, refused=refused)
+        await self._change(transport, refused=refused)
 
     def refusal(self, answer: str) -> TokenRefusedError:
         """Return the error that says that the API took neither token nor login, but gave an `answer` such as `401`."""
@@ -78,7 +78,7 @@ class Identity:
             resumes=True,
         )
 
-    async def _change(self, wire: Wire, *, refused: str | None) -> None:
+    async def _change(self, transport: Transport, *, refused: str | None) -> None:
         async with self._one_login:
             if self.header != refused:
                 return  # another worker has logged in meanwhile
@@ -88,21 +88,20 @@ class Identity:
             if self._username is None or (refused is not None and not self._proven):
                 raise self.refusal("401")
             await self._pace.slot()
-            self.header = _header(await self._token(wire))
+            self.header = _header(await self._token(transport))
             self._proven = False
 
-    async def _token(self, wire: Wire) -> str:
+    async def _token(self, transport: Transport) -> str:
         login = msgspec.json.encode({"username": self._username, "password": self._password})
         try:
             async with asyncio.timeout(self._timeout_s):
-                connection = await wire.connect()
+                response = await transport.exchange(transport.base_path + LOGIN_PATH, None, Sending(), login)
                 try:
-                    response = await wire.post(connection, wire.base_path + LOGIN_PATH, login)
                     if response.status != 200:
                         raise self._verdict(response)
                     return self._key(await _start_of_body(response))
                 finally:
-                    wire.release(connection)
+                    response.release()
         except FOREIGN as error:
             raise translated(error, self._timeout_s) from None
 

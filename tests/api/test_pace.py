@@ -10,10 +10,11 @@ import math
 import re
 import time
 
-import aiohttp
 import pytest
 
+from exporter.api.open_transport import open_transport
 from exporter.api.pace import Pace
+from exporter.api.transport import Route, Sending, Transport
 from exporter.model.rate import Rate
 
 
@@ -38,21 +39,23 @@ async def arrivals_of(pace: Pace, requests: int, workers: int = 32) -> list[floa
     arrivals: list[float] = []
     left = requests
     server = await asyncio.get_running_loop().create_server(lambda: Recorder(arrivals), "127.0.0.1", 0)
-    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
-    async def work(session: aiohttp.ClientSession) -> None:
+    async def work(transport: Transport) -> None:
         nonlocal left
         while left > 0:
             left -= 1
             await pace.slot()
             started = time.monotonic()
-            async with session.get(url) as response:
-                await response.read()
+            response = await transport.exchange("/", "Token x", Sending())
+            assert await response.body.readany() == b"{}"
+            response.release()
             pace.answered(time.monotonic() - started)
 
-    async with server, aiohttp.ClientSession() as session, asyncio.TaskGroup() as group:
+    route = Route(api_url=url, headers={}, connect_s=5)
+    async with server, open_transport(route) as transport, asyncio.TaskGroup() as group:
         for _ in range(workers):
-            group.create_task(work(session))
+            group.create_task(work(transport))
     return arrivals
 
 
@@ -61,6 +64,7 @@ def worst_second(arrivals: list[float]) -> int:
 
 
 @pytest.mark.parametrize(("text", "requests"), [("20/s", 40), ("150/s", 300)])
+@pytest.mark.usefixtures("transport")
 def test_a_rate_is_used_up_and_not_exceeded(text: str, requests: int) -> None:
     """As the server counts: no second above rate * 1.02 + 1, and hardly a slot is lost.
 
@@ -77,6 +81,7 @@ async def arrivals_of_fixed(rate: Rate, requests: int) -> list[float]:
     return await arrivals_of(Pace(rate), requests)
 
 
+@pytest.mark.usefixtures("transport")
 def test_a_pause_holds_for_every_worker() -> None:
     """After a 429 nothing arrives until its Retry-After is over, and then no burst comes."""
 

@@ -124,8 +124,12 @@ class Running:
 
 
 def clean_environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Return this process's environment without the exporter's own variables."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("EXPORTER_")}
+    """Return this process's environment without the exporter's own variables, but for the forced transport."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("EXPORTER_") or name == "EXPORTER_TEST_TRANSPORT"
+    }
     return kept | {"PYTHONPATH": str(ROOT), "NO_COLOR": "1", **(extra or {})}
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from exporter.api.open_transport import FORCED
 from tests.support.clients import serving
 from tests.support.processes import Ended, exporter_for
 from tests.support.servers import moves
@@ -102,13 +103,13 @@ class Export:
     manifest: dict[str, Any]
 
 
-@pytest.fixture(scope="module")
-def export(tmp_path_factory: pytest.TempPathFactory) -> Export:
+@pytest.fixture(scope="module", params=["lean", "session"])
+def export(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Export:
     folder: Path = tmp_path_factory.mktemp("faults")
     with serving(PLAN) as server:
         exporter = exporter_for(server.url, folder, NUMBERS)
         limits = ["--max-attempts", MAX_ATTEMPTS, "--timeout", 2, "--max-rejects", "100%"]
-        ended = exporter.run(*limits, "--concurrency", 64)
+        ended = exporter.run(*limits, "--concurrency", 64, **{FORCED: request.param})
         asked = Counter(arrival.number for arrival in server.arrivals)
     assert ended.code == 3, ended.err
     out = folder / "out"
@@ -187,6 +188,7 @@ def requests_of(folder: Path) -> dict[str, int]:
     return requests
 
 
+@pytest.mark.usefixtures("transport")
 def test_a_slash_redirect_is_paid_for_once(tmp_path: Path) -> None:
     """At most the requests in flight are asked twice, and `sent` still is the server's count."""
     with serving(Plan(slash=True, latency_s=0.05)) as server:
@@ -199,6 +201,7 @@ def test_a_slash_redirect_is_paid_for_once(tmp_path: Path) -> None:
     assert requests["sent"] == len(server.arrivals)
 
 
+@pytest.mark.usefixtures("transport")
 def test_dropped_keep_alive_connections_are_counted_attempts(tmp_path: Path) -> None:
     """Each drop costs one request, which the manifest tells."""
     with serving(Plan(answers_per_connection=3)) as server:
@@ -210,6 +213,7 @@ def test_dropped_keep_alive_connections_are_counted_attempts(tmp_path: Path) -> 
     assert len(server.arrivals) > 60
 
 
+@pytest.mark.usefixtures("transport")
 def test_401_ends_the_run_and_is_asked_once(tmp_path: Path) -> None:
     """Exit 5, each order in flight asked once; a good token goes on from there."""
     with serving(moves.status(401)) as server:
@@ -222,6 +226,7 @@ def test_401_ends_the_run_and_is_asked_once(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.usefixtures("transport")
 def test_429_is_not_counted_as_an_attempt(tmp_path: Path) -> None:
     """With one attempt for each order, an API that bears 20 a second still gives them all."""
     with serving(Plan(limits=((20, 1.0),))) as server:
@@ -237,6 +242,7 @@ def test_429_is_not_counted_as_an_attempt(tmp_path: Path) -> None:
     assert requests["throttled"] >= 1
 
 
+@pytest.mark.usefixtures("transport")
 def test_a_first_answer_that_takes_seconds(tmp_path: Path) -> None:
     """Whoever publishes has long been waiting for it by then."""
     with serving(moves.late(2.0)) as server:

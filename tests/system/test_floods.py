@@ -19,7 +19,10 @@ from tests.support.processes import Ended, exporter_for
 from tests.support.servers import moves
 from tests.support.servers.moves import MIB, Behaviour, Step
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux tells it")
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="peak memory is read as Linux tells it"),
+    pytest.mark.usefixtures("transport"),
+]
 
 CAP = 32 * MIB
 MOST_MEMORY = 200 * MIB

@@ -1,0 +1,169 @@
+"""One exchange with the API: target and authorization in; status, headers and body out.
+
+There are two ways to make it, `lean_transport` and `session_transport`; both stand on aiohttp's connections,
+and neither sends a request again, follows a redirect or keeps a cookie.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from ssl import SSLContext
+from typing import Any, Protocol
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+# One header line of a proxy's cookie or policy may be longer than aiohttp's 8 KiB (aiohttp #2304).
+LONGEST_HEADER = 32 * 1024
+READ_AT_ONCE = 64 * 1024
+# gunicorn closes idle connections after 2 s, many proxies after 5; aiohttp's own 15 s would meet them
+# in the moment of closing, which costs an attempt.
+KEEPALIVE_S = 4.0
+# An API moves to another address within a run; a connection that fails forgets the address even sooner.
+_ADDRESS_KNOWN_S = 10.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Route:
+    """How the API is reached.
+
+    Args:
+        api_url: The API's base URL.
+        headers: What every request carries, besides `Host` and `Accept-Encoding`.
+        connect_s: Seconds after which a connection is given up.
+        trust: Whose certificates to believe; True for those that this machine believes.
+        proxy: URL of an HTTP proxy.
+    """
+
+    api_url: str
+    headers: Mapping[str, str]
+    connect_s: float
+    trust: SSLContext | bool = True
+    proxy: str | None = None
+
+    @property
+    def timeout(self) -> aiohttp.ClientTimeout:
+        """For connecting alone: an attempt has its own deadline."""
+        return aiohttp.ClientTimeout(total=None, connect=self.connect_s, ceil_threshold=self.connect_s)
+
+
+class Body(Protocol):
+    """A body as it arrives, decoded."""
+
+    async def readany(self) -> bytes:
+        """Return what has arrived, after a wait for more where that is nothing; empty at the end."""
+
+    def at_eof(self) -> bool:
+        """Return whether all of it was read."""
+
+
+class Response:
+    """What came back: its status and headers, and its body as it arrives.
+
+    Args:
+        release: Keeps the connection for the next request, or closes it where the body was not read to its
+            end; to be called once.
+    """
+
+    __slots__ = ("body", "headers", "release", "status")
+
+    def __init__(
+        self, status: int, headers: Mapping[str, str], body: Body, release: Callable[[], object]
+    ) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.release = release
+
+
+class Sending:
+    """Whether a request is on its way to the API; what never connected was never sent."""
+
+    __slots__ = ("sent",)
+
+    def __init__(self) -> None:
+        self.sent = False
+
+
+class Transport(ABC):
+    """Requests to one API, each a slot of the pace that was taken before.
+
+    Args:
+        route: How the API is reached.
+    """
+
+    def __init__(self, route: Route) -> None:
+        url = URL(route.api_url)
+        self.origin = str(url.origin())
+        #: The path of the API's address, percent-encoded, without a slash at its end.
+        self.base_path = url.raw_path.rstrip("/")
+
+    def url(self, target: str) -> URL:
+        """Return where a target points."""
+        return URL(self.origin + target, encoded=True)
+
+    @abstractmethod
+    async def exchange(
+        self, target: str, authorization: str | None, sending: Sending, body: bytes | None = None
+    ) -> Response:
+        """Send one request, once, and return its answer as soon as its head is there.
+
+        Args:
+            target: Path and query, percent-encoded.
+            authorization: The header's value; None for a request without it.
+            sending: Told when the request is on its way.
+            body: Makes it a POST.
+
+        Raises:
+            aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError, TimeoutError: There was no answer.
+            TransientError: There was none, and aiohttp wanted to send the request again.
+        """
+
+
+class Addresses(AbstractResolver):
+    """What the system's resolver says, for a few seconds, each address in turn first.
+
+    aiohttp's own cache cannot forget an address while somebody waits for it.
+    """
+
+    def __init__(self) -> None:
+        self._system = aiohttp.DefaultResolver()
+        self._known: dict[str, tuple[float, asyncio.Task[list[ResolveResult]]]] = {}
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        """Return the addresses of a host; whoever asks meanwhile waits for the same answer."""
+        now = asyncio.get_running_loop().time()
+        key = f"{host}:{port}"
+        until, asking = self._known.get(key, (0.0, None))
+        if asking is None or until < now:
+            asking = asyncio.ensure_future(self._system.resolve(host, port, family))
+            self._known[key] = now + _ADDRESS_KNOWN_S, asking
+        found = await asyncio.shield(asking)
+        found.append(found.pop(0))
+        return found[-1:] + found[:-1]
+
+    def forget(self) -> None:
+        """Ask the system again for the next connection: one has failed."""
+        self._known.clear()
+
+    async def close(self) -> None:
+        """Let go of the system's resolver."""
+        await self._system.close()
+
+
+def connector_settings(route: Route, addresses: Addresses) -> dict[str, Any]:
+    """Return the settings of what makes the connections; it has no limit, for each request may have its own."""
+    return {
+        "limit": 0,
+        "resolver": addresses,
+        "use_dns_cache": False,
+        "ssl": route.trust,
+        "keepalive_timeout": KEEPALIVE_S,
+    }
