@@ -16,8 +16,6 @@ from pathlib import Path
 
 from exporter.model.version import __version__
 
-_PACKAGE = Path(__file__).parents[1]
-
 
 def write_report(error: BaseException) -> Path | None:
     """Write the report of a bug beside the program's other state; return the file, None where none could be written."""
@@ -31,15 +29,6 @@ def write_report(error: BaseException) -> Path | None:
     except OSError:
         return None
     return path
-
-
-def place_in_our_code(error: BaseException) -> str:
-    """Return the innermost place in this package that the error came through, as `exporter/store.py:120`."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(_PACKAGE)]
-    if not ours:
-        return "code that it uses"
-    return f"{Path(ours[-1].filename).relative_to(_PACKAGE.parent).as_posix()}:{ours[-1].lineno}"
 
 
 def _lines(error: BaseException) -> Iterator[str]:

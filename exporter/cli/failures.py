@@ -157,12 +157,12 @@ def _sentence(text: str) -> str:
 
 
 def _of_bug(error: BaseException, session: Session) -> Failure:
-    from exporter.cli.bug_report import place_in_our_code, write_report
+    from exporter.cli.bug_report import write_report
+    from exporter.system.crash_place import crash_text
 
     report = write_report(error)
     return Failure(
-        what=f"A bug of the exporter stopped it: {type(error).__name__} in {place_in_our_code(error)};"
-        " what was fetched is kept.",
+        what=f"A bug of the exporter stopped it: {crash_text(error)}; what was fetched is kept.",
         hint=f"Report it with the file {report}, which holds no data of yours; the same command goes on."
         if report
         else "Report it with these words; the same command goes on.",

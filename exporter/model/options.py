@@ -137,6 +137,7 @@ class Options(TableOptions, AskOptions):
         report: Write `report.html` into the dataset.
         changes: Compare with the newest dataset whose name fits `out`, and write `changes` into the new one.
         dask: Address of a Dask scheduler, or `local`.
+        dask_insecure: Permit a cluster without TLS that is not on this machine.
 
     Raises:
         UsageError: A value, or a combination of values, cannot work.
@@ -162,6 +163,7 @@ class Options(TableOptions, AskOptions):
     report: bool = False
     changes: bool = False
     dask: str | None = None
+    dask_insecure: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "api_url", checked_api_url(self.api_url, allow_http=self.allow_http))

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from exporter.model.errors import ExporterError, told
 from exporter.report import write_report
+from exporter.system.crash_place import crash_text
 
 
 def main(arguments: list[str]) -> int:
@@ -20,6 +21,9 @@ def main(arguments: list[str]) -> int:
     except ExporterError as error:
         sys.stdout.write(f"{json.dumps(told(error))}\n")
         return error.exit_code
+    except Exception as error:
+        sys.stderr.write(f"The reporting process broke: {crash_text(error)}.\n")
+        return 1
     return 0
 
 

@@ -86,8 +86,8 @@ async def export_async(
     """
     # What cannot work is refused before anything is made.
     choose_columns(options.select, options.drop, options.tables)
-    # Once: a token file may be a pipe.
-    options = replace(options, token=token_of(options), token_file=None)
+    # Once: a token file may be a pipe. Workers on other machines read theirs, of the same name.
+    options = replace(options, token=token_of(options))
     if "xlsx" in options.formats and find_spec("xlsxwriter") is None:
         raise missing_extra("--format xlsx", "xlsx")
     if options.dask is not None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import signal
 import socket
 import sqlite3
@@ -11,70 +9,25 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from dataclasses import dataclass, field
+from contextlib import closing
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from msgspec import structs
 
 pytest.importorskip("distributed")
 
 from exporter import __version__
-from exporter.fetch.cluster.worker_fitness import fitness
-from tests.support.processes import TOKEN, Api, Exporter, clean_environment, demo_api, wait_until
+from exporter.fetch.cluster.messages import Check
+from exporter.fetch.cluster.worker_fitness import unfit
+from tests.support.dask_cluster import DaskCluster, running_cluster
+from tests.support.processes import TOKEN, Api, Exporter, demo_api, wait_until
 from tests.support.servers.process import faulty_process
 from tests.support.standing import contents, manifest_of
 
 ORDERS = 700  # three ranges
 CONCURRENCY = 32
-
-
-@dataclass
-class DaskCluster:
-    """A scheduler and workers in processes of their own."""
-
-    folder: Path
-    workers: list[subprocess.Popen[bytes]] = field(default_factory=list)
-    address: str = ""
-
-    def start(self, module: str, *words: str, **env: str) -> subprocess.Popen[bytes]:
-        environment = clean_environment({"EXPORTER_API_TOKEN": TOKEN}) | env
-        with (self.folder / "log.txt").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", f"distributed.cli.{module}", *words],
-                env=environment,
-                cwd=self.folder,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def add_worker(self, **env: str) -> None:
-        words = [self.address, "--no-nanny", "--nthreads", "1", "--no-dashboard", "--memory-limit", "0"]
-        self.workers.append(self.start("dask_worker", *words, "--local-directory", str(self.folder), **env))
-
-    def log(self) -> str:
-        return (self.folder / "log.txt").read_text()
-
-
-@contextmanager
-def running_cluster(folder: Path, workers: int) -> Iterator[DaskCluster]:
-    cluster = DaskCluster(folder)
-    scheduler = cluster.start("dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard")
-    try:
-        pattern = re.compile(r"Scheduler at: +(tcp://\S+)")
-        wait_until(lambda: pattern.search(cluster.log()) is not None)
-        found = pattern.search(cluster.log())
-        assert found is not None
-        cluster.address = found[1]
-        for _ in range(workers):
-            cluster.add_worker()
-        yield cluster
-    finally:
-        for process in (*cluster.workers, scheduler):
-            process.kill()
-            process.wait()
 
 
 @pytest.fixture(scope="module")
@@ -164,9 +117,8 @@ def test_a_cluster_keeps_the_rate(cluster: DaskCluster, api: Api, alone: Path, t
     assert TOKEN not in cluster.log()
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
 def test_a_file_of_our_name_does_not_take_our_place(api: Api, tmp_path: Path) -> None:
-    """`exporter.py` in the current directory is not what local workers are forked from."""
+    """`exporter.py` in the current directory is not what local workers import."""
     exporter = api.exporter(tmp_path / "here", api.numbers[:10])
     (exporter.cwd / "exporter.py").write_text("raise SystemExit('not this one')")
     program = tmp_path / "program.py"
@@ -186,21 +138,6 @@ def test_a_file_of_our_name_does_not_take_our_place(api: Api, tmp_path: Path) ->
     )
     assert ended.returncode == 0, ended.stderr
     assert "not this one" not in ended.stderr
-
-
-def test_workers_are_forked_with_all_that_they_need() -> None:
-    """Python passes over what cannot be preloaded: nobody would notice but by the time."""
-    needed = [
-        "exporter.fetch.cluster.range_worker",
-        "distributed.worker",
-        "aiohttp",
-        "pyarrow",
-    ]
-    code = f"import sys, exporter.fetch.cluster.fork_server_imports; print([m for m in {needed} if m not in sys.modules])"
-    said = subprocess.run(
-        [sys.executable, "-c", code], env=clean_environment(), capture_output=True, text=True, check=True
-    )
-    assert said.stdout.strip() == "[]"
 
 
 # --- what may die meanwhile
@@ -257,24 +194,6 @@ def test_local_workers_die_with_the_coordinator(api: Api, tmp_path: Path) -> Non
         running.process.wait()
         wait_until(lambda: not running.family(), 3)
         assert api.asked() - before < ORDERS
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
-def test_a_run_outlives_the_fork_server_of_its_workers(api: Api, alone: Path, tmp_path: Path) -> None:
-    """A killed fork server costs what was in flight; the run ends well and leaves no process behind."""
-    exporter, before = api.exporter(tmp_path, lines_of(api)), api.asked()
-    with exporter.run_started("--dask", "local", *SLOW) as running:
-        half_done(api, before)
-        servers = [
-            pid for pid, command in running.family().items() if "multiprocessing.forkserver" in command
-        ]
-        assert len(servers) == 3  # it and two workers, which are its images
-        os.kill(min(servers), signal.SIGKILL)
-        ended = running.end()
-        assert ended.code == 3, ended.err
-        wait_until(lambda: not running.family(), 3)
-    assert api.asked() - before <= ORDERS + 2 + COST
-    same_rows(alone, tmp_path / "out")
 
 
 def stopped(exporter: Exporter, api: Api, number: int, *words: object) -> None:
@@ -355,15 +274,15 @@ def test_a_worker_without_the_secrets_is_refused(cluster: DaskCluster, api: Api,
     assert not (tmp_path / "out.partial").exists()
 
 
-def test_a_worker_must_be_of_the_same_version_and_see_the_folder(tmp_path: Path) -> None:
-    """Another version and a folder that is not shared are told apart, in words."""
-    beacon = tmp_path / "try"
-    beacon.write_text("this")
-    assert "omnitron-exporter 0.0.1" not in (fitness(__version__, str(beacon), "this", None) or "")
-    assert fitness(__version__, str(beacon), "this", None) is None
-    assert "and this is 0.0.1" in (fitness("0.0.1", str(beacon), "this", None) or "")
-    assert "does not see the folder" in (fitness(__version__, str(beacon), "that", None) or "")
-    assert "does not see the folder" in (fitness(__version__, "/nowhere/try", "this", None) or "")
+def test_a_worker_must_see_the_folder(tmp_path: Path) -> None:
+    """A folder that is not shared, and one that holds another try, are told in words."""
+    (tmp_path / "try").write_text("this")
+    check = Check(
+        version=__version__, folder=str(tmp_path), try_id="that", run_id="", options={}, pii_mark=None
+    )
+    assert "does not see the folder" in (unfit(check) or "")
+    assert "does not see the folder" in (unfit(structs.replace(check, folder="/nowhere")) or "")
+    assert "and this is 0.0.1" in (unfit(structs.replace(check, version="0.0.1")) or "")
 
 
 def test_a_run_begun_on_one_machine_ends_there(cluster: DaskCluster, api: Api, tmp_path: Path) -> None:

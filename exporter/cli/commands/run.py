@@ -99,11 +99,18 @@ freshness_options = together(
     _kept("--resume-within", metavar="AGE", help="An unfinished run that is older is begun anew."),
 )
 
-_dask = setting(
-    "--dask",
-    metavar="ADDRESS|local",
-    section="Past one machine",
-    help="Spread the run over a Dask cluster: a scheduler's address, local, or local:N workers.",
+_dask = together(
+    setting(
+        "--dask",
+        metavar="ADDRESS|local",
+        section="Past one machine",
+        help="Spread the run over a Dask cluster: a scheduler's address, local, or local:N workers.",
+    ),
+    setting(
+        "--dask-insecure",
+        section="Past one machine",
+        help="Permit a cluster without TLS: whoever reaches it can take the token and run code on it.",
+    ),
 )
 
 _ends = together(
@@ -194,10 +201,6 @@ def _tell(options: Options, *, as_json: bool) -> int:
 
 
 def _export(options: Options, *, quiet: bool, log_format: str) -> Summary:
-    if options.dask is not None:
-        from exporter.fetch import cluster
-
-        cluster.prepare(options.dask, "exporter.cli")
     from exporter.cli.signals import run_stoppable
     from exporter.cli.watching import watching
     from exporter.run.export import export_async

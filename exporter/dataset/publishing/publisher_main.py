@@ -10,13 +10,13 @@ import os
 import signal
 import sys
 import threading
-import traceback
 
 import msgspec
 
 from exporter.dataset.publishing.publish_job import OVER, Message, PublishJob
 from exporter.model.errors import ExporterError, told
 from exporter.system import durable
+from exporter.system.crash_place import crash_text
 from exporter.system.lean_process import be_lean
 
 # The fetching process goes first: it keeps the API's pace, and this one always catches up.
@@ -67,8 +67,8 @@ if __name__ == "__main__":
     code = 1
     try:
         code = main()
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        sys.stderr.write(f"The publishing process broke: {crash_text(error)}.\n")
     finally:
         sys.stdout.flush()
         os._exit(code)  # a thread still reads stdin, which an orderly shutdown would wait for

@@ -1,7 +1,7 @@
 """A run on a Dask cluster: the plan cut into ranges, each done by a worker, and gathered into one dataset.
 
 A range's folder holds all that is fetched of it, and its result once it is finished: so a killed worker,
-scheduler or coordinator costs what was in flight. The coordinator alone knows the pace (`broker`).
+scheduler or coordinator costs what was in flight. The coordinator alone knows the pace, and divides it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ import time
 import uuid
 from collections import deque
 from concurrent.futures import CancelledError
-from contextlib import closing
-from dataclasses import asdict
+from contextlib import closing, suppress
+from dataclasses import asdict, replace
 from typing import Any
 
 import msgspec
@@ -26,32 +26,40 @@ from distributed.client import ClosedClientError
 from exporter.api.pace import Pace
 from exporter.dataset.publishing.publisher_process import DriftLog
 from exporter.fetch.cluster import local_workers
-from exporter.fetch.cluster.broker import Broker, open_broker
 from exporter.fetch.cluster.dask_cluster import PATIENCE_S, Cluster, ClusterUnavailableError, open_cluster
 from exporter.fetch.cluster.gather import gather
-from exporter.fetch.cluster.messages import Assignment, RangeResult
+from exporter.fetch.cluster.messages import Assignment, Check, Figures, RangeResult, Report, Standing, Word
 from exporter.fetch.cluster.ranges import Range, cut
-from exporter.fetch.cluster.worker_fitness import BEACON, SECRETS, fitness
-from exporter.fetch.cluster.worker_tasks import run_range
+from exporter.fetch.cluster.rate_division import RateDivision
+from exporter.fetch.cluster.worker_fitness import BEACON, SECRETS, pii_mark
+from exporter.fetch.cluster.worker_tasks import look_at_worker, run_range
 from exporter.fetch.fetch_job import Fetched, FetchJob, tell_plan, tick
-from exporter.model.errors import ExporterError, UsageError, error_of
+from exporter.model.errors import ApiUnavailableError, ExporterError, UsageError, error_of
 from exporter.model.options import TableOptions, part_of
 from exporter.model.progress import Progress, ProgressCallback
 from exporter.model.rate import Rate
 from exporter.model.records import Traffic
 from exporter.model.run_statistics import Statistics
 from exporter.model.version import __version__
-from exporter.store.order_store import Store
+from exporter.store.order_store import Freshness, Store
 from exporter.system import durable
 from exporter.system.stopping import beside_the_loop
 
 log = logging.getLogger("exporter")
 
 _LOOK_S = 1.0
+#: So often the rate is divided anew, beside whenever somebody reports; `auto` moves it all the time.
+_DIVIDE_S = 0.25
+#: So often all is said again: a worker that hears nothing for long takes the coordinator for lost.
+_SAY_AGAIN_S = 1.0
 #: What is left of the ten seconds in which a signal ends a run, for closing the cluster.
 _GRACE_S = 8.6
 _AGAIN_S = 0.5
 _REAL_TRY_S = 5.0
+#: The same line of several workers is logged once within that time.
+_SAME_LINE_S = 60.0
+#: A worker that had an answer so lately shows that the API is there.
+_LATELY_S = 5.0
 
 
 async def spread(job: FetchJob, on_progress: ProgressCallback | None) -> Fetched:
@@ -94,21 +102,36 @@ class _Spread:
     def __init__(self, job: FetchJob, ranges: list[Range]) -> None:
         self._job = job
         self._ranges = ranges
-        self._try_id = uuid.uuid4().hex
-        self._key = _key_of(job)
+        mark = pii_mark(job.options, job.record.run_id)
+        self._check = Check(
+            version=__version__,
+            folder=str(job.work.ranges.absolute()),
+            try_id=uuid.uuid4().hex,
+            run_id=job.record.run_id,
+            options={name: value for name, value in asdict(job.options).items() if name not in SECRETS},
+            pii_mark=mark,
+        )
+        self._key = _key_of(job, mark)
         self._results: dict[int, RangeResult] = {}
         self._pending_before: dict[int, int] = {}
-        self._seats = 0
-        self._ending = False
+        self._standings: dict[int, Standing] = {}
+        self._workers: set[str] = set()
+        #: Workers that found the API away, and when each worker had an answer last.
+        self._blamed: set[str] = set()
+        self._answered_at: dict[str, float] = {}
+        self._failure: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._news = asyncio.Event()
+        self._stop: int | None = None
+        self._logged_at: dict[str, float] = {}
         self._phase: Any = "fetching"
         self._drift = DriftLog()
+        self._division = RateDivision()
         self._pace = Pace(
             Rate.parse(job.options.rate),
             max_rate=Rate.parse(job.options.max_rate),
             waiting=lambda: self._pending,
         )
         self._statistics = Statistics(time.monotonic, self._permitted)
-        self._broker: Broker | None = None
 
     def look(self) -> None:
         """Find out what earlier tries have brought; in a thread."""
@@ -146,81 +169,127 @@ class _Spread:
     async def _on_cluster(self, on_progress: ProgressCallback | None) -> None:
         job = self._job
         with durable.storage_errors("preparing the ranges", job.work.ranges):
-            durable.write_bytes(job.work.ranges / BEACON, self._try_id.encode())
-        async with open_cluster(str(job.options.dask)) as cluster:
-            await self._check_workers(cluster)
-            secrets = {name: getattr(job.options, name) for name in SECRETS} if cluster.is_local else None
-            async with open_broker(
-                lambda: Broker(self._pace, self._statistics, self._try_id, secrets),
-                cluster.listen_host,
-                cluster.listen_args,
-            ) as broker:
-                self._broker = broker
-                await self._with_watchers(cluster, broker, on_progress)
+            durable.write_bytes(job.work.ranges / BEACON, self._check.try_id.encode())
+        async with open_cluster(job.options, job.work.path / "dask") as cluster:
+            await self._look_at_workers(cluster)
+            cluster.listen(self._heard)
+            watchers = [self._watch_workers(cluster), self._divide_the_rate(cluster)]
+            if on_progress is not None:
+                watchers.append(tick(on_progress, self._progress, self._settled))
+            watching = [asyncio.create_task(watcher) for watcher in watchers]
+            try:
+                await self._drive(cluster)
+            finally:
+                for task in watching:
+                    task.cancel()
+                if not self._failure.cancel():
+                    self._failure.exception()  # whoever needed to know has been told
 
-    async def _check_workers(self, cluster: Cluster) -> None:
+    async def _look_at_workers(self, cluster: Cluster) -> None:
         """Refuse a cluster that cannot do the work, before anything is asked for.
 
         Raises:
             UsageError: It has no workers, or one of them is not fit.
         """
+        dask = self._job.options.dask
         try:
             await cluster.client.wait_for_workers(1, timeout=PATIENCE_S)
         except TimeoutError:
             raise UsageError(
-                "the scheduler has no workers.",
-                "Start some: dask worker.",
-                option="dask",
-                value=self._job.options.dask,
+                "the scheduler has no workers.", "Start some: dask worker.", option="dask", value=dask
             ) from None
-        beacon = str((self._job.work.ranges / BEACON).absolute())
-        public = None if cluster.is_local else self._public_options()
-        answers = await cluster.client.run(
-            fitness, __version__, beacon, self._try_id, public, on_error="return"
-        )
+        check = msgspec.json.encode(self._check).decode()
+        answers = await cluster.client.run(look_at_worker, check, is_ours=cluster.is_local, on_error="return")
         for worker, answer in answers.items():
             if answer is not None:
                 raise UsageError(
                     f"the worker {worker} cannot take part: {answer}.",
                     f"Give every worker omnitron-exporter {__version__}, the credentials, and the shared folder.",
                     option="dask",
-                    value=self._job.options.dask,
+                    value=dask,
                 )
-        self._seats = len(answers)
+        self._workers = set(answers)
 
-    def _public_options(self) -> dict[str, Any]:
-        fields = asdict(self._job.options)
-        return {name: value for name, value in fields.items() if name not in SECRETS}
+    # --- the rate ---
 
-    async def _with_watchers(
-        self, cluster: Cluster, broker: Broker, on_progress: ProgressCallback | None
-    ) -> None:
-        watchers = [asyncio.create_task(self._count_workers(cluster, broker))]
-        if on_progress is not None:
-            watchers.append(asyncio.create_task(tick(on_progress, self._progress, self._settled)))
+    def _heard(self, report: Report) -> None:
+        """Take in what a range of this try reports."""
+        if report.try_id != self._check.try_id:
+            return
+        now = time.monotonic()
+        for _ in range(report.answers):
+            self._pace.answered(report.answers_s / report.answers)
+        if report.answers:
+            self._answered_at[report.worker] = now
+        for refusal in report.refusals:
+            self._throttled(*refusal)
+        if report.standing is not None:
+            self._standings[report.index] = report.standing
+        if report.figures is not None:
+            self._statistics.add(_statistics_of(report.figures))
+        for line in report.logs:
+            self._relay(*line)
+        self._division.heard(report, now)
+        self._news.set()
+
+    def _throttled(self, retry_after_s: float | None, latency_s: float | None) -> None:
+        before = self._pace.snapshot().paused_until
         try:
-            await self._drive(cluster, broker)
-        finally:
-            for watcher in watchers:
-                watcher.cancel()
+            self._pace.throttled(retry_after_s, latency_s)
+        except ExporterError as error:
+            self._fail(error)
+        until = self._pace.snapshot().paused_until
+        if until is not None and until != before:
+            self._statistics.paused(until - time.monotonic(), "429")
 
-    async def _count_workers(self, cluster: Cluster, broker: Broker) -> None:
+    def _relay(self, level: int, template: str, text: str) -> None:
+        now = time.monotonic()
+        if now - self._logged_at.get(template, -math.inf) >= _SAME_LINE_S:
+            self._logged_at[template] = now
+            log.log(level, "%s", text)
+
+    def _fail(self, error: ExporterError) -> None:
+        """End the run with this error, unless another has ended it."""
+        if not self._failure.done():
+            self._failure.set_exception(error)
+
+    async def _divide_the_rate(self, cluster: Cluster) -> None:
+        """Tell every range its share, whenever that changes, and once a second, until cancelled."""
+        said_at, stopping = -math.inf, self._stop
+        while True:
+            self._news.clear()
+            now, state = time.monotonic(), self._pace.snapshot()
+            changed = self._division.divide(0.0 if state.paused_until else state.per_s)
+            if changed or self._stop != stopping or now - said_at >= _SAY_AGAIN_S:
+                said_at, stopping = now, self._stop
+                shares = self._division.told()
+                await cluster.say(Word(try_id=self._check.try_id, shares=shares, stop=self._stop))
+            pause_s = (state.paused_until or math.inf) - now
+            with suppress(TimeoutError):
+                async with asyncio.timeout(min(_DIVIDE_S, max(0.0, pause_s))):
+                    await self._news.wait()
+
+    # --- the ranges ---
+
+    async def _watch_workers(self, cluster: Cluster) -> None:
         seen_at = time.monotonic()
         while time.monotonic() - seen_at < PATIENCE_S:
-            broker.workers = max(1, self._seats)
             await asyncio.sleep(_LOOK_S)
+            cluster.listen(self._heard)
             workers = await cluster.workers()
             if workers:
-                self._seats, seen_at = len(workers), time.monotonic()
-        broker.fail(self._gone("its scheduler or its workers are gone"))
+                self._workers, seen_at = workers, time.monotonic()
+                self._division.forget(lambda worker: worker not in self._workers, seen_at)
+        self._fail(self._gone("its scheduler or its workers are gone"))
 
     def _gone(self, why: str) -> ClusterUnavailableError:
         return ClusterUnavailableError(
             f"--dask {self._job.options.dask}: the cluster does not do its work ({why}).",
-            "Look after it, then run the same command again: it goes on where it stopped.",
+            "Look after it, then run the same command again",
+            resumes=True,
         )
 
-    async def _drive(self, cluster: Cluster, broker: Broker) -> None:
+    async def _drive(self, cluster: Cluster) -> None:
         """Keep every worker busy with a range until none is left, or the run ends early."""
         waiting = deque(each for each in self._ranges if each.index not in self._results)
         running: set[asyncio.Task[None]] = set()
@@ -228,24 +297,24 @@ class _Spread:
         try:
             while waiting or running:
                 while waiting and len(running) < self._places:
-                    running.add(asyncio.create_task(self._do(cluster, broker, waiting.popleft())))
+                    running.add(asyncio.create_task(self._do(cluster, waiting.popleft())))
                 done, _ = await asyncio.wait(
-                    {*running, stopped, broker.failure}, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED
+                    {*running, stopped, self._failure}, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED
                 )
-                self._raise_if_over(broker)
+                self._raise_if_over()
                 ended = {task for task in running if task in done}
                 for task in ended:
                     task.result()
                 running -= ended
         finally:
             stopped.cancel()
-            await self._end(broker, running)
+            await self._end(running)
 
     @property
     def _places(self) -> int:
-        return min(max(1, self._seats), self._job.options.concurrency)
+        return min(max(1, len(self._workers)), self._job.options.concurrency)
 
-    def _raise_if_over(self, broker: Broker) -> None:
+    def _raise_if_over(self) -> None:
         stop = self._job.stop
         if stop.asked:
             log.warning("Stopping: no new requests; waiting for those in flight.")
@@ -253,28 +322,33 @@ class _Spread:
                 f"Stopped by a signal after {self._settled()} orders of this try; they are kept.",
                 "The same command goes on from there.",
             )
-        if broker.failure.done():
-            broker.failure.result()
+        if self._failure.done():
+            self._failure.result()
 
-    async def _end(self, broker: Broker, running: set[asyncio.Task[None]]) -> None:
+    async def _end(self, running: set[asyncio.Task[None]]) -> None:
         """Let the workers stop asking and keep what they have."""
         if not running:
             return
-        self._ending = True
-        broker.stop(self._job.stop.signal_number or 15)
+        self._stop = self._job.stop.signal_number or 15
+        self._news.set()
         _, late = await asyncio.wait(running, timeout=_GRACE_S)
         for task in late:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
-    async def _do(self, cluster: Cluster, broker: Broker, each: Range) -> None:
+    async def _do(self, cluster: Cluster, each: Range) -> None:
         """Give a range to the cluster until it is finished."""
         failing_since: float | None = None
-        while not self._ending:
+        freshness = self._job.freshness
+        while self._stop is None:
             began = time.monotonic()
-            result = await self._submitted(cluster, broker, each)
+            result = await self._submitted(cluster, each, freshness)
             if result.error is not None:
-                raise error_of(*result.error)
+                error = error_of(*result.error)
+                if cluster.is_local or not self._goes_elsewhere(error, result.worker):
+                    raise error
+                # What was unavailable to that worker is asked for again.
+                freshness = replace(freshness, try_started_at=time.time())
             if result.result is not None:
                 self._take(each, result)
                 return
@@ -285,32 +359,39 @@ class _Spread:
             log.debug("Range %d is given out again: %s", each.index, result.again)
             await asyncio.sleep(_AGAIN_S)
 
-    async def _submitted(self, cluster: Cluster, broker: Broker, each: Range) -> RangeResult:
-        assignment = self._assignment(cluster, broker, each)
+    def _goes_elsewhere(self, error: ExporterError, worker: str) -> bool:
+        """Tell whether the API may be away for that worker alone; two say the truth, where nobody has answers."""
+        if not isinstance(error, ApiUnavailableError):
+            return False
+        self._blamed.add(worker)
+        since = time.monotonic() - _LATELY_S
+        answered = any(at > since and other not in self._blamed for other, at in self._answered_at.items())
+        if not self._workers - self._blamed or not (answered or len(self._blamed) < 2):
+            return False
+        log.warning("The worker %s cannot reach the API; others do its work. %s", worker, error.what)
+        return True
+
+    async def _submitted(self, cluster: Cluster, each: Range, freshness: Freshness) -> RangeResult:
+        text = msgspec.json.encode(self._assignment(each, freshness)).decode()
         name = f"exporter-range-{each.index:05}-{uuid.uuid4().hex[:8]}"
+        able = sorted(self._workers - self._blamed) if self._blamed else None
         try:
-            future = cluster.client.submit(
-                run_range, msgspec.json.encode(assignment).decode(), key=name, pure=False
-            )
+            future = cluster.client.submit(run_range, text, key=name, pure=False, workers=able)
             return msgspec.json.decode(await future, type=RangeResult)
         except KilledWorker as error:
             raise self._gone(f"the workers that did range {each.index} died, one after the other") from error
         except (CancelledError, OSError, ClosedClientError) as error:
-            return RangeResult(key=self._key, try_id=self._try_id, again=repr(error))
+            return RangeResult(key=self._key, try_id=self._check.try_id, again=repr(error))
 
-    def _assignment(self, cluster: Cluster, broker: Broker, each: Range) -> Assignment:
+    def _assignment(self, each: Range, freshness: Freshness) -> Assignment:
         job = self._job
         good = (done.good_number for done in self._results.values() if done.good_number)
         return Assignment(
-            version=__version__,
-            try_id=self._try_id,
+            check=self._check,
             index=each.index,
             folder=str(each.folder.absolute()),
             out=job.options.out,
-            options=self._public_options(),
-            is_local=cluster.is_local,
-            freshness=job.freshness,
-            coordinator=broker.address,
+            freshness=freshness,
             concurrency=max(1, job.options.concurrency // self._places),
             good_number=next(good, None),
             key=self._key,
@@ -330,7 +411,7 @@ class _Spread:
     def _pending_in(self, each: Range) -> int:
         if each.index in self._results:
             return 0
-        standing = self._broker.standings.get(each.index) if self._broker else None
+        standing = self._standings.get(each.index)
         if standing is None:
             return self._pending_before[each.index]
         return standing.left
@@ -348,7 +429,7 @@ class _Spread:
             on_progress(self._progress(0.0))
 
     def _progress(self, rate: float) -> Progress:
-        standings = list(self._broker.standings.values()) if self._broker else []
+        standings = list(self._standings.values())
         total, settled = self._job.counts.requested, self._settled()
         rejected = sum(standing.rejected for standing in standings)
         pace = self._pace.snapshot()
@@ -374,11 +455,20 @@ class _Spread:
         if self._phase == "done":
             return self._job.counts.requested
         finished = sum(each.orders for each in self._ranges if each.index in self._results)
-        standings = self._broker.standings if self._broker else {}
+        standings = self._standings
         return finished + sum(s.published for index, s in standings.items() if index not in self._results)
 
 
-def _key_of(job: FetchJob) -> str:
+def _statistics_of(figures: Figures) -> Statistics:
+    statistics = Statistics(lambda: 0.0)
+    statistics.latency_counts = figures.latency_counts
+    statistics.latency_sum_s = figures.latency_sum_s
+    statistics.statuses.update(figures.statuses)
+    statistics.failures.update(figures.failures)
+    return statistics
+
+
+def _key_of(job: FetchJob, mark: str | None) -> str:
     """Return what a range's result must agree with to be used again: the input, the run, and the form."""
     options, freshness = job.options, job.freshness
     facts = [
@@ -386,6 +476,7 @@ def _key_of(job: FetchJob) -> str:
         job.input.sha256,
         options.column,
         [freshness.run_started_at, freshness.max_age_s, freshness.max_age_s_by_status],
-        part_of(options, TableOptions),
+        # It goes through the scheduler: of the key, what is keyed by itself.
+        part_of(options, TableOptions) | {"pii_key": mark},
     ]
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()

@@ -1,39 +1,48 @@
-"""A Dask cluster to run on: one of this machine, made for the run, or one that is there already."""
+"""A Dask cluster to run on: one of this machine, made for the run, or one that is there already.
+
+Whoever can speak with a scheduler or a worker can run code there. So local ones speak TLS alone, with a
+certificate that is made for each run and kept in memory, and another cluster must do so as well.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import dask.config
 import distributed as _untyped
-from distributed import utils as _untyped_utils
+import distributed.comm as _untyped_comm
+import msgspec
 
 from exporter.fetch.cluster import local_workers
-from exporter.fetch.cluster.dask_connections import connected, scheme_and_host
+from exporter.fetch.cluster.messages import REPORTS, WORDS, Report, Word
+from exporter.fetch.cluster.worker_fitness import environment_of
 from exporter.model.errors import ExporterError, UsageError
+from exporter.model.options import Options, is_loopback
 from exporter.system.child_process import signals_held
 from exporter.system.lean_process import MEMORY
 
 _dask: Any = _untyped
-_utils: Any = _untyped_utils
+_comm: Any = _untyped_comm
 _CONNECT_S = 3.0
 #: A scheduler that restarts, or workers that do, are waited for so long.
 PATIENCE_S = 60.0
 _CLOSE_S = 0.5
-# A local worker need not look 100 times a second at what its one thread is doing.
-_CALM = {
-    "distributed.comm.require-encryption": False,  # over loopback; set for clusters, perhaps
+_LOCAL: dict[str, Any] = {
+    # Dask's HTTP servers cannot be left out, but have no pages.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+    # A local worker need not look 100 times a second at what its one thread is doing.
     "distributed.worker.profile.enabled": False,
     "distributed.admin.tick.interval": "1s",
     "distributed.admin.tick.cycle": "1s",
     "distributed.admin.tick.limit": "60s",
     "distributed.admin.system-monitor.interval": "60s",
-    # For workers that are started anew: those that are forked have the environment of the fork server.
     **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in MEMORY.items()},
     # Dask's own setting makes malloc give back and take anew what each read of an answer needs.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
@@ -58,20 +67,6 @@ class Cluster:
     client: Any
     is_local: bool
 
-    @property
-    def listen_host(self) -> str:
-        """Scheme and host at which workers can reach this process."""
-        if self.is_local:
-            return "tcp://127.0.0.1"
-        scheme, host = scheme_and_host(self.client.scheduler.address)
-        return f"{scheme}://{_utils.get_ip(host)}"
-
-    @property
-    def listen_args(self) -> dict[str, Any]:
-        """What the listener needs, for TLS."""
-        args: dict[str, Any] = self.client.security.get_listen_args("client")
-        return args
-
     async def workers(self) -> set[str] | None:
         """Return the addresses of the workers that are there now; None while the scheduler is away."""
         try:
@@ -80,56 +75,90 @@ class Cluster:
         except (OSError, AttributeError):  # the client has no scheduler while it connects anew
             return None
 
+    def listen(self, heard: Callable[[Report], None]) -> None:
+        """Have every report heard; call it again now and then: a scheduler that restarts forgets who listens."""
+        self.client.subscribe_topic(REPORTS, lambda event: heard(msgspec.json.decode(event[1], type=Report)))
+
+    async def say(self, word: Word) -> None:
+        """Say something to every range; lost where the scheduler is away."""
+        with suppress(OSError, AttributeError):
+            async with asyncio.timeout(_CONNECT_S):
+                await self.client.log_event(WORDS, msgspec.json.encode(word).decode())
+
 
 @asynccontextmanager
-async def open_cluster(address: str) -> AsyncIterator[Cluster]:
-    """Hold a cluster for the length of the block.
+async def open_cluster(options: Options, folder: Path) -> AsyncIterator[Cluster]:
+    """Hold the cluster that `--dask` names for the length of the block.
 
     Args:
-        address: `local`, `local:N` for N workers, or a scheduler's address.
+        options: What the export is asked to do.
+        folder: For what Dask itself writes beside local workers.
 
     Raises:
-        UsageError: It is no such address, or no scheduler answers there.
+        UsageError: It is no such address, no scheduler answers there, or anybody could read what it is told.
     """
     for name in ("distributed", "distributed.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters we tell ourselves
+    address = str(options.dask)
     workers = local_workers(address)
     if workers is not None:
-        async with _local(workers) as cluster:
+        async with _local(workers, options, folder) as cluster:
             yield cluster
         return
+    _refuse_clear_text(address, insecure=options.dask_insecure)
     await _check_answers(address)
     async with _dask.Client(address, asynchronous=True, timeout=PATIENCE_S) as client:
         yield Cluster(client=client, is_local=False)
 
 
-async def _check_answers(address: str) -> None:
-    hint = "Give local, local:N, or the address of a Dask scheduler, as tcp://scheduler:8786."
+def _refuse_clear_text(address: str, *, insecure: bool) -> None:
     if "://" not in address:
-        raise UsageError(f"expected a scheduler's address, got {address!r}.", hint, option="dask")
-    security = _dask.Security()
-    try:
-        wire = await connected(address, _CONNECT_S, security.get_connection_args("client"))
-    except (OSError, ValueError, RuntimeError) as error:
         raise UsageError(
-            f"no Dask scheduler answers there ({error}).", hint, option="dask", value=address
+            f"expected a scheduler's address, got {address!r}.",
+            "Give local, local:N, or the address of a Dask scheduler, as tls://scheduler:8786.",
+            option="dask",
+        )
+    scheme, place = _comm.parse_address(address)
+    if scheme == "tls" or insecure or is_loopback(place.rpartition(":")[0].strip("[]")):
+        return
+    raise UsageError(
+        "expected tls://, got a cluster that neither encrypts nor asks who speaks: whoever reaches it could read"
+        " your orders, run code on its workers and take the token.",
+        "Set up TLS for the cluster, or give --dask-insecure if this network is yours alone.",
+        option="dask",
+        value=address,
+    )
+
+
+async def _check_answers(address: str) -> None:
+    try:
+        arguments = _dask.Security().get_connection_args("client")
+        wire = await _comm.connect(address, timeout=_CONNECT_S, **arguments)
+    except (OSError, ValueError, RuntimeError, TypeError) as error:
+        raise UsageError(
+            f"no Dask scheduler answers there ({error}).",
+            "Start one, or give its address, as tls://scheduler:8786.",
+            option="dask",
+            value=address,
         ) from None
     await wire.close()
 
 
 @asynccontextmanager
-async def _local(workers: int) -> AsyncIterator[Cluster]:
-    with signals_held(), dask.config.set(_CALM):
+async def _local(workers: int, options: Options, folder: Path) -> AsyncIterator[Cluster]:
+    with signals_held(), dask.config.set(_LOCAL):
         cluster = await _dask.LocalCluster(
             n_workers=workers,
             threads_per_worker=1,
             processes=True,
             asynchronous=True,
-            # Its HTTP server cannot be left out; at a free port of loopback it disturbs nobody.
+            security=_dask.Security.temporary(),
+            host="127.0.0.1",
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
+            env=environment_of(options),
+            local_directory=str(folder),
             silence_logs=logging.CRITICAL,
             memory_limit=0,
-            preload=["exporter.fetch.cluster.worker_preload"],
         )
     try:
         async with _dask.Client(cluster, asynchronous=True) as client:

@@ -1,6 +1,6 @@
-"""What travels between the coordinator and a worker: through the scheduler, over a link, and in files.
+"""What travels between the coordinator and a worker, always through what Dask itself authenticates, and in files.
 
-Nothing here holds a credential but `Word.secrets`, which goes to local workers only, over loopback.
+Nothing here holds a credential, nor a hash of one that was made without a key.
 """
 
 from __future__ import annotations
@@ -14,34 +14,50 @@ from exporter.model.errors import ToldError
 from exporter.model.freshness import Freshness
 from exporter.model.records import Traffic
 
+#: Dask's topics, on which every worker reports and every coordinator speaks. The scheduler keeps the last
+#: thousand messages of each topic: with one for each try it would keep ever more.
+REPORTS, WORDS = "omnitron-exporter-reports", "omnitron-exporter-words"
+
+
+class Check(msgspec.Struct, frozen=True, kw_only=True):
+    """What a worker must agree with to take part.
+
+    Attributes:
+        version: The coordinator's.
+        folder: The folder of the ranges, on a file system that all workers see.
+        try_id: Names the coordinator's try; a file in that folder holds it.
+        run_id: Names the run, the same in all its tries.
+        options: The options but for the secret ones.
+        pii_mark: What the coordinator's `EXPORTER_PII_KEY` makes of the run's name; None where nothing is hashed.
+    """
+
+    version: str
+    folder: str
+    try_id: str
+    run_id: str
+    options: dict[str, Any]
+    pii_mark: str | None
+
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     """One range, as a worker is asked to do it.
 
     Attributes:
-        version: The coordinator's.
-        try_id: Names the coordinator's try; only who knows it may speak to the coordinator.
+        check: Looked at before anything is done: the worker may have come late.
         index: Which range.
-        folder: Its folder, on a file system that all workers see.
+        folder: Its folder.
         out: Where the dataset will stand; names the run in the range's store.
-        options: The options but for the secret ones.
-        is_local: Whether those come over the link.
         freshness: What counts as done.
-        coordinator: The address of the coordinator's broker.
         concurrency: Requests in flight, at most.
         good_number: An order that the API is known to answer, or None.
         key: What a result must be of to be used again.
     """
 
-    version: str
-    try_id: str
+    check: Check
     index: int
     folder: str
     out: str
-    options: dict[str, Any]
-    is_local: bool
     freshness: Freshness
-    coordinator: str
     concurrency: int
     good_number: str | None
     key: str
@@ -53,7 +69,8 @@ class RangeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     Attributes:
         key: See `Assignment`.
         try_id: The try that finished it.
-        result: What stands in its folder.
+        worker: The address of the worker that had it.
+        result: What its folder holds.
         staged: The folder of its files, inside its own.
         traffic: Requests that reached the wire for it, in all tries.
         good_number: An order that the API answered, or None.
@@ -63,19 +80,13 @@ class RangeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
 
     key: str
     try_id: str
+    worker: str = ""
     result: PublishResult | None = None
     staged: str = ""
     traffic: Traffic = Traffic()
     good_number: str | None = None
     error: ToldError | None = None
     again: str | None = None
-
-
-class Hello(msgspec.Struct, frozen=True, kw_only=True):
-    """A worker's first message on its link; see `Assignment`."""
-
-    try_id: str
-    index: int
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,44 +126,54 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a worker tells the coordinator, a few times a second.
+    """What a range tells the coordinator, several times a second.
 
     Attributes:
-        asked: Slots that it has ever wanted.
-        latencies: Of the answers since the last report, in seconds.
-        refusals: (Retry-After or None, latency) of each 429 since then.
+        try_id: See `Check`.
+        seat: Names this doing of the range: it may be done again elsewhere.
+        index: Which range.
+        worker: The address of its worker.
+        serial: Counts this seat's reports.
+        concurrency: Requests in flight, at most.
+        share_per_s: The share that it keeps to; None for no bound.
+        started: Requests that it has started.
+        answers: Answers since the last report, refusals aside.
+        answers_s: What these took, added up.
+        latency_s: What one takes of late; None before the first.
+        refusals: (Retry-After or None, latency) of each 429 since the last report.
         figures: What was counted since then; None for nothing.
         standing: How far it is; None until it knows.
         logs: (level, template, text) of each line of the log.
-        last: Whether nothing will follow.
+        over: Whether it needs no share any more, and nothing will follow.
     """
 
-    asked: int = 0
-    latencies: list[float] = []
+    try_id: str
+    seat: str
+    index: int
+    worker: str
+    serial: int
+    concurrency: int
+    share_per_s: float | None = 0.0
+    started: int = 0
+    answers: int = 0
+    answers_s: float = 0.0
+    latency_s: float | None = None
     refusals: list[tuple[float | None, float | None]] = []
     figures: Figures | None = None
     standing: Standing | None = None
     logs: list[tuple[int, str, str]] = []
-    last: bool = False
+    over: bool = False
 
 
 class Word(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the coordinator tells a worker.
+    """What the coordinator tells all ranges, once a second and whenever it changes.
 
     Attributes:
-        slots: Ages of the slots that it may use, in seconds.
-        voided: Whether every slot that it was given before is void.
-        free: Whether nothing bounds the pace: no slots are needed.
-        share_per_s: The pace to go on with alone; None for no bound.
-        paused_s: Seconds until the pause's end; 0 while nobody waits.
+        try_id: See `Check`.
+        shares: Of each seat its share (None for no bound), and the last of its reports that the share knows of.
         stop: The signal to stop for.
-        secrets: Options that are secret; in the first word to a local worker.
     """
 
-    slots: list[float] = []
-    voided: bool = False
-    free: bool = False
-    share_per_s: float | None = None
-    paused_s: float = 0.0
+    try_id: str
+    shares: dict[str, tuple[float | None, int]] = {}
     stop: int | None = None
-    secrets: dict[str, str | None] | None = None

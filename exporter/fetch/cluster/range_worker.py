@@ -8,13 +8,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
 from exporter.api.client import Client, open_client
 from exporter.dataset.publishing.publish_job import PublishProgress, PublishResult
 from exporter.dataset.publishing.staging import publish_tables
-from exporter.fetch.cluster.link import Link, LinkLostError, open_link
-from exporter.fetch.cluster.messages import Assignment, RangeResult, Standing
+from exporter.fetch.cluster.messages import Assignment, Check, RangeResult, Standing
 from exporter.fetch.cluster.ranges import Range
-from exporter.fetch.cluster.worker_fitness import BEACON, fitness, options_of, own_secrets
+from exporter.fetch.cluster.worker_fitness import options_of, unfit
+from exporter.fetch.cluster.worker_reports import Reporter, reporting, stop_older_tries
 from exporter.fetch.fetch_job import publish_job
 from exporter.fetch.refresh import Refresh, Tally, refresh
 from exporter.fetch.work_directory import locked
@@ -22,67 +24,72 @@ from exporter.model.errors import ExporterError, InterruptedRunError, LockedErro
 from exporter.model.records import FETCHED, RunRecord
 from exporter.store.order_store import Store
 from exporter.system import durable
+from exporter.system.crash_place import crash_text
 
 
-async def do_range(assignment: Assignment, connect_args: dict[str, Any]) -> RangeResult:
-    """Do one range; what goes wrong is told in the result.
+def look(check: Check) -> str | None:
+    """Say why this worker cannot take part, None where it can; older tries of the same run end here."""
+    stop_older_tries(check.folder, check.try_id)
+    return unfit(check)
+
+
+async def do_range(assignment: Assignment, worker: Any) -> RangeResult:
+    """Do one range; what goes wrong is told in the result, and quotes nothing that was worked on.
 
     Args:
         assignment: The range.
-        connect_args: For the connection to the coordinator, as TLS needs them.
+        worker: Dask's worker that does it.
     """
-    folder = Path(assignment.folder)
-    public = None if assignment.is_local else assignment.options
-    unfit = fitness(assignment.version, str(folder.parent / BEACON), assignment.try_id, public)
-    if unfit is not None:
-        return RangeResult(key=assignment.key, try_id=assignment.try_id, again=unfit)
+
+    def ended(**how: Any) -> RangeResult:
+        check = assignment.check
+        return RangeResult(key=assignment.key, try_id=check.try_id, worker=worker.address, **how)
+
+    reason = unfit(assignment.check)
+    if reason is not None:
+        return ended(again=reason)
     try:
-        async with open_link(assignment, connect_args, folder.parent / BEACON) as link:
-            with locked(folder / "lock", f"The range {folder}"):
-                return await _Work(assignment, link).do()
-    except (LockedError, LinkLostError, InterruptedRunError) as error:
-        return RangeResult(key=assignment.key, try_id=assignment.try_id, again=str(error))
+        async with reporting(assignment, worker) as reporter:
+            with locked(Path(assignment.folder, "lock"), f"The range {assignment.folder}"):
+                return await _Work(assignment, reporter).do(ended())
+    except (LockedError, InterruptedRunError) as error:
+        return ended(again=str(error))
     except ExporterError as error:
-        return RangeResult(
-            key=assignment.key,
-            try_id=assignment.try_id,
-            error=told(error),
+        return ended(error=told(error))
+    except Exception as error:
+        bug = ExporterError(
+            f"A bug of the exporter stopped the worker {worker.address}: {crash_text(error)}."
         )
+        return ended(error=told(bug))
 
 
 class _Work:
     """The refresh and the publishing of one range, one after the other."""
 
-    def __init__(self, assignment: Assignment, link: Link) -> None:
+    def __init__(self, assignment: Assignment, reporter: Reporter) -> None:
         self._assignment = assignment
-        self._link = link
+        self._reporter = reporter
         self._range = Range(index=assignment.index, folder=Path(assignment.folder), orders=0)
-        self._options = options_of(
-            {**assignment.options, "concurrency": assignment.concurrency}, link.secrets or own_secrets()
-        )
+        self._options = options_of({**assignment.check.options, "concurrency": assignment.concurrency})
         self._tally = Tally()
         self._client: Client | None = None
         self._pending = 0
         self._published = 0
 
-    async def do(self) -> RangeResult:
+    async def do(self, result: RangeResult) -> RangeResult:
         """Ask for what is pending, write the tables, and record the result."""
         assignment = self._assignment
         with closing(Store(self._range.store, self._options.api_url)) as store:
             store.attach_plan(self._range.plan)
             self._pending = store.states(assignment.freshness).get(None, 0)
-            self._link.standing = self._standing
+            self._reporter.standing = self._standing
             if self._pending:
                 await self._refresh(store)
             traffic, good_number = self._run(store).traffic, store.a_fetched_number()
         staged = self._fresh_staged()
-        done = RangeResult(
-            key=assignment.key,
-            try_id=assignment.try_id,
-            result=await asyncio.to_thread(self._publish, staged),
-            staged=staged.name,
-            traffic=traffic,
-            good_number=good_number,
+        published = await asyncio.to_thread(self._publish, staged)
+        done = structs.replace(
+            result, result=published, staged=staged.name, traffic=traffic, good_number=good_number
         )
         self._range.finish(done)
         return done
@@ -92,8 +99,8 @@ class _Work:
         return store.begin_run(self._assignment.out, self._assignment.freshness.run_started_at, 0.0)
 
     async def _refresh(self, store: Store) -> None:
-        link = self._link
-        async with open_client(self._options, link.pace, link.statistics) as client:
+        reporter = self._reporter
+        async with open_client(self._options, reporter.pace, reporter.statistics) as client:
             self._client = client
             await refresh(
                 Refresh(
@@ -102,13 +109,14 @@ class _Work:
                     freshness=self._assignment.freshness,
                     run=self._run(store),
                     client=client,
-                    pace=link.pace,
-                    statistics=link.statistics,
+                    pace=reporter.pace,
+                    statistics=reporter.statistics,
                     tally=self._tally,
-                    stop=link.stop,
+                    stop=reporter.stop,
                     good_number=self._assignment.good_number,
                 )
             )
+        reporter.pace.changed.set()  # the next range can have its share
 
     def _fresh_staged(self) -> Path:
         with durable.storage_errors("preparing a range", self._range.folder):
@@ -129,7 +137,7 @@ class _Work:
         return publish_tables(job, self._refresh_is_over, self._tell)
 
     def _refresh_is_over(self, _wait_s: float) -> bool:
-        stop = self._link.stop
+        stop = self._reporter.stop
         if stop.asked:
             raise stop.error("Stopped while publishing a range.", "")
         return True

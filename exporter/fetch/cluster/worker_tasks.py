@@ -3,20 +3,46 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from typing import Any
 
 import msgspec
 from distributed import get_worker
 
-from exporter.fetch.cluster.messages import Assignment
+from exporter.fetch.cluster.messages import Assignment, Check
+from exporter.system.lean_process import be_lean
+
+
+def make_ours() -> None:
+    """Make a worker that is a child of the coordinator lean, and deaf to signals.
+
+    Ctrl-C and systemd signal the whole group: the coordinator decides when its workers end.
+    """
+    be_lean()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def look_at_worker(text: str, *, is_ours: bool) -> str | None:
+    """Say why this worker cannot take part, None where it can; older tries of the same run end here.
+
+    Args:
+        text: JSON of a `Check`.
+        is_ours: Whether the worker is the coordinator's own child.
+    """
+    if is_ours:
+        make_ours()
+    from exporter.fetch.cluster import range_worker  # with all that a range needs
+
+    return range_worker.look(msgspec.json.decode(text, type=Check))
 
 
 def run_range(text: str) -> str:
     """Do one range, from JSON of an `Assignment` to JSON of a `RangeResult`."""
     from exporter.fetch.cluster.range_worker import do_range
+    from exporter.fetch.cluster.worker_reports import listen
 
     assignment = msgspec.json.decode(text, type=Assignment)
     worker: Any = get_worker()
-    connect_args = worker.security.get_connection_args("worker")
-    result = asyncio.run(do_range(assignment, connect_args))
-    return msgspec.json.encode(result).decode()
+    listen()
+    return msgspec.json.encode(asyncio.run(do_range(assignment, worker))).decode()

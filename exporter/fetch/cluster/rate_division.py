@@ -1,0 +1,133 @@
+"""One rate divided among the ranges that are being asked for, so that all shares together never exceed it.
+
+A share that is smaller is told at once; a larger one only once what it needs was given back, in the words of
+whoever had it. Who loses the coordinator keeps its share, and so keeps the promise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from exporter.fetch.cluster.messages import Report
+
+#: A range that is not heard of for so long has ended by itself, somewhat earlier; see `worker_reports`.
+GONE_S = 35.0
+#: Shares that differ by less are left as they are.
+_SAME = 0.03
+# Each of n even paces may have one request more in a second than its share, and its timers' and the network's
+# jitter: with the promise of `rate * 1.02 + 1` for all, few ranges share a low rate, and all of them a little less.
+_RANGES_FOR_EACH_PER_S = 0.03
+_PROMISED, _JITTER = 1.02, 1.015
+#: A smaller part of the rate helps nobody.
+_LEAST = 0.05
+
+
+def shares(rate_per_s: float, wants: Sequence[float]) -> list[float]:
+    """Return each range's share, in requests a second.
+
+    The first range gets what it can use, the next one what that leaves: ranges of one size that shared evenly
+    would all end at one time, and nobody would ask meanwhile. What nobody can use is the first one's.
+
+    Args:
+        rate_per_s: To be divided; 0 while everybody waits.
+        wants: What each range could use, in requests a second, 0 for nothing.
+
+    >>> shares(1000.0, [300, 0, 5000, 100])
+    [300.0, 0.0, 700.0, 0.0]
+    >>> shares(10.0, [4, 100]), shares(0.0, [math.inf])
+    ([10.0, 0.0], [0.0])
+    """
+    if math.isinf(rate_per_s):
+        return [rate_per_s if want else 0.0 for want in wants]
+    given = [0.0] * len(wants)
+    left, places = rate_per_s, 1 + int(_RANGES_FOR_EACH_PER_S * rate_per_s)
+    for index, want in enumerate(wants):
+        if want and places and left > _LEAST * rate_per_s:
+            given[index] = min(float(want), left)
+            left -= given[index]
+            places -= 1
+    first = next((index for index, share in enumerate(given) if share), None)
+    if first is None:
+        return given
+    given[first] += left
+    sharing = sum(share > 0 for share in given)
+    part = min(1.0, (_PROMISED + (1 - sharing) / rate_per_s) / _JITTER)
+    return [part * share for share in given]
+
+
+def _use(report: Report, rate_per_s: float) -> float:
+    """Return how many requests a second a range could start."""
+    standing = report.standing
+    if standing is None or not standing.left:
+        return 0.0
+    if report.latency_s is None:
+        return rate_per_s / 2  # nobody knows yet whether its worker reaches the API
+    use = max(1, report.concurrency - standing.waiting) / max(report.latency_s, 1e-6)
+    all_started = report.started >= standing.pending
+    return min(use, standing.left) if all_started else use
+
+
+@dataclass
+class _Seat:
+    """One doing of a range; `told` is the share that it was last told."""
+
+    report: Report
+    heard_at: float
+    told: float = 0.0
+
+    @property
+    def held(self) -> float:
+        """What it may be using, as far as anybody can know."""
+        said = self.report.share_per_s
+        return max(self.told, math.inf if said is None else said)
+
+
+class RateDivision:
+    """Knows who has which share."""
+
+    def __init__(self) -> None:
+        self._seats: dict[str, _Seat] = {}
+
+    def heard(self, report: Report, now: float) -> None:
+        """Take in what a range says."""
+        if report.over:
+            self._seats.pop(report.seat, None)
+        elif report.seat in self._seats:
+            seat = self._seats[report.seat]
+            seat.report, seat.heard_at = report, now
+        else:
+            self._seats[report.seat] = _Seat(report, now)
+
+    def forget(self, is_gone: Callable[[str], bool], now: float) -> None:
+        """Take back the shares of those whose worker is gone, and of those that nobody hears of any more."""
+        self._seats = {
+            name: seat
+            for name, seat in self._seats.items()
+            if now - seat.heard_at < GONE_S and not is_gone(seat.report.worker)
+        }
+
+    def divide(self, rate_per_s: float) -> bool:
+        """Divide the rate anew; return whether anybody has to be told."""
+        seats = sorted(self._seats.values(), key=lambda seat: seat.report.index)
+        before = [seat.told for seat in seats]
+        wanted = shares(rate_per_s, [_use(seat.report, rate_per_s) for seat in seats])
+        for seat, share in zip(seats, wanted, strict=True):
+            if share < seat.told * (1 - _SAME):
+                seat.told = share
+        spare = rate_per_s - sum(seat.held for seat in seats)
+        for seat, share in zip(seats, wanted, strict=True):
+            if math.isinf(share):
+                seat.told = share
+            elif share > seat.told * (1 + _SAME) and (more := min(share - seat.held, spare)) > 0:
+                seat.told = seat.held + more
+                spare -= more
+        return before != [seat.told for seat in seats]
+
+    def told(self) -> dict[str, tuple[float | None, int]]:
+        """Return what each is told, as `Word` has it."""
+        return {
+            name: (None if math.isinf(seat.told) else seat.told, seat.report.serial)
+            for name, seat in self._seats.items()
+        }
