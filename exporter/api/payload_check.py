@@ -34,11 +34,7 @@ _decode_head = msgspec.json.Decoder(_Head).decode
 
 
 def check(payload: bytes, order_number: str) -> str | None:
-    """Check that a payload is the order asked for, and tell its status.
-
-    Args:
-        payload: The body as received, decompressed.
-        order_number: The order number that was asked for.
+    """Check that a payload, decompressed, is the order asked for.
 
     Returns:
         The order's `status` as text, or None where it has none that is text or a number.

@@ -66,6 +66,14 @@ pace_options = together(
     _of_pace("--max-attempts", metavar="N", help="For one order."),
 )
 
+fault_rate_option = click.option(
+    "--fault-rate",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="Share of faulty answers.",
+)
+
 log_options = together(
     option(
         "--log-format",

@@ -6,6 +6,7 @@ import codecs
 import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -43,11 +44,12 @@ class TableWriter(AbstractContextManager["TableWriter"]):
     ) -> None:
         self._directory = directory
         self._path = directory / f"{name}.{file_format}"
-        self._schema = schema
         self._rows_per_file = rows_per_file
-        self._compression = compression
-        self._csv_dialect = csv_dialect
-        self._json_type = json_type
+        self._open: Callable[[Path], _Sink]
+        if file_format == "parquet":
+            self._open = partial(_ParquetSink, schema=schema, compression=compression, json_type=json_type)
+        else:
+            self._open = partial(_CsvSink, schema=schema, dialect=csv_dialect)
         self._finished: list[PartFile] = []
         self._part: _Part | None = None
         self._closed = False
@@ -110,13 +112,6 @@ class TableWriter(AbstractContextManager["TableWriter"]):
         assert self._part is not None
         self._finished.append(self._part.finish(self._directory))
         self._part = None
-
-    def _open(self, path: Path) -> _Sink:
-        if self._path.suffix == ".parquet":
-            return _ParquetSink(path, self._schema, self._compression, self._json_type)
-        if self._csv_dialect == "excel":
-            return _ExcelSink(path, self._schema)
-        return _CsvSink(path, self._schema)
 
 
 class _Sink(Protocol):
@@ -209,39 +204,29 @@ def _as_json_type(field: pa.Field) -> pa.Field:
 # --- CSV ---
 
 
-class _CsvSink:
-    """An RFC 4180 file: text is always quoted, so null is an empty cell and the empty text is `""`."""
-
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        options = pa_csv.WriteOptions(eol="\r\n")
-        self._writer = pa_csv.CSVWriter(
-            str(path), _each_column(schema.empty_table(), _column_for_programs).schema, write_options=options
-        )
-
-    def write(self, table: pa.Table) -> None:
-        self._writer.write_table(_each_column(table, _column_for_programs))
-
-    def close(self) -> None:
-        self._writer.close()
-
-
 _ROWS_AT_ONCE = 2_500  # text of every column is held twice; each call compiles its patterns anew
 
 
-class _ExcelSink:
-    """A CSV file for a spreadsheet whose locale writes `16,40` and therefore separates cells by `;`."""
+class _CsvSink:
+    """An RFC 4180 file, or one for a spreadsheet whose locale writes `16,40` and therefore separates cells by `;`.
 
-    def __init__(self, path: Path, schema: pa.Schema) -> None:
-        options = pa_csv.WriteOptions(delimiter=";", eol="\r\n")
+    Text is always quoted, so null is an empty cell and the empty text is `""`.
+    """
+
+    def __init__(self, path: Path, schema: pa.Schema, dialect: CsvDialect) -> None:
+        excel = dialect == "excel"
+        self._convert = _column_for_spreadsheet if excel else _column_for_programs
         self._file = pa.OSFile(str(path), "wb")
-        self._file.write(codecs.BOM_UTF8)
-        schema = _each_column(schema.empty_table(), _column_for_spreadsheet).schema
+        if excel:
+            self._file.write(codecs.BOM_UTF8)
+        schema = _each_column(schema.empty_table(), self._convert).schema
+        options = pa_csv.WriteOptions(delimiter=";" if excel else ",", eol="\r\n")
         self._writer = pa_csv.CSVWriter(self._file, schema, write_options=options)
 
     def write(self, table: pa.Table) -> None:
         for start in range(0, table.num_rows, _ROWS_AT_ONCE):
             piece = table.slice(start, _ROWS_AT_ONCE).combine_chunks()
-            self._writer.write_table(_each_column(piece, _column_for_spreadsheet))
+            self._writer.write_table(_each_column(piece, self._convert))
 
     def close(self) -> None:
         self._writer.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from exporter.cli.option_kinds import Command
-from exporter.cli.shared_options import log_options
+from exporter.cli.shared_options import fault_rate_option, log_options
 
 
 @click.command("demo", cls=Command, epilog="Example: exporter demo --orders 500 --out demo")
@@ -13,13 +13,7 @@ from exporter.cli.shared_options import log_options
     "--orders", type=click.IntRange(1), default=500, show_default=True, help="Orders in the demo API."
 )
 @click.option("--out", default="demo", show_default=True, help="Folder for the input file and the dataset.")
-@click.option(
-    "--fault-rate",
-    type=click.FloatRange(0, 1),
-    default=0.0,
-    show_default=True,
-    help="Share of faulty answers.",
-)
+@fault_rate_option
 @log_options
 def command(orders: int, out: str, fault_rate: float, quiet: bool, log_format: str) -> int:
     """Start a small API on this machine, export its orders, and show what came out."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from exporter.cli.option_kinds import Command
+from exporter.cli.shared_options import fault_rate_option
 from exporter.model.errors import UsageError
 
 
@@ -22,13 +23,7 @@ from exporter.model.errors import UsageError
 @click.option(
     "--rate-limit", type=float, help="Requests it answers in any second; more get 429. [default: no limit]"
 )
-@click.option(
-    "--fault-rate",
-    type=click.FloatRange(0, 1),
-    default=0.0,
-    show_default=True,
-    help="Share of faulty answers.",
-)
+@fault_rate_option
 @click.option(
     "--latency", type=click.FloatRange(0), default=0.0, show_default=True, help="Seconds before each answer."
 )

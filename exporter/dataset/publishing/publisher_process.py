@@ -31,16 +31,11 @@ class DriftLog:
 
     def warn(self, unmapped_paths: Mapping[str, int], uncoerced: Mapping[str, int]) -> None:
         """Warn of those that are new; both are counts by path."""
-        self._warn_once(
-            unmapped_paths, "the API sends a field that no column is for; it is kept in _unmapped"
-        )
-        self._warn_once(uncoerced, "a value does not fit its column's type; it is kept in _unmapped")
-
-    def _warn_once(self, counts: Mapping[str, int], what: str) -> None:
-        for path in counts:
-            if path not in self._warned:
-                self._warned.add(path)
-                log.warning("%s: %s.", path, what)
+        what = dict.fromkeys(unmapped_paths, "the API sends a field that no column is for")
+        what |= dict.fromkeys(uncoerced, "a value does not fit its column's type")
+        for path in [path for path in what if path not in self._warned]:
+            self._warned.add(path)
+            log.warning("%s: %s; it is kept in _unmapped.", path, what[path])
 
 
 class Publishing:
