@@ -20,7 +20,7 @@ import hashlib
 import logging
 import re
 import zlib
-from dataclasses import dataclass
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -134,13 +134,13 @@ class ObjectStore:
     def _upload(self, path: Path, name: str) -> None:
         """Upload one file, unless it is there already, and see that it has arrived whole."""
         key = self._key(name)
-        sums = _sums(path, name)
+        whole = _as_stored(path, name)
         there = self._bucket.look(key)
         if there is not None and not self._is_ours(name, there):
             raise StorageError(f"{self._url}{name} is not ours; it is not replaced.", _MOVE)
-        if not sums.fit(there):
-            self._bucket.upload(path, key, sums.mark)
-            if not sums.fit(self._bucket.look(key)):
+        if not _is_same(there, whole):
+            self._bucket.upload(path, key, whole.mark or "")
+            if not _is_same(self._bucket.look(key), whole):
                 raise StorageError(
                     f"{self._url}{name} is not what was uploaded: its size or checksum differs.", AGAIN
                 )
@@ -153,30 +153,15 @@ class ObjectStore:
         return f"{self._below}{name}"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Sums:
-    bytes: int
-    mark: str
-    crc32: str
-
-    def fit(self, there: StoredObject | None) -> bool:
-        """Tell whether the store has this file, as far as it says."""
-        return (
-            there is not None
-            and (there.bytes, there.mark) == (self.bytes, self.mark)
-            and there.crc32 in (None, self.crc32)
-        )
-
-
-def _sums(path: Path, name: str) -> _Sums:
-    """Read a file once, for its size, its mark and its checksum."""
+def _as_stored(path: Path, name: str) -> StoredObject:
+    """Read a file once, and return what the store says of it when it is there whole."""
     size, sha256, crc32 = 0, hashlib.sha256(), 0
     with durable.storage_errors("reading it", path), path.open("rb") as file:
         while block := file.read(_BLOCK_BYTES):
             size += len(block)
             sha256.update(block)
             crc32 = zlib.crc32(block, crc32)
-    return _Sums(
+    return StoredObject(
         bytes=size,
         mark=f"{sha256.hexdigest()} {name}",
         crc32=base64.b64encode(crc32.to_bytes(4, "big")).decode(),
@@ -202,6 +187,11 @@ def newest_in_store(pattern: str, shape: str) -> str | None:
             manifest = decode(text, f"s3://{bucket_name}/{key}")
             found += [(manifest.finished_at, url)] if not manifest.is_comparison else []
     return max(found, default=("", None))[1]
+
+
+def _is_same(there: StoredObject | None, whole: StoredObject) -> bool:
+    """Tell whether the store has this file, as far as it says: it need not give a checksum."""
+    return there is not None and replace(there, crc32=there.crc32 or whole.crc32) == whole
 
 
 def object_store(url: str) -> ObjectStore:

@@ -56,7 +56,7 @@ _LOOK_EVERY_S = 1.0
 _ENOUGH_ANSWERS = 5
 
 
-class Tally:
+class _AnswerCounts:
     """Counts answered requests by the fiftieth of a second in which they started."""
 
     def __init__(self) -> None:
@@ -120,7 +120,7 @@ class Steering:
         self._ceiling_per_s = ceiling_per_s
         self._auto = auto
         self._started = now
-        self._answers = Tally()
+        self._answers = _AnswerCounts()
         self._answered_since_pause = 0
         self._hasty_streaks = 0
         self._streak: _Streak | None = None

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from exporter.dataset.destination import stranger_in
@@ -26,12 +25,6 @@ log = logging.getLogger("exporter")
 
 _SHAPES = dict(zip(PLACES, (r"\d{4}-\d{2}-\d{2}", r"\d{6}"), strict=True))
 _GOING = re.compile(r"\.(.+)\.removed")
-
-
-@dataclass(frozen=True, slots=True)
-class _Dataset:
-    path: Path
-    finished_at: str
 
 
 def remove_older(pattern: str, out: str, keep: int) -> tuple[str, ...]:
@@ -81,13 +74,12 @@ def _remove_older(pattern: Path, out: Path, keep: int) -> Iterator[str]:
         for path in candidates:
             if _GOING.fullmatch(path.name):
                 durable.remove_tree(path)
-        datasets = [dataset for path in candidates if (dataset := _finished(path)) is not None]
-        others = sorted((d for d in datasets if d.path != out), key=lambda d: (d.finished_at, d.path))
-        for dataset in others[: max(0, len(others) - (keep - 1))]:
-            going = dataset.path.with_name(f".{dataset.path.name}.removed")
-            durable.rename(dataset.path, going)
+        others = sorted((at, path) for path in candidates if path != out and (at := _finished_at(path)))
+        for _, path in others[: max(0, len(others) - (keep - 1))]:
+            going = path.with_name(f".{path.name}.removed")
+            durable.rename(path, going)
             durable.remove_tree(going)
-            yield str(dataset.path)
+            yield str(path)
 
 
 def _fitting(pattern: Path) -> Iterator[Path]:
@@ -117,8 +109,8 @@ def _shape(name: str) -> str:
     return text
 
 
-def _finished(path: Path) -> _Dataset | None:
-    """Return the finished dataset of ours that stands at `path`, untouched by anybody; else None."""
+def _finished_at(path: Path) -> str | None:
+    """Return when the dataset at `path` was finished, if it is ours and untouched by anybody; else None."""
     manifest = _manifest(path)
     if manifest is None or _GOING.fullmatch(path.name) or place_of(str(path)).exists():
         return None
@@ -126,7 +118,7 @@ def _finished(path: Path) -> _Dataset | None:
     if stranger is not None:
         log.warning("--keep: %s stays: it holds %s, which is not ours.", path, stranger)
         return None
-    return _Dataset(path, manifest.finished_at)
+    return manifest.finished_at
 
 
 def _manifest(path: Path) -> Manifest | None:
