@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
-from exporter.cli.progress_text import rate_text
 from exporter.model.progress import Progress, ProgressCallback
 from exporter.model.units import duration_text
 
@@ -84,7 +83,7 @@ def picture(progress: Progress, width: int, *, ascii_only: bool = False) -> Text
     strokes = ("#", "-") if ascii_only else ("━", "━")
     _bar(text, "Publishing" if publishing else "Fetching", done, progress.total, width, strokes)
     if not publishing:
-        _cells(text, ("Rate", rate_text(progress)), ("Left", duration_text(progress.left_s)))
+        _cells(text, ("Rate", progress.rate_text), ("Left", duration_text(progress.left_s)))
     _cells(text, ("Fetched", f"{progress.fetched:,}"), ("Rejected", f"{progress.rejected:,}"))
     retried = f"{progress.retried:,}" + (f" and {progress.throttled:,} × 429" if progress.throttled else "")
     _cells(text, ("Retried", retried), ("Elapsed", duration_text(progress.elapsed_s)))

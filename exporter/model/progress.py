@@ -6,10 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from exporter.model.units import duration_text
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
-    """How far a run is.
+    """How far a run is; `str` says it in one line.
 
     Attributes:
         phase: `fetching`, then `publishing`, then `done`.
@@ -54,6 +56,29 @@ class Progress:
         starts_again = self.paused_s is not None or not self.rate_per_s
         rate = self.permitted_per_s if starts_again and self.permitted_per_s else self.rate_per_s
         return left / rate + (self.paused_s or 0.0) if rate > 0 else None
+
+    @property
+    def rate_text(self) -> str:
+        """The rate used and the rate permitted, as `9.8 of 10/s`."""
+        used, permitted = _number(self.rate_per_s), self.permitted_per_s
+        return f"{used}/s" if permitted is None else f"{used} of {_number(permitted)}/s"
+
+    def __str__(self) -> str:
+        rejected = f", {self.rejected:,} rejected" if self.rejected else ""
+        if self.phase == "done":
+            took = duration_text(self.elapsed_s)
+            return f"Finished after {took}: {self.done:,} of {self.total:,} orders done{rejected}."
+        if self.phase == "publishing":
+            return f"Publishing: {self.published:,} of {self.total:,} orders are in the tables."
+        left = f"{duration_text(self.left_s)} left"
+        if self.paused_s:
+            left += f"; waiting for another {duration_text(self.paused_s)}: {self.why}"
+        return f"{self.done:,} of {self.total:,} orders done{rejected}, {self.rate_text}, {left}."
+
+
+def _number(per_s: float) -> str:
+    """Write a fast rate without decimals; a slow one is nothing without them."""
+    return f"{per_s:,.0f}" if per_s >= 100 else f"{per_s:.3g}"
 
 
 ProgressCallback = Callable[[Progress], None]

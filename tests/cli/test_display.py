@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from exporter.cli.live_display import picture
-from exporter.cli.progress_text import sentence
 from exporter.cli.watching import Lines
 from exporter.model.progress import Progress
 from tests.support.processes import Api, Exporter, demo_api
@@ -134,10 +133,10 @@ def test_a_line_a_minute_and_one_at_the_end(caplog: pytest.LogCaptureFixture) ->
 
 def test_a_line_tells_a_pause_and_the_publishing() -> None:
     """A pause is told with its cause; publishing by how far the tables are."""
-    assert "waiting for another 20 s: the API answered 429" in sentence(
+    assert "waiting for another 20 s: the API answered 429" in str(
         changed(paused_s=20.0, why="the API answered 429")
     )
-    assert sentence(changed(phase="publishing")).startswith("Publishing: 11,000 of 20,000")
+    assert str(changed(phase="publishing")).startswith("Publishing: 11,000 of 20,000")
 
 
 def test_without_a_terminal_nothing_moves(exporter: Exporter) -> None:
@@ -249,7 +248,7 @@ def test_a_dumb_terminal_gets_plain_lines(slow_api: Api, tmp_path: Path) -> None
     assert "Finished after" in terminal.seen
 
 
-def test_ctrl_c_at_a_terminal_ends_in_a_sentence(slow_api: Api, tmp_path: Path) -> None:
+def test_ctrl_c_at_a_terminal_ends_in_a_str(slow_api: Api, tmp_path: Path) -> None:
     """Ctrl-C takes the display away and leaves one sentence, how to go on, and exit 130."""
     exporter = slow_api.exporter(tmp_path)
     with at_a_terminal(exporter, *exporter.run_words("--rate", "5/s")) as terminal:
