@@ -76,7 +76,7 @@ def failure_of(error: BaseException, session: Session) -> Failure:
 def _of_ours(error: ExporterError, session: Session) -> Failure:
     return Failure(
         what=error.what_of(error.option and _place(error.option, session.context)),
-        hint=error.hint,
+        hint=error.flag_hint,
         exit_code=error.exit_code,
         command=_way_on(error, session),
     )

@@ -55,7 +55,7 @@ def reported(path: str | None) -> Iterator[Report]:
     try:
         _write(Path(path), began, summaries[0].exit_code, summaries[0])
     except StorageError as error:
-        raise StorageError(error.what, f"{error.hint} The dataset stands all the same.") from error
+        raise StorageError(error.what, f"{error.flag_hint} The dataset stands all the same.") from error
 
 
 def _write(path: Path, began: float, exit_code: int, summary: Summary | None) -> None:

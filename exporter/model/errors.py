@@ -19,13 +19,19 @@ ExporterError
 
 from __future__ import annotations
 
+import re
+
+_FLAG = re.compile(r"--([a-z]+(?:-[a-z]+)*)")
+#: Flags whose argument is not called like them.
+_RENAMED = {"format": "formats", "timeout": "timeout_s"}
+
 
 class ExporterError(Exception):
     """Base of every error of this package.
 
     Args:
         what: One sentence: what happened and where.
-        hint: One sentence: what to do about it. May be empty.
+        hint: One sentence: what to do about it. May be empty. It names options as the command line does: `--out`.
         option: The option that it speaks of, by its name in Python, as `api_url`; None for none.
         value: Its value, where that tells more than the sentence does.
         resumes: Whether the hint is to add that a run resumes; what keeps nothing builds its error without.
@@ -50,7 +56,7 @@ class ExporterError(Exception):
         super().__init__(what, hint)
         self.problem = what
         self.advice = hint
-        self.hint = f"{hint.removesuffix('.')}: it goes on where it stopped." if resumes else hint
+        self.flag_hint = f"{hint.removesuffix('.')}: it goes on where it stopped." if resumes else hint
         self.option = option
         self.value = value
 
@@ -64,6 +70,11 @@ class ExporterError(Exception):
         if place is None:
             return self.problem
         return f"{place}: {self.problem}" if self.value is None else f"{place} {self.value}: {self.problem}"
+
+    @property
+    def hint(self) -> str:
+        """What to do about it; an option has its name in Python, as `out`. `flag_hint` has its flag."""
+        return _FLAG.sub(lambda found: f"`{_RENAMED.get(found[1], found[1].replace('-', '_'))}`", self.flag_hint)
 
     def __str__(self) -> str:
         return f"{self.what} {self.hint}".rstrip()
@@ -81,7 +92,7 @@ ToldError = tuple[str, int, str, str, str | None]
 
 def told(error: ExporterError) -> ToldError:
     """Return what another process makes this error again from."""
-    return type(error).__name__, error.exit_code, error.problem, error.hint, error.option
+    return type(error).__name__, error.exit_code, error.problem, error.flag_hint, error.option
 
 
 def error_of(name: str, exit_code: int, problem: str, hint: str, option: str | None) -> ExporterError:

@@ -300,7 +300,7 @@ def _check_rate(option: str, text: str) -> Rate:
     try:
         return Rate.parse(text)
     except UsageError as error:
-        raise UsageError(error.problem, error.hint, option=option) from None
+        raise UsageError(error.problem, error.flag_hint, option=option) from None
 
 
 def _check_numbers(options: Options) -> None:

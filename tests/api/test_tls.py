@@ -97,7 +97,7 @@ def test_a_certificate_for_another_host_is_refused(authority: Authority) -> None
         ):
             error = await refused(client)
             assert "127.0.0.1" in error.what
-            assert "--api-url" in error.hint
+            assert "`api_url`" in error.hint
             assert server.arrivals == []
 
     run(ask())
@@ -112,7 +112,7 @@ def test_a_login_meets_the_same_door(authority: Authority) -> None:
             FaultyServer(tls=authority.certificate("127.0.0.1")) as server,
             client_of(server.url, **login) as client,
         ):
-            assert "--ca-file" in (await refused(client)).hint
+            assert "`ca_file`" in (await refused(client)).hint
             assert server.arrivals == []
 
     run(ask())
@@ -177,7 +177,7 @@ def test_a_tunnel_does_not_weaken_the_check_of_the_certificate(authority: Author
             FaultyServer(tls=authority.certificate("api.example.com")) as server,
             client_of(server.url, ca_file=authority.pem, proxy=proxy.url) as client,
         ):
-            assert "--api-url" in (await refused(client)).hint
+            assert "`api_url`" in (await refused(client)).hint
 
     run(ask())
 
@@ -204,7 +204,7 @@ def test_a_proxy_that_refuses_ends_the_run(code: int) -> None:
             async with client_of("https://api.invalid", proxy=address) as client:
                 error = await refused(client)
             assert f"The proxy answered {code}" in error.what
-            assert "--proxy" in error.hint
+            assert "`proxy`" in error.hint
             assert "proxy-password" not in str(error)
             assert "authorization" not in proxy.arrivals[0].headers
             assert client.traffic.sent == 0
