@@ -74,7 +74,9 @@ class ExporterError(Exception):
     @property
     def hint(self) -> str:
         """What to do about it; an option has its name in Python, as `out`. `flag_hint` has its flag."""
-        return _FLAG.sub(lambda found: f"`{_RENAMED.get(found[1], found[1].replace('-', '_'))}`", self.flag_hint)
+        return _FLAG.sub(
+            lambda found: f"`{_RENAMED.get(found[1], found[1].replace('-', '_'))}`", self.flag_hint
+        )
 
     def __str__(self) -> str:
         return f"{self.what} {self.hint}".rstrip()

@@ -125,7 +125,9 @@ async def _export(
             )
             store.attach_plan(work.plan)
             record = store.begin_run(out, now, options.resume_within_s)
-            job = FetchJob(
+            run = _Run(
+                out=out,
+                destination=destination,
                 options=options,
                 work=work,
                 store=store,
@@ -135,7 +137,7 @@ async def _export(
                 freshness=options.freshness(record.started_at, now),
                 stop=stop,
             )
-            return await _Run(out, destination, job).go(on_progress)
+            return await run.go(on_progress)
 
 
 async def _look(
@@ -215,13 +217,12 @@ def _finish_published(options: Options, work: WorkDirectory, standing: Manifest,
     return summary_of(standing, out)
 
 
-@dataclass(frozen=True)
-class _Run:
+@dataclass(frozen=True, kw_only=True)
+class _Run(FetchJob):
     """One try of a run, with everything opened."""
 
     out: str
     destination: Destination
-    job: FetchJob
 
     async def go(self, on_progress: ProgressCallback | None) -> Summary:
         """Refresh, publish, and remove the work directory."""
@@ -229,57 +230,54 @@ class _Run:
         self._judge(fetched.result)
         await self._look_again()
         finished = self._manifest(fetched)
-        if self.job.options.changes:
+        if self.options.changes:
             finished = await self._with_changes(finished)
-        with durable.storage_errors("writing the manifest", self.job.work.staged):
-            path = self.job.work.staged / manifest.MANIFEST_FILE
+        with durable.storage_errors("writing the manifest", self.work.staged):
+            path = self.work.staged / manifest.MANIFEST_FILE
             durable.write_bytes(path, manifest.encode(finished), mode=None)
-        if self.job.options.report:
+        if self.options.report:
             await self._report()
-        self.job.work.mark(self.job.record.run_id)
+        self.work.mark(self.record.run_id)
         await beside_the_loop(
-            lambda: self.destination.put(self.job.work.staged, self.job.work.retired),
-            self.job.stop,
+            lambda: self.destination.put(self.work.staged, self.work.retired),
+            self.stop,
             doing="putting the dataset in its place",
             interrupt=self.destination.interrupt,
         )
-        self.job.store.finish_run(self.job.record.run_id, time.time())
-        self.job.store.close()
-        self.job.work.remove()
-        removed = (
-            remove_older(self.job.options.out, self.out, self.job.options.keep)
-            if self.job.options.keep
-            else ()
-        )
-        return summary_of(finished, self.out, resumed=self.job.record.resumed, removed=removed)
+        self.store.finish_run(self.record.run_id, time.time())
+        self.store.close()
+        self.work.remove()
+        keep = self.options.keep
+        removed = remove_older(self.options.out, self.out, keep) if keep else ()
+        return summary_of(finished, self.out, resumed=self.record.resumed, removed=removed)
 
     async def _fetch(self, on_progress: ProgressCallback | None) -> Fetched:
-        if self.job.options.dask is not None:
+        if self.options.dask is not None:
             from exporter.fetch.cluster.coordinator import spread
 
-            return await spread(self.job, on_progress)
+            return await spread(self, on_progress)
         self._refuse_ranges()
         from exporter.fetch.local_engine import fetch
 
-        return await fetch(self.job, on_progress)
+        return await fetch(self, on_progress)
 
     def _refuse_ranges(self) -> None:
         """Refuse to ask again on this machine for what a cluster has fetched."""
-        if self.job.record.resumed and self.job.work.ranges.exists():
+        if self.record.resumed and self.work.ranges.exists():
             raise UsageError(
                 "its unfinished run was begun with --dask.",
-                f"Go on with --dask, or remove {self.job.work.path} to begin anew.",
+                f"Go on with --dask, or remove {self.work.path} to begin anew.",
                 option="out",
                 value=self.out,
             )
 
     async def _with_changes(self, finished: Manifest) -> Manifest:
         """Add what has changed since the dataset before; what cannot be compared keeps no data from its readers."""
-        comparing = Comparing(self.out, self.job.options, self.job.work)
+        comparing = Comparing(self.out, self.options, self.work)
         try:
             return await beside_the_loop(
                 lambda: comparing.add_to(finished),
-                self.job.stop,
+                self.stop,
                 doing="comparing with the dataset before",
                 interrupt=comparing.interrupt,
             )
@@ -292,27 +290,26 @@ class _Run:
     async def _report(self) -> None:
         """Add the report to the staged dataset; a report that fails never keeps data from its readers."""
         try:
-            await write_report_apart(self.job.work.staged)
+            await write_report_apart(self.work.staged)
         except ExporterError as error:
             log.warning("%s The dataset is published without its report: exporter report %s", error, self.out)
 
     def _judge(self, result: PublishResult) -> None:
         """Raise where what was rejected, or what fits no column, forbids publishing."""
         rejects = sum(result.rejects_by_reason.values())
-        allowed = units.allowed_rejects(
-            self.job.options.max_rejects, self.job.counts.requested + self.job.counts.invalid
-        )
+        lines = self.counts.requested + self.counts.invalid
+        allowed = units.allowed_rejects(self.options.max_rejects, lines)
         if rejects > allowed:
             reasons = ", ".join(f"{reason} {count}" for reason, count in result.rejects_by_reason.items())
             raise TooManyRejectsError(
-                f"{rejects} rejects ({reasons}) are more than --max-rejects {self.job.options.max_rejects} allows"
+                f"{rejects} rejects ({reasons}) are more than --max-rejects {self.options.max_rejects} allows"
                 f" ({allowed}); nothing was published.",
-                f"They are listed in {self.job.work.staged / 'rejects.jsonl'}. The same command with a higher"
+                f"They are listed in {self.work.staged / 'rejects.jsonl'}. The same command with a higher"
                 f" --max-rejects publishes {_asking(result.rejects_by_reason)}.",
                 rejects,
             )
         drifted = {**result.unmapped_paths, **result.uncoerced}
-        if self.job.options.on_drift == "fail" and drifted:
+        if self.options.on_drift == "fail" and drifted:
             raise DriftError(
                 f"{len(drifted)} paths fit no column ({', '.join(list(drifted)[:5])}); nothing was published.",
                 "The same command with --on-drift warn publishes without asking again.",
@@ -321,7 +318,7 @@ class _Run:
     async def _look_again(self) -> None:
         """Refuse to replace what came to the destination in mid-run: it may be anybody's."""
         try:
-            await _look(self.destination, self.job.work, self.job.options, self.out, self.job.stop)
+            await _look(self.destination, self.work, self.options, self.out, self.stop)
         except UsageError as error:
             raise StorageError(
                 f"{error.problem} It came there in mid-run.",
@@ -335,15 +332,15 @@ class _Run:
         return Manifest(
             manifest_version=manifest.MANIFEST_VERSION,
             exporter_version=__version__,
-            run_id=self.job.record.run_id,
-            started_at=manifest.time_text(self.job.record.started_at),
+            run_id=self.record.run_id,
+            started_at=manifest.time_text(self.record.started_at),
             finished_at=manifest.time_text(time.time()),
-            api_url=self.job.options.api_url,
-            input=self.job.input,
+            api_url=self.options.api_url,
+            input=self.input,
             counts=manifest.Counts(
-                requested=self.job.counts.requested,
+                requested=self.counts.requested,
                 exported=result.exported,
-                rejected=self.job.counts.requested - result.exported,
+                rejected=self.counts.requested - result.exported,
                 order_items=result.order_items,
             ),
             rejects_by_reason=result.rejects_by_reason,
@@ -351,8 +348,8 @@ class _Run:
             tables={name: manifest.table_of(files) for name, files in result.files.items()},
             drift=manifest.Drift(unmapped_paths=result.unmapped_paths, uncoerced=result.uncoerced),
             statistics=fetched.statistics,
-            timezone=self.job.options.timezone,
-            pii=manifest.pii_of(self.job.options.pii, self.job.options.pii_key),
+            timezone=self.options.timezone,
+            pii=manifest.pii_of(self.options.pii, self.options.pii_key),
         )
 
 
