@@ -13,7 +13,7 @@ import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import closing
-from itertools import groupby, islice
+from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 
@@ -198,43 +198,50 @@ def _wrong_rows(out: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
 
 
 def _wrong_tables(tables: dict[str, _Rows], counts: Counts, ending: str) -> Iterator[tuple[str, str]]:
-    items = iter(tables.get("order_items", ()))
     with closing(_Seen()) as seen:
-        if "orders" in tables:
-            yield from _unmatched((str(number) for (number,) in tables["orders"]), items, seen, ending)
-            yield from seen.twice(f"orders.{ending}")
-        else:
-            for number, group in groupby(items, key=itemgetter(0)):
-                indexes = [index for _, index in group]
-                yield from _wrong_indexes(str(number), indexes, f"order_items.{ending}")
+        orders = map(seen.note, (str(number) for (number,) in tables.get("orders", ())))
+        items = _by_order(tables.get("order_items", ()))
+        yield from _wrong_items(items, orders if "orders" in tables else None, f"order_items.{ending}")
+        yield from seen.twice(f"orders.{ending}")
     for _ in (row for name in _COUNTED for row in tables.get(name, ())):
         pass
     if "order_lines" in tables:
         with closing(_Seen()) as seen:
-            yield from _wrong_lines(iter(tables["order_lines"]), counts, seen, f"order_lines.{ending}")
+            yield from _wrong_lines(_by_order(tables["order_lines"]), counts, seen, f"order_lines.{ending}")
             yield from seen.twice(f"order_lines.{ending}")
 
 
+def _by_order(rows: Iterable[tuple[object, ...]]) -> Iterator[tuple[str, list[object]]]:
+    """Yield each order number with the `item_index` of its rows, which stand together."""
+    for number, group in groupby(rows, key=itemgetter(0)):
+        yield str(number), [index for _, index in group]
+
+
+def _wrong_items(
+    items: Iterator[tuple[str, list[object]]], orders: Iterator[str] | None, table: str
+) -> Iterator[tuple[str, str]]:
+    """Walk orders and items side by side: items are in the order of their orders. None has no such table."""
+    lost = False
+    for number, indexes in items:
+        yield from _wrong_indexes(number, indexes, table)
+        if orders is not None and not lost and number not in orders:
+            lost = True  # the walk cannot find its place again; what follows is counted only
+            yield "item", f"{table}: the items of order {number} have no order at their place."
+    for _ in orders or ():
+        pass
+
+
 def _wrong_lines(
-    lines: Iterator[tuple[object, ...]], counts: Counts, seen: _Seen, table: str
+    lines: Iterator[tuple[str, list[object]]], counts: Counts, seen: _Seen, table: str
 ) -> Iterator[tuple[str, str]]:
     """Check that each order's lines stand together: its items from 0, or one line without an item."""
     orders = items = 0
-
-    def numbers() -> Iterator[str]:
-        nonlocal orders, items
-        for number, group in groupby(lines, key=itemgetter(0)):
-            indexes = [index for _, index in group]
-            orders += 1
-            items += 0 if indexes == [None] else len(indexes)
-            if indexes != [None]:
-                wrong.extend(_wrong_indexes(str(number), indexes, table))
-            yield str(number)
-
-    wrong: list[tuple[str, str]] = []
-    for _ in seen.pass_on(numbers()):
-        yield from wrong
-        wrong.clear()
+    for number, indexes in lines:
+        seen.note(number)
+        orders += 1
+        if indexes != [None]:
+            items += len(indexes)
+            yield from _wrong_indexes(number, indexes, table)
     for what, expected, found in (("orders", counts.exported, orders), ("items", counts.order_items, items)):
         if expected != found:
             yield "line", f"{table}: expected lines of {expected:,} {what}, got {found:,}."
@@ -242,7 +249,8 @@ def _wrong_lines(
 
 def _wrong_indexes(number: str, indexes: list[object], table: str) -> Iterator[tuple[str, str]]:
     if indexes != list(range(len(indexes))):
-        what = f"expected item_index 0 to {len(indexes) - 1}, got {_some(indexes)}"
+        some = ", ".join(map(str, indexes[:_MOST_OF_A_KIND])) + (" …" if indexes[_MOST_OF_A_KIND:] else "")
+        what = f"expected item_index 0 to {len(indexes) - 1}, got {some}"
         yield "item_index", f"{table}: order {number}: {what}."
 
 
@@ -275,26 +283,6 @@ class _Rows:
                 yield "file", f"{part.path}: expected {part.rows:,} rows, got {self._counts[part.path]:,}."
 
 
-def _unmatched(
-    orders: Iterator[str], items: Iterator[tuple[object, ...]], seen: _Seen, ending: str
-) -> Iterator[tuple[str, str]]:
-    """Walk orders and items side by side: the items of each order stand together, in the order of the orders."""
-    numbers = seen.pass_on(orders)
-    table = f"order_items.{ending}"
-    lost = False
-    for order_number, group in groupby(items, key=lambda item: str(item[0])):
-        yield from _wrong_indexes(order_number, [index for _, index in group], table)
-        if not lost and order_number not in numbers:
-            lost = True  # the walk cannot find its place again; what follows is counted only
-            yield "item", f"{table}: the items of order {order_number} have no order at their place."
-    for _ in numbers:
-        pass
-
-
-def _some(values: list[object]) -> str:
-    return ", ".join(map(str, values[:_MOST_OF_A_KIND])) + (" …" if len(values) > _MOST_OF_A_KIND else "")
-
-
 class _Seen:
     """Every order number that came by, to find those that come twice."""
 
@@ -303,19 +291,26 @@ class _Seen:
         self._database.execute("PRAGMA cache_size = -65536")
         self._database.execute("CREATE TABLE seen(number TEXT PRIMARY KEY, times INTEGER) WITHOUT ROWID")
         self._database.execute("BEGIN")
+        self._batch: list[tuple[str]] = []
 
     def close(self) -> None:
         self._database.close()
 
-    def pass_on(self, numbers: Iterator[str]) -> Iterator[str]:
-        while batch := list(islice(numbers, _BATCH)):
-            self._database.executemany(
-                "INSERT INTO seen VALUES (?, 1) ON CONFLICT(number) DO UPDATE SET times = times + 1",
-                [(number,) for number in batch],
-            )
-            yield from batch
+    def note(self, number: str) -> str:
+        """Note an order number, and pass it on."""
+        self._batch.append((number,))
+        if len(self._batch) == _BATCH:
+            self._store()
+        return number
+
+    def _store(self) -> None:
+        self._database.executemany(
+            "INSERT INTO seen VALUES (?, 1) ON CONFLICT(number) DO UPDATE SET times = times + 1", self._batch
+        )
+        self._batch.clear()
 
     def twice(self, table: str) -> Iterator[tuple[str, str]]:
+        self._store()
         query = "SELECT number, times FROM seen WHERE times > 1 ORDER BY number"
         for number, times in self._database.execute(query):
             yield "order", f"{table}: order {number} is there {times} times."

@@ -39,10 +39,6 @@ _WAIT_S = 0.1
 _TELL_EVERY_S = 0.5
 
 
-class PendingLeftError(Exception):
-    """Raised when the refresh is over and a number of the plan is not settled: a bug of ours."""
-
-
 def publish_tables(
     job: PublishJob,
     refresh_is_over: Callable[[float], bool],
@@ -113,7 +109,7 @@ class _Publish:
             if over and not planned:
                 return
             if over and not settled:
-                raise PendingLeftError(f"{planned[0].order_number} is still pending")
+                raise AssertionError("the refresh is over, and an order is still pending")  # a bug of ours
             wait_s = 0.0 if over or (planned and len(settled) == len(planned)) else _WAIT_S
 
     def _take(self, settled: list[PlannedOrder]) -> None:
