@@ -72,7 +72,7 @@ def _money_card(figures: DataFigures) -> Element:
         (
             currency_name(currency),
             *_money_cells(sums),
-            money(sums.gross / sums.orders, 2) if sums.orders else "",
+            f"{sums.gross / sums.orders:,.2f}" if sums.orders else "",
         )
         for currency, sums in figures.by_currency.items()
     ]

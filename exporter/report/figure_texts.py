@@ -126,6 +126,18 @@ def money(amount: Decimal, digits: int = 2) -> str:
     return f"{whole}.{fraction.rstrip('0').ljust(digits, '0')}"
 
 
+def short(amount: Decimal) -> str:
+    """Return an amount in few digits, for where the exact one stands nearby.
+
+    >>> short(Decimal("1514230.62")), short(Decimal("84107.2")), short(Decimal("-12"))
+    ('1.51 M', '84,107', '-12')
+    """
+    for size, unit in ((10**12, "T"), (10**9, "bn"), (10**6, "M")):
+        if abs(amount) >= size:
+            return f"{amount / size:.2f} {unit}"
+    return f"{amount:,.0f}"
+
+
 def day(value: date) -> str:
     """Return a day, the same in every locale.
 

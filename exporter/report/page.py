@@ -21,6 +21,7 @@ from exporter.report.figure_texts import (
     money,
     number,
     percent,
+    short,
     visible,
 )
 from exporter.report.html_elements import h, html
@@ -137,7 +138,7 @@ def _net(data: DataFigures) -> tuple[str, str]:
         return "unknown", "amounts were not written" if data.by_currency is None else "no orders"
     (currency, sums), *others = data.by_currency.items()
     more = f", {counted(len(others), 'more currency', 'more currencies')}" if others else ""
-    return f"{sums.net:,.0f}", f"{currency_name(currency)}, after {money(sums.refunds)} of refunds{more}"
+    return short(sums.net), f"{currency_name(currency)}, after {money(sums.refunds)} of refunds{more}"
 
 
 def _rate_used(run: RunFigures) -> str:

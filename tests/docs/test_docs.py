@@ -19,13 +19,13 @@ from exporter.model.errors import ExporterError
 from exporter.model.manifest import Manifest
 from exporter.model.options import SECRETS
 from exporter.model.progress import Progress
-from tests.support import generated_pages
+from tests.support import generated_pages, pictures
 from tests.support.datasets import Dataset, demo_payloads
 from tests.support.pages import Block, blocks, followed, pages, prose, reader_of
 from tests.support.processes import ROOT, Exporter
 
 #: Languages that are run, parsed or compared; `text` alone is an illustration.
-CHECKED = {"sh", "python", "sql", "toml", "crontab", "yaml", "text"}
+CHECKED = {"sh", "python", "sql", "toml", "crontab", "yaml", "text", "powershell", "mermaid"}
 #: Options of other programs that the pages name.
 FOREIGN_OPTIONS = {"--foreground", "--signal", "--quiet", "--inplace"}
 INSTALL = ".venv/bin/pip install --quiet"
@@ -171,22 +171,45 @@ def test_metrics_in_the_alerts_exist(tmp_path: Path) -> None:
     assert set(re.findall(r"omnitron_exporter_\w+", rules)) <= written
 
 
-def test_exit_codes_are_all_in_the_readme() -> None:
-    """The README's table has every exit code that the errors carry."""
-    readme = prose(ROOT / "README.md")
+def test_exit_codes_are_all_explained() -> None:
+    """The table of exit codes has every one that the errors carry."""
+    readme = prose(ROOT / "docs" / "troubleshooting.md")
     codes = {str(code) for code in generated_pages.exit_codes() if code != 141}
     rows = re.findall(r"^\| ([\d ·]+) \|", readme, re.MULTILINE)
     assert set(" · ".join(rows).split(" · ")) == codes
 
 
 def test_dependencies_have_their_reasons() -> None:
-    """Every dependency and every extra is in the README, with why it is there."""
+    """Every dependency and every extra is on its page, with why it is there."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     names = {re.split(r"[>=;\[ ]", one)[0] for one in project["dependencies"]}
     extras = project["optional-dependencies"].keys() - {"test", "check"}
-    readme = prose(ROOT / "README.md")
+    readme = prose(ROOT / "docs" / "dependencies.md")
     assert [name for name in names if f"[{name}]" not in readme] == []
     assert [name for name in extras if f"`{name}`" not in readme] == []
+
+
+def test_the_readme_is_short() -> None:
+    """A stranger reads it in a few minutes: under 900 words."""
+    assert len((ROOT / "README.md").read_text("utf-8").split()) < 900
+
+
+def test_pictures_are_there_and_show_the_program(tmp_path: Path) -> None:
+    """Each picture that a page shows exists; the display's is what the program draws in mid-run."""
+    shown = {
+        name
+        for page in pages()
+        for name in re.findall(r"(?:src|srcset)=\"([^\"]+)\"", page.read_text("utf-8"))
+    }
+    assert shown
+    assert [name for name in shown if not (ROOT / name).is_file()] == []
+    with pictures.exported(orders=120) as (_, told):
+        pictures.display(pictures.half_way(told), tmp_path / "display-dark.svg")
+    words = [
+        re.findall(r">(?:&#160;)*([A-Za-z]+)", (folder / "display-dark.svg").read_text("utf-8"))
+        for folder in (tmp_path, pictures.IMAGES)
+    ]
+    assert words[0] == words[1]
 
 
 @pytest.mark.parametrize("page", pages(), ids=by_name)
