@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import stat
 from pathlib import Path
 
 from exporter.model.errors import UsageError
 from exporter.model.options import Options, is_token
-
-_READABLE_BY_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+from exporter.system.private_files import OTHERS_READ, fault_of
 
 
 def token_of(options: Options) -> str | None:
@@ -23,16 +21,27 @@ def token_of(options: Options) -> str | None:
     path = Path(options.token_file)
     try:
         with path.open(encoding="ascii") as file:
-            mode = os.fstat(file.fileno()).st_mode
+            found = os.fstat(file.fileno())
             text = file.read().strip()
     except (OSError, UnicodeError):
         raise UsageError(
             "it cannot be read as text.", "Give a file that holds the token.", option="token_file", value=path
         ) from None
-    if os.name == "posix" and mode & _READABLE_BY_OTHERS:
+    if _others_can_read(found, path):
         raise UsageError("others can read it.", f"Run: chmod 600 {path}", option="token_file", value=path)
     if not is_token(text):
         raise UsageError(
             "expected one token.", "Write the token alone into it.", option="token_file", value=path
         )
     return text
+
+
+def _others_can_read(found: os.stat_result, path: Path) -> bool:
+    # systemd.exec(5): what it hands over may show a mode of 0440, and a list that names this user alone.
+    handed_over = os.environ.get("CREDENTIALS_DIRECTORY")
+    if handed_over and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(handed_over)):
+        return False
+    owners = frozenset({found.st_uid})  # whoever wrote it
+    return bool(found.st_mode & OTHERS_READ) and bool(
+        fault_of(found, path.absolute(), forbidden=OTHERS_READ, owners=owners)
+    )

@@ -6,7 +6,6 @@ its request's headers, token included, a decoder the payload with its personal d
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 import traceback
@@ -19,14 +18,14 @@ from exporter.model.version import __version__
 
 def write_report(error: BaseException) -> Path | None:
     """Write the report of a bug beside the program's other state; return the file, None where none could be written."""
-    from exporter.system import durable
+    from exporter.model.errors import UsageError
+    from exporter.system import durable, private_files
 
-    state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-    path = state / "omnitron-exporter" / f"bug-{datetime.now(UTC):%Y%m%d-%H%M%S}.txt"
     try:
+        path = private_files.state_folder() / f"bug-{datetime.now(UTC):%Y%m%d-%H%M%S}.txt"
         path.parent.mkdir(parents=True, exist_ok=True)
         durable.write_lines(path, (f"{line}\n".encode() for line in _lines(error)))
-    except OSError:
+    except (OSError, UsageError):
         return None
     return path
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -45,13 +46,30 @@ def _read(path: Path) -> dict[str, Any]:
     import tomllib
 
     try:
-        return tomllib.loads(path.read_text("utf-8-sig"))
+        with path.open("rb") as file:
+            found = os.fstat(file.fileno())
+            text = file.read().decode("utf-8-sig")
+        if path == DEFAULT_FILE:
+            _refuse_foreign(path, found)
+        return tomllib.loads(text)
     except OSError as error:
         raise UsageError(
             f"{path}: cannot be read: {error.strerror}.", "Give a readable --config file."
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: expected TOML: {error}.", 'Write for example: rate = "10/s"') from None
+
+
+def _refuse_foreign(path: Path, found: os.stat_result) -> None:
+    """Refuse the file of a folder that somebody else may have prepared: it could send the token elsewhere."""
+    from exporter.system.private_files import ROOT, fault_of
+
+    fault = fault_of(found, path.absolute(), owners=frozenset({ROOT}))
+    if fault is not None:
+        raise UsageError(
+            f"{path.absolute()}: expected a file that this user or root alone can change, but {fault}.",
+            f"Look what is in it. Then give --config {path}, or run: chmod go-w {path}",
+        )
 
 
 def _checked(path: Path, key: str, value: Any, option: Option) -> Any:

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 
+import click
+
 from exporter.model.progress import Progress, ProgressCallback
 
 log = logging.getLogger("exporter")
@@ -37,10 +39,19 @@ def watching(*, quiet: bool, log_format: str) -> Iterator[ProgressCallback]:
         from exporter.cli.live_display import display
 
         with display() as (show, handler), logging_to(handler, quiet=quiet, log_format=log_format):
+            _name_settings()
             yield show
         return
     with logging_to(logging.StreamHandler(sys.stderr), quiet=quiet, log_format=log_format):
+        _name_settings()
         yield Lines()
+
+
+def _name_settings() -> None:
+    """Name the configuration file that is obeyed: nobody need have asked for it."""
+    ctx = click.get_current_context(silent=True)
+    if ctx is not None and (path := ctx.meta.get("exporter.settings")) is not None:
+        log.info("Settings: %s", path.absolute())
 
 
 class Lines:

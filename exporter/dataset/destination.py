@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from exporter.dataset.object_store import object_store
-from exporter.model.errors import UsageError
+from exporter.model.errors import InputError, StorageError, UsageError
 from exporter.model.manifest import MANIFEST_FILE, Manifest, decode
 from exporter.system import durable
 
@@ -52,13 +53,16 @@ class Directory:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._seen: str | None = None
 
     def standing(self) -> Manifest | None:
         """See `Destination`."""
         manifest = self._path / MANIFEST_FILE
         with durable.storage_errors("looking at it", self._path):
             if manifest.is_file():
-                return decode(manifest.read_bytes(), str(manifest))
+                found = decode(manifest.read_bytes(), str(manifest))
+                self._seen = found.run_id
+                return found
             empty = not self._path.exists() or (self._path.is_dir() and not any(self._path.iterdir()))
         if not empty or self._path.is_symlink():
             raise UsageError(
@@ -67,6 +71,7 @@ class Directory:
                 option="out",
                 value=self._path,
             )
+        self._seen = None
         return None
 
     def refuse_strangers(self, standing: Manifest) -> None:
@@ -97,8 +102,23 @@ class Directory:
         """See `Destination`."""
         with durable.storage_errors("putting the dataset in its place", self._path):
             replaced = durable.put_in_place(staged, self._path, replace=True, retired=retired)
-            if replaced is not None:
-                durable.remove_tree(replaced)
+            if replaced is None:
+                return
+            try:
+                self._refuse_newcomers(replaced)
+            except UsageError as error:
+                durable.put_in_place(replaced, self._path, replace=True, retired=staged)
+                raise came_in_mid_run(error) from None
+            remove_dataset(replaced)
+
+    def _refuse_newcomers(self, replaced: Path) -> None:
+        """Refuse what came between the last look and the exchange: it is not ours to remove."""
+        seen = self._seen
+        standing = Directory(replaced).standing()
+        if standing is not None and standing.run_id != seen:
+            raise UsageError("another dataset is there.", option="out", value=self._path)
+        if standing is not None:
+            Directory(replaced).refuse_strangers(standing)
 
     def interrupt(self) -> None:
         """See `Destination`; a rename is over at once."""
@@ -125,8 +145,62 @@ def destination_of(out: str) -> Destination:
 
 def stranger_in(folder: Path, manifest: Manifest) -> str | None:
     """Return the name of something in a dataset's directory that is not ours; None where there is nothing."""
+    folders = {str(parent) for name in manifest.names for parent in PurePosixPath(name).parents}
     names = (path.relative_to(folder).as_posix() for path in _below(folder))
-    return next((name for name in names if name not in manifest.names), None)
+    return next((name for name in names if name not in manifest.names | folders), None)
+
+
+def came_in_mid_run(error: UsageError) -> StorageError:
+    """Return the error for what may not be replaced and was not there when the run began."""
+    return StorageError(
+        f"{error.problem} It came there in mid-run.",
+        "Move it away; the same command then publishes without asking again.",
+        option=error.option,
+        value=error.value,
+    )
+
+
+def manifest_in(folder: Path) -> Manifest | None:
+    """Return the manifest of the dataset in a folder; None where there is none of ours."""
+    file = folder / MANIFEST_FILE
+    if file.is_symlink() or not file.is_file():
+        return None
+    try:
+        return decode(file.read_bytes(), str(file))
+    except InputError:
+        return None
+
+
+def remove_dataset(folder: Path) -> str | None:
+    """Remove a dataset: what its manifest names, the manifest last, and nothing else.
+
+    Args:
+        folder: The dataset's, with a name that no reader looks at; it may be half removed already.
+
+    Returns:
+        What is in it that is not ours: then all of it stays. None where it is gone.
+
+    Raises:
+        OSError: When the disk refuses.
+    """
+    manifest = manifest_in(folder)
+    stranger = next((path.name for path in folder.iterdir()), None)
+    if manifest is not None:
+        stranger = stranger_in(folder, manifest)
+    if stranger is not None:
+        return stranger
+    for path in list(_below(folder)):
+        if path.name != MANIFEST_FILE and not path.is_dir():
+            path.unlink()
+    for inner, _, _ in os.walk(folder, topdown=False):
+        if Path(inner) != folder:
+            Path(inner).rmdir()
+    (folder / MANIFEST_FILE).unlink(missing_ok=True)
+    durable.step("remove")
+    folder.rmdir()
+    durable.step("remove")
+    durable.sync_folder(folder.parent)
+    return None
 
 
 def _below(folder: Path) -> Iterator[Path]:

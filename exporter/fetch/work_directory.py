@@ -15,12 +15,12 @@ from filelock import FileLock, Timeout
 
 from exporter.model.errors import LockedError, UsageError
 from exporter.store.overview import holder as holder_of
-from exporter.system import durable
+from exporter.system import durable, private_files
 
-_STATE_HOME = "XDG_STATE_HOME"
 _LOCK = "lock"
 _MARKER = "publishing"
 _NAMED_WITHIN_S = 1.0
+_STILL_OPEN = (".nfs", ".fuse_hidden")
 
 
 class WorkDirectory:
@@ -69,7 +69,12 @@ class WorkDirectory:
                     durable.remove_tree(entry)
             for name in (f"{_LOCK}.json", _LOCK, _MARKER):
                 (self.path / name).unlink(missing_ok=True)
-            self.path.rmdir()
+            try:
+                self.path.rmdir()
+            except OSError:
+                # NFS and FUSE keep the name of an open file, here the lock, until it is closed.
+                if not all(entry.name.startswith(_STILL_OPEN) for entry in self.path.iterdir()):
+                    raise
             durable.step("remove")
 
 
@@ -86,8 +91,7 @@ def place_of(out: str) -> Path:
                 "expected a directory with a name.", "Give another --out.", option="out", value=out
             )
         return path.with_name(f"{path.name}.partial")
-    state = Path(os.environ.get(_STATE_HOME) or Path.home() / ".local" / "state")
-    return state / "omnitron-exporter" / hashlib.sha256(out.rstrip("/").encode()).hexdigest()[:32]
+    return private_files.state_folder() / hashlib.sha256(out.rstrip("/").encode()).hexdigest()[:32]
 
 
 @contextmanager
@@ -100,18 +104,21 @@ def work_directory(out: str) -> Iterator[WorkDirectory]:
         out: Where the dataset will stand.
 
     Raises:
-        UsageError: Something of somebody else's has its name.
+        UsageError: Something that no run has made has its name.
         LockedError: Another process holds it.
-        StorageError: It cannot be made.
+        StorageError: It cannot be made, or it or something in it is not this user's alone.
     """
     path = place_of(out)
     with durable.storage_errors("making the work directory", path):
         made = _make_folders(path)
-        _refuse_foreign(path)
+        private_files.refuse_foreign(path)
+        _refuse_strangers(path)
     try:
         with locked(path / _LOCK, str(path)):
             yield WorkDirectory(path)
             made = []
+        with suppress(OSError):  # see `WorkDirectory.remove`; an unfinished run's is not empty
+            path.rmdir()
     except UsageError:
         if path in made or _holds_locks_only(path):
             durable.remove_tree(path)
@@ -120,14 +127,18 @@ def work_directory(out: str) -> Iterator[WorkDirectory]:
         raise
 
 
-def _refuse_foreign(path: Path) -> None:
+def _refuse_strangers(path: Path) -> None:
     """Refuse a folder that no run of ours has made: all that is in it would go when the run is over."""
-    names = {entry.name for entry in path.iterdir()}
-    if path.is_symlink() or (names and names.isdisjoint({_LOCK, _MARKER})):
+    entries = list(path.iterdir())
+    names = {entry.name for entry in entries}
+    if names and names.isdisjoint({_LOCK, _MARKER}):
         raise UsageError(
             f"{path}: expected a free name for the work directory, got something that is not ours.",
             "Move it away, or give another --out.",
         )
+    for entry in entries:
+        # Staged folders have the mode that their dataset will have.
+        private_files.refuse_foreign(entry, forbidden=0 if entry.is_dir() else private_files.OTHERS_WRITE)
 
 
 def _holds_locks_only(path: Path) -> bool:
@@ -166,12 +177,13 @@ def locked(path: Path, what: str) -> Iterator[None]:
 
     Raises:
         LockedError: Another process holds it.
-        StorageError: The lock file cannot be made.
+        StorageError: The lock file cannot be made, or is not this user's alone.
     """
     lock = FileLock(path, mode=0o600)
     holder = path.with_name(f"{path.name}.json")
     try:
         with durable.storage_errors("locking", path):
+            private_files.claim(path)
             lock.acquire(blocking=False)
             holder.unlink(missing_ok=True)  # a dead process's: better nobody is named than a wrong one
             facts = {"pid": os.getpid(), "started_at": time.time()}

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -19,7 +20,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from exporter.api.credentials import token_of
-from exporter.dataset.destination import Destination, destination_of
+from exporter.dataset.destination import (
+    Destination,
+    came_in_mid_run,
+    destination_of,
+    manifest_in,
+    remove_dataset,
+)
 from exporter.dataset.publishing.publish_job import PublishResult
 from exporter.fetch.cluster import check_extra as check_dask_extra
 from exporter.fetch.fetch_job import Fetched, FetchJob
@@ -86,8 +93,10 @@ async def export_async(
     """
     # What cannot work is refused before anything is made.
     choose_columns(options.select, options.drop, options.tables)
-    # Once: a token file may be a pipe. Workers on other machines read theirs, of the same name.
-    options = replace(options, token=token_of(options))
+    # Once: a token file may be a pipe, and a link to a store may change. Workers on other machines read their
+    # token file, of the same name.
+    store = options.store
+    options = replace(options, token=token_of(options), store=real_store(store))
     if "xlsx" in options.formats and find_spec("xlsxwriter") is None:
         raise missing_extra("--format xlsx", "xlsx")
     if options.dask is not None:
@@ -183,11 +192,16 @@ def refuse_to_replace(
     destination.refuse_strangers(standing)
 
 
+def real_store(store: str | None) -> str | None:
+    """Return where a store really is: its lock and what SQLite keeps are beside it, not beside a link to it."""
+    return None if store is None else os.path.realpath(store)
+
+
 def refuse_passing_store(store: str | None, out: str) -> None:
     """Raise a `UsageError` where a store that is to be kept would go with the dataset or the work directory."""
     folders = [place_of(out)] if "://" in out else [place_of(out), Path(out).absolute()]
     for folder in folders:
-        if store is not None and Path(store).absolute().is_relative_to(folder):
+        if store is not None and Path(store).resolve().is_relative_to(folder.resolve()):
             raise UsageError(
                 f"expected a file outside of {folder}, which a run replaces or removes.",
                 "Give another --store.",
@@ -203,7 +217,7 @@ def _open_store(options: Options, work: WorkDirectory) -> Iterator[Store]:
         with closing(Store(work.store, options.api_url)) as store:
             yield store
         return
-    path = Path(options.store).absolute()
+    path = Path(options.store)
     with locked_store(path), closing(Store(path, options.api_url)) as store:
         yield store
 
@@ -213,6 +227,12 @@ def _finish_published(options: Options, work: WorkDirectory, standing: Manifest,
     if options.store is not None:
         with _open_store(options, work) as store:
             store.finish_run(standing.run_id, time.time())
+    with durable.storage_errors("removing the dataset that was replaced", work.path):
+        for old in (*work.path.glob("dataset*"), work.retired):
+            if manifest_in(old) is not None and (stranger := remove_dataset(old)) is not None:
+                raise StorageError(
+                    f"{old}: {stranger} came there in mid-run.", "Move it away, then run again."
+                )
     work.remove()
     return summary_of(standing, out)
 
@@ -228,7 +248,6 @@ class _Run(FetchJob):
         """Refresh, publish, and remove the work directory."""
         fetched = await self._fetch(on_progress)
         self._judge(fetched.result)
-        await self._look_again()
         finished = self._manifest(fetched)
         if self.options.changes:
             finished = await self._with_changes(finished)
@@ -237,6 +256,7 @@ class _Run(FetchJob):
             durable.write_bytes(path, manifest.encode(finished), mode=None)
         if self.options.report:
             await self._report()
+        await self._look_again()
         self.work.mark(self.record.run_id)
         await beside_the_loop(
             lambda: self.destination.put(self.work.staged, self.work.retired),
@@ -320,12 +340,7 @@ class _Run(FetchJob):
         try:
             await _look(self.destination, self.work, self.options, self.out, self.stop)
         except UsageError as error:
-            raise StorageError(
-                f"{error.problem} It came there in mid-run.",
-                "Move it away; the same command then publishes without asking again.",
-                option=error.option,
-                value=error.value,
-            ) from None
+            raise came_in_mid_run(error) from None
 
     def _manifest(self, fetched: Fetched) -> Manifest:
         result, sent = fetched.result, fetched.traffic

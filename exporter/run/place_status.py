@@ -18,7 +18,7 @@ from exporter.model.errors import InputError, StorageError, UsageError
 from exporter.model.manifest import Manifest
 from exporter.model.options import AskOptions, Options
 from exporter.model.rate import Rate
-from exporter.run.export import refuse_passing_store, refuse_to_replace, resolve_out
+from exporter.run.export import real_store, refuse_passing_store, refuse_to_replace, resolve_out
 from exporter.store.input_file import InputPlan, open_input
 from exporter.store.order_store import Freshness, Store
 from exporter.store.overview import (
@@ -146,8 +146,9 @@ def _standing(out: str) -> Manifest | None:
 def _places(place: str, kept: str | None) -> tuple[str | None, Path | None, Path | None]:
     """Return (out, work directory, store), each None where it does not exist."""
     place = place.rstrip("/") or "/"
+    kept = real_store(kept)
     if Path(place).is_file():
-        return None, None, Path(place)
+        return None, None, Path(place).resolve()
     out = place.removesuffix(_PARTIAL) if Path(place, "store.db").is_file() else place
     work = place_of(out)
     store = WorkDirectory(work).store if kept is None else Path(kept)

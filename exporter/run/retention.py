@@ -13,11 +13,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from exporter.dataset.destination import stranger_in
+from exporter.dataset.destination import manifest_in, remove_dataset, stranger_in
 from exporter.dataset.object_store import newest_in_store
 from exporter.fetch.work_directory import place_of
-from exporter.model.errors import InputError, StorageError
-from exporter.model.manifest import MANIFEST_FILE, Manifest, decode
+from exporter.model.errors import StorageError
 from exporter.model.options import PLACES
 from exporter.system import durable
 
@@ -62,7 +61,7 @@ def newest(pattern: str) -> str | None:
             (manifest.finished_at, str(path))
             for path in found
             if not _GOING.fullmatch(path.name)
-            and (manifest := _manifest(path))
+            and (manifest := manifest_in(path))
             and not manifest.is_comparison
         ]
     return max(datasets, default=("", None))[1]
@@ -73,13 +72,19 @@ def _remove_older(pattern: Path, out: Path, keep: int) -> Iterator[str]:
         candidates = list(_fitting(pattern))
         for path in candidates:
             if _GOING.fullmatch(path.name):
-                durable.remove_tree(path)
+                _remove(path)
         others = sorted((at, path) for path in candidates if path != out and (at := _finished_at(path)))
         for _, path in others[: max(0, len(others) - (keep - 1))]:
             going = path.with_name(f".{path.name}.removed")
             durable.rename(path, going)
-            durable.remove_tree(going)
+            _remove(going)
             yield str(path)
+
+
+def _remove(going: Path) -> None:
+    stranger = remove_dataset(going)
+    if stranger is not None:
+        log.warning("--keep: %s stays: it holds %s, which is not ours.", going, stranger)
 
 
 def _fitting(pattern: Path) -> Iterator[Path]:
@@ -111,7 +116,7 @@ def _shape(name: str) -> str:
 
 def _finished_at(path: Path) -> str | None:
     """Return when the dataset at `path` was finished, if it is ours and untouched by anybody; else None."""
-    manifest = _manifest(path)
+    manifest = manifest_in(path)
     if manifest is None or _GOING.fullmatch(path.name) or place_of(str(path)).exists():
         return None
     stranger = stranger_in(path, manifest)
@@ -119,13 +124,3 @@ def _finished_at(path: Path) -> str | None:
         log.warning("--keep: %s stays: it holds %s, which is not ours.", path, stranger)
         return None
     return manifest.finished_at
-
-
-def _manifest(path: Path) -> Manifest | None:
-    file = path / MANIFEST_FILE
-    if file.is_symlink() or not file.is_file():
-        return None
-    try:
-        return decode(file.read_bytes(), str(file))
-    except InputError:
-        return None

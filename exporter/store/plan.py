@@ -12,7 +12,7 @@ from pathlib import Path
 
 from exporter.lists import Batch
 from exporter.model.records import PlanCounts
-from exporter.system import durable
+from exporter.system import durable, private_files
 
 SCHEMA = """
 CREATE TABLE plan(line INTEGER PRIMARY KEY, number TEXT NOT NULL);
@@ -38,6 +38,7 @@ def make_plan(path: Path, batches: Iterable[Batch]) -> PlanCounts:
     """
     with durable.storage_errors("writing the plan", path):
         path.unlink(missing_ok=True)
+        private_files.claim(path)
         connection = sqlite3.connect(path, isolation_level=None)
         try:
             connection.execute("PRAGMA journal_mode = OFF")

@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 
 from exporter.model.errors import StorageError, UsageError
-from exporter.system import durable
+from exporter.system import durable, private_files
 
 STORE_VERSION = 1
 _APPLICATION_ID = 0x4F4D4E45  # "OMNE": tells our store from any other SQLite file
@@ -57,6 +57,8 @@ class StoreFile:
                 if not readonly:
                     _set_up(self.connection)
                 self._check(api_url, readonly=readonly)
+                if not readonly:
+                    _refuse_foreign(path)  # now with what SQLite has opened beside it
             except BaseException:
                 self.connection.close()
                 raise
@@ -143,7 +145,8 @@ def _identity(path: Path) -> tuple[int, int]:
 
 def _connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
     if not readonly:
-        path.touch(mode=0o600, exist_ok=True)
+        private_files.claim(path)
+        _refuse_foreign(path)
     # `check_same_thread` is off because one worker thread owns it after the main thread opened it.
     return sqlite3.connect(
         uri_to_look_at(path) if readonly else f"{path.absolute().as_uri()}?mode=rw",
@@ -152,6 +155,12 @@ def _connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
         check_same_thread=False,
         timeout=30,
     )
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Refuse what somebody else made beside a store: SQLite would believe it, and write payloads into it."""
+    for ending in ("-journal", "-wal", "-shm"):
+        private_files.refuse_foreign(Path(f"{path}{ending}"))
 
 
 def uri_to_look_at(path: Path) -> str:

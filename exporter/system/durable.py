@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from exporter.model.errors import StorageError
+from exporter.system.private_files import NO_FOLLOW
 
 #: Whose steps these are, for the fault tests: each kind of process names itself.
 process_role = "run"
@@ -71,7 +72,9 @@ def write_lines(path: Path, lines: Iterable[bytes], *, mode: int | None = 0o600)
     """
     beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
     try:
-        with open(beside, "xb", opener=lambda name, flags: os.open(name, flags, mode or 0o666)) as file:
+        with open(
+            beside, "xb", opener=lambda name, flags: os.open(name, flags | NO_FOLLOW, mode or 0o666)
+        ) as file:
             file.writelines(lines)
             file.flush()
             os.fsync(file.fileno())

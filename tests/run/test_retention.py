@@ -130,13 +130,16 @@ def test_nothing_else_is_ever_removed(tmp_path: Path, nights: list[Path]) -> Non
 
 
 def test_what_a_kill_left_half_removed_goes_with_the_next_run(tmp_path: Path, nights: list[Path]) -> None:
-    """A dataset on its way out has a hidden name of ours; whatever is left of it is removed."""
-    half = tmp_path / ".orders-2026-10-30.removed"
-    half.mkdir()
-    (half / "orders.parquet").touch()
+    """A dataset on its way out has a hidden name of ours; what its manifest names of it is removed."""
+    half = dataset(tmp_path / ".orders-2026-10-30.removed", 30)
+    (half / "orders.parquet" / "part-00000.parquet").unlink()
+    (half / "rejects.jsonl").unlink()
+    emptied = tmp_path / ".orders-2026-10-29.removed"
+    emptied.mkdir()
     (tmp_path / ".orders-mine.removed").mkdir()
     remove_older(str(tmp_path / "orders-{date}"), str(nights[-1]), 5)
     assert not half.exists()
+    assert not emptied.exists()
     assert (tmp_path / ".orders-mine.removed").exists()
 
 
