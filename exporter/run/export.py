@@ -106,7 +106,7 @@ async def export_async(
     now = time.time()
     out = resolve_out(options.out, datetime.fromtimestamp(now, UTC).astimezone())
     destination = destination_of(out)
-    refuse_passing_store(options.store, out)
+    refuse_passing_store(store, out)
     try:
         return await _export(options, out, destination, now, on_progress, stop or Stop())
     except ExporterError as error:
