@@ -160,10 +160,17 @@ class Bucket:
 
     @contextmanager
     def _request(self, doing: str, key: str) -> Iterator[None]:
+        """Turn what boto3 raises inside the block into a `StorageError`, without quoting it: it may hold secrets."""
+        from botocore import exceptions  # type: ignore[import-untyped] # ships no types
+
         if self._cancelled:
             raise CancelledError
-        with _storage_errors(doing, f"s3://{self._name}/{key}"):
+        try:
             yield
+        except (exceptions.BotoCoreError, exceptions.ClientError) as error:
+            names = _names_of(error)
+            what, hint = next((_FAULTS[name] for name in names if name in _FAULTS), (names[0], AGAIN))
+            raise StorageError(f"s3://{self._name}/{key}: {doing} failed: {what}.", hint) from None
 
 
 class _DaemonThreads(Executor):
@@ -246,22 +253,6 @@ _FAULTS = {
     "ConnectionClosedError": ("the store closed the connection", _NETWORK),
     "HTTPClientError": ("the connection failed", _NETWORK),
 }
-
-
-@contextmanager
-def _storage_errors(doing: str, where: str) -> Iterator[None]:
-    """Turn what boto3 raises inside the block into a `StorageError`, without quoting it: it may hold secrets."""
-    from botocore.exceptions import (  # type: ignore[import-untyped] # ships no types
-        BotoCoreError,
-        ClientError,
-    )
-
-    try:
-        yield
-    except (BotoCoreError, ClientError) as error:
-        names = _names_of(error)
-        what, hint = next((_FAULTS[name] for name in names if name in _FAULTS), (names[0], AGAIN))
-        raise StorageError(f"{where}: {doing} failed: {what}.", hint) from None
 
 
 def _names_of(error: Any) -> list[str]:

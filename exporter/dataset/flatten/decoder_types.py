@@ -57,14 +57,6 @@ class Place:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Learned:
-    """The paths of each table that are kept raw from now on."""
-
-    orders: frozenset[Path] = frozenset()
-    order_items: frozenset[Path] = frozenset()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Shape:
     """The places of an order and of an item, and the decoder of a payload."""
 
@@ -74,11 +66,11 @@ class Shape:
 
 
 @lru_cache(maxsize=2)
-def make_shape(learned: Learned) -> Shape:
-    """Make the decoder for the catalogue and what was learned."""
-    item = _place(_from_api(ORDER_ITEMS), (), learned.order_items)
+def make_shape(of_orders: frozenset[Path], of_items: frozenset[Path]) -> Shape:
+    """Make the decoder for the catalogue and what was learned: the paths of each table that are kept raw."""
+    item = _place(_from_api(ORDER_ITEMS), (), of_items)
     items: _Typed = (ITEMS_KEY, list[_holding(item)] | None, ())  # type: ignore[misc] # made at run time
-    order = _place(_from_api(ORDERS), (), learned.orders, items)
+    order = _place(_from_api(ORDERS), (), of_orders, items)
     return Shape(order=order, item=item, decode=msgspec.json.Decoder(order.struct).decode)
 
 

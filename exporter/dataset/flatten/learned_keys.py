@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from exporter.dataset.flatten.decoder_types import Learned, Shape, make_shape
+from exporter.dataset.flatten.decoder_types import Shape, make_shape
 from exporter.dataset.flatten.irregular_orders import OddOrder
 from exporter.dataset.flatten.paths import Path
 
@@ -18,20 +18,16 @@ class Learner:
     """Keep the shape up to date with the orders that it refused."""
 
     def __init__(self) -> None:
-        self._learned = Learned()
         self._orders = _Candidates()
         self._items = _Candidates()
-        self.shape: Shape = make_shape(self._learned)
+        self.shape: Shape = make_shape(frozenset(), frozenset())
 
     def learn(self, refused: Iterable[OddOrder]) -> None:
         """Take the orders that a batch's decoder refused into account."""
         for order in refused:
             self._orders.count(order.reasons)
             self._items.count(order.item_reasons)
-        learned = Learned(orders=self._orders.chosen(), order_items=self._items.chosen())
-        if learned != self._learned:
-            self._learned = learned
-            self.shape = make_shape(learned)
+        self.shape = make_shape(self._orders.chosen(), self._items.chosen())
 
 
 class _Candidates:
