@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from exporter.model.errors import (
+    ApiUnavailableError,
+    DriftError,
+    ExporterError,
+    InputError,
+    InterruptedRunError,
+    LockedError,
+    StorageError,
+    TokenRefusedError,
+    TooManyRejectsError,
+    UsageError,
+)
 from exporter.model.version import __version__
 
 if TYPE_CHECKING:
     from exporter.dataset.flatten import rebuild
-    from exporter.model.errors import (
-        ApiUnavailableError,
-        DriftError,
-        ExporterError,
-        InputError,
-        InterruptedRunError,
-        LockedError,
-        StorageError,
-        TokenRefusedError,
-        TooManyRejectsError,
-        UsageError,
-    )
     from exporter.model.options import Options
     from exporter.model.progress import Progress
     from exporter.model.summary import Summary
@@ -27,19 +27,9 @@ if TYPE_CHECKING:
 
 # Name to the module that has it: imported when first used, so that `exporter --help` starts at once.
 _HOMES = {
-    "ApiUnavailableError": "exporter.model.errors",
-    "DriftError": "exporter.model.errors",
-    "ExporterError": "exporter.model.errors",
-    "InputError": "exporter.model.errors",
-    "InterruptedRunError": "exporter.model.errors",
-    "LockedError": "exporter.model.errors",
     "Options": "exporter.model.options",
     "Progress": "exporter.model.progress",
-    "StorageError": "exporter.model.errors",
     "Summary": "exporter.model.summary",
-    "TokenRefusedError": "exporter.model.errors",
-    "TooManyRejectsError": "exporter.model.errors",
-    "UsageError": "exporter.model.errors",
     "export": "exporter.run.export",
     "export_async": "exporter.run.export",
     "rebuild": "exporter.dataset.flatten",
