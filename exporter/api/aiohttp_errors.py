@@ -38,12 +38,7 @@ def _time_of(response: Response) -> datetime:
 
 
 def translated(error: Exception, timeout_s: float) -> ExporterError:
-    """Return one of our errors for what aiohttp, asyncio or the system raised.
-
-    Args:
-        error: One of `FOREIGN`.
-        timeout_s: Seconds that the attempt was given, for the text.
-    """
+    """Return one of our errors for what aiohttp, asyncio or the system raised: one of `FOREIGN`."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return _distrusted(error)
     if isinstance(error, TimeoutError):

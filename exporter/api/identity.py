@@ -22,11 +22,7 @@ class _LoginAnswer(msgspec.Struct):
 
 
 class Identity:
-    """The token of one export. With a login, a 401 in mid-run is answered by one new login.
-
-    Args:
-        options: Holds the token, the token file, or the user name and password.
-        pace: Gives a login its slot.
+    """The token of one export. With a login, a 401 in mid-run is answered by one new login, in a slot of the pace.
 
     Attributes:
         header: The value of the Authorization header; None until the first login.

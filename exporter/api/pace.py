@@ -59,10 +59,8 @@ class Pace:
     For one event loop. A cancelled `slot` leaves nothing behind.
 
     Args:
-        rate: The permitted rate.
         max_rate: The bound of `auto`; 50/s when None.
         clock: The event loop's own clock: monotonic, in seconds.
-        log: Where waits are told.
         waiting: Returns how many orders wait, for the log.
     """
 

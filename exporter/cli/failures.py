@@ -108,29 +108,22 @@ def _of_usage(error: click.UsageError) -> tuple[str, str]:
     where = error.ctx.command_path if error.ctx else "exporter"
     help_hint = f"See {where} --help."
     if isinstance(error, click.NoSuchOption):
-        near = _nearest_option(error)
+        parameters = error.ctx.command.get_params(error.ctx) if error.ctx else []
+        names = [name for parameter in parameters for name in parameter.opts if "--" in name]
+        near = nearest(error.option_name, names)
         return f"{where}: no such option {error.option_name}.", f"The nearest is {near}; see {where} --help."
     if isinstance(error, click.exceptions.NoSuchCommand) and isinstance(error.ctx, click.Context):
-        names = (
-            error.ctx.command.list_commands(error.ctx) if isinstance(error.ctx.command, click.Group) else []
+        group = error.ctx.command
+        near = nearest(
+            error.command_name, group.list_commands(error.ctx) if isinstance(group, click.Group) else []
         )
-        near = nearest(error.command_name, names)
-        return (
-            f"{where}: no such command {error.command_name!r}.",
-            f"The nearest is {near}; see {where} --help.",
-        )
+        what = f"{where}: no such command {error.command_name!r}."
+        return what, f"The nearest is {near}; see {where} --help."
     if isinstance(error, click.MissingParameter) and error.param is not None and error.ctx is not None:
         return f"{where}: {_name(error.param)} is missing.", error.ctx.command.epilog or help_hint
     if isinstance(error, click.BadParameter) and error.param is not None and error.ctx is not None:
         return f"{_source(error.ctx, error.param)}: {_sentence(error.message)}", help_hint
     return f"{where}: {_sentence(error.format_message())}", help_hint
-
-
-def _nearest_option(error: click.NoSuchOption) -> str:
-    parameters = error.ctx.command.get_params(error.ctx) if error.ctx else []
-    return nearest(
-        error.option_name, [name for parameter in parameters for name in parameter.opts if "--" in name]
-    )
 
 
 def _source(ctx: click.Context, parameter: click.Parameter) -> str:

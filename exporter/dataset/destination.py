@@ -41,7 +41,7 @@ class Destination(Protocol):
             retired: A free name beside `staged`, for the dataset that is replaced.
 
         Raises:
-            StorageError: The place refuses; what stood there stands there still (for an object store see there).
+            StorageError: The place refuses; what was there is still there (for an object store see there).
         """
 
     def interrupt(self) -> None:

@@ -23,9 +23,7 @@ _LARGEST_BLOCK_BYTES = 96 * 1024 * 1024
 def part_reader(path: Path, timezone: str = "UTC") -> ParquetPart | CsvPart:
     """Return what reads one file of a table; its methods raise `pa.ArrowException` where it is damaged.
 
-    Args:
-        path: A Parquet or CSV file of a dataset.
-        timezone: The zone of the dataset's local times.
+    `timezone` is the zone of the dataset's local times.
     """
     return ParquetPart(path) if path.suffix == ".parquet" else CsvPart(path, timezone)
 

@@ -103,10 +103,7 @@ async def tick(
 ) -> None:
     """Tell how far a run is, a few times a second, until cancelled.
 
-    Args:
-        on_progress: Who is told.
-        progress: Returns how far it is, given the answers a second of late.
-        settled: Returns how many orders this try has settled.
+    `progress` is given the answers a second of late; `settled` returns how many orders this try has settled.
     """
     before = settled()
     rate = 0.0

@@ -21,17 +21,15 @@ _NAMES = {table: tuple(column.name for column in columns) for table, columns in 
 def choose_columns(
     select: Sequence[str], drop: Sequence[str], tables: Sequence[str] = tuple(TABLES)
 ) -> dict[str, list[str]]:
-    """Return the columns of each table that are written.
+    """Return the columns of each table that are written: those selected in the order given, else the catalogue's.
+
+    The keys that join the tables are always among them: first, or after the key before, where not selected.
 
     Args:
         select: Names or globs of the only columns to write, of every table or as `orders.status` of one;
             empty for all. One text may hold several, with commas between them; so may one of `drop`.
         drop: Names or globs of columns not to write.
         tables: The tables that are written.
-
-    Returns:
-        Table name to column names: those selected in the order given, else the catalogue's. The keys that
-        join the tables are always among them: first, or after the key before, where not selected by themselves.
 
     Raises:
         UsageError: A name or glob fits no column, or a key would be dropped by its name.
