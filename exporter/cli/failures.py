@@ -114,9 +114,8 @@ def _of_usage(error: click.UsageError) -> tuple[str, str]:
         return f"{where}: no such option {error.option_name}.", f"The nearest is {near}; see {where} --help."
     if isinstance(error, click.exceptions.NoSuchCommand) and isinstance(error.ctx, click.Context):
         group = error.ctx.command
-        near = nearest(
-            error.command_name, group.list_commands(error.ctx) if isinstance(group, click.Group) else []
-        )
+        names = group.list_commands(error.ctx) if isinstance(group, click.Group) else []
+        near = nearest(error.command_name, names)
         what = f"{where}: no such command {error.command_name!r}."
         return what, f"The nearest is {near}; see {where} --help."
     if isinstance(error, click.MissingParameter) and error.param is not None and error.ctx is not None:

@@ -13,7 +13,7 @@ from exporter.model.units import duration_text, size_text
 if TYPE_CHECKING:
     from exporter.model.manifest import Manifest
     from exporter.run.place_status import Ask, Status
-    from exporter.store.overview import Holder, Holdings, UnfinishedRun
+    from exporter.store.overview import Holder, Holdings
 
 
 def show(status: Status, *, as_json: bool) -> None:
@@ -57,7 +57,8 @@ def _store(holdings: Holdings, now: float) -> Iterator[str]:
     yield _row("of", holdings.api_url or "no API yet")
     yield _row("size", size_text(holdings.bytes))
     for run in holdings.unfinished:
-        yield _row("unfinished", _run(run, now))
+        began = _when(run.started_at, now)
+        yield _row("unfinished", f"run into {run.out}, began {began}, {run.sent:,} requests")
     yield f"  {'state':<22}{'orders':>14}   {'oldest':<14}newest"
     for held in holdings.held:
         oldest, newest = (duration_text(max(0.0, now - at)) for at in (held.oldest_at, held.newest_at))
@@ -73,10 +74,6 @@ def _ask(ask: Ask) -> Iterator[str]:
 
 def _row(label: str, text: str) -> str:
     return f"  {label:<12}{text}"
-
-
-def _run(run: UnfinishedRun, now: float) -> str:
-    return f"run into {run.out}, began {_when(run.started_at, now)}, {run.sent:,} requests"
 
 
 def _holder(holder: Holder | None, now: float) -> str:
