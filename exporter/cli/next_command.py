@@ -9,8 +9,8 @@ from click.core import ParameterSource
 
 from exporter.cli.option_kinds import key_of
 
-#: Of the first run only: its column is not that of `rejects.jsonl`; its dataset and its metrics stay.
-_NOT_FOR_REJECTS = {"column", "overwrite", "keep", "metrics_file"}
+#: Of the first run only: how it is read is not how `rejects.jsonl` is; its dataset and its metrics stay.
+_NOT_FOR_REJECTS = {"column", "sheet", "encoding", "input_format", "overwrite", "keep", "metrics_file"}
 
 
 def command_again(ctx: click.Context, out: str | None, **changes: str) -> str:

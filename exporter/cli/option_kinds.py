@@ -107,7 +107,7 @@ def _field_settings(name: str) -> dict[str, Any]:
     hint = next(kind for kind in (get_args(_hints()[name]) or (_hints()[name],)) if kind is not type(None))
     multiple = get_origin(_hints()[name]) is tuple
     if get_origin(_hints()[name]) is Literal:
-        hint = _hints()[name]
+        hint = _hints()[name]  # else it is one of several kinds, or may be left out
     default = next(field.default for field in fields(Options) if field.name == name)
     if hint is bool:
         return {"is_flag": True}

@@ -11,7 +11,7 @@ import click
 from exporter.model.units import duration_text, size_text
 
 if TYPE_CHECKING:
-    from exporter.model.manifest import Manifest
+    from exporter.model.manifest import Input, Manifest
     from exporter.run.place_status import Ask, Status
     from exporter.store.overview import Holder, Holdings
 
@@ -68,8 +68,18 @@ def _store(holdings: Holdings, now: float) -> Iterator[str]:
 def _ask(ask: Ask) -> Iterator[str]:
     yield "The next run, with these options"
     yield _row("asks for", f"{ask.pending:,} of {ask.orders:,} orders of {ask.of}")
+    if ask.input is not None:
+        yield _row("input", input_text(ask.input))
     if ask.seconds is not None and ask.pending:
         yield _row("takes", f"{duration_text(ask.seconds)} at {ask.rate}")
+
+
+def input_text(record: Input) -> str:
+    """Return what an input holds and how it was read, in one line."""
+    from exporter.lists.how_read import sentence
+
+    counts = f"{record.duplicates:,} duplicates, {record.blank:,} blank, {record.invalid:,} invalid lines"
+    return f"{sentence(record.read)}; {counts}"
 
 
 def _row(label: str, text: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 
 from exporter.dataset.publishing.publish_job import PublishJob, PublishResult
 from exporter.fetch.work_directory import WorkDirectory
+from exporter.lists.how_read import sentence
 from exporter.model import manifest, units
 from exporter.model.options import Options, TableOptions, part_of
 from exporter.model.progress import Progress, ProgressCallback
@@ -57,6 +58,7 @@ class Fetched:
 
 def tell_plan(job: FetchJob, pending: int) -> None:
     """Log what the input holds, and that so many order numbers are to be asked for."""
+    log.info("%s: read as %s.", job.options.orders, sentence(job.input.read))
     log.info(
         "%s: %d order numbers (%d duplicates, %d invalid lines, %d blank); %d are in the store, %d to ask for%s.",
         job.options.orders,

@@ -1,87 +1,73 @@
 """An input file's lines to order numbers, with line-numbered complaints.
 
-An order number is 1 to 128 printable characters without white space inside, and not `.` or `..`;
-white space around it is stripped. What is no order number is reported with its line and the rest goes
-on; what cannot be read at all (binary data, a cut archive, JSON that is none) raises `InputError`, because
-nobody can say how many orders would be missing.
+An order number is 1 to 128 printable characters without white space inside, and not `.` or `..`; what is invisible
+around it is stripped, and what spreadsheets, SQL and pandas put around it as well. What is no order number is
+reported with its line and the rest goes on; what cannot be read with certainty (a cut archive, digits that are lost,
+two columns that may be meant) raises `InputError`, because nobody can say what would be asked for.
 """
 
 from __future__ import annotations
 
-import gzip
-import zlib
-from collections.abc import Callable, Iterator
-from typing import BinaryIO, cast
+from collections.abc import Iterator
+from typing import BinaryIO
 
-from exporter.lists import csv_list, json_list, parquet_list, text_list, workbook_list
 from exporter.lists.batch import MAX_LENGTH, Batch, InvalidLine
+from exporter.lists.how_read import Reading, Source
 from exporter.model.errors import InputError
+from exporter.model.options import AskOptions
 
-__all__ = ["MAX_LENGTH", "Batch", "InvalidLine", "read"]
-
-_Reader = Callable[[BinaryIO, str, str | None], Iterator[Batch]]
-
-_READERS: dict[str, _Reader] = {  # by ending; all else is text, as is a file without an ending
-    ".csv": csv_list.read,
-    ".tsv": csv_list.read,
-    ".jsonl": json_list.read,
-    ".ndjson": json_list.read,
-    ".json": json_list.read,
-    ".parquet": parquet_list.read,
-    ".xlsx": workbook_list.read,
-}
+__all__ = ["MAX_LENGTH", "Batch", "InvalidLine", "Reading", "read"]
 
 
-def read(stream: BinaryIO, *, name: str, column: str | None = None) -> Iterator[Batch]:
+def read(
+    stream: BinaryIO, *, name: str, choice: AskOptions | None = None, reading: Reading | None = None
+) -> Iterator[Batch]:
     """Read order numbers, a batch at a time, in bounded memory.
 
-    The first batch is read when it is asked for. A line is a physical line of text, CSV (where the
-    record begins) and JSON Lines, and a row, from 1, of Parquet and of a sheet. The header of a CSV or
-    a sheet is no line of any batch.
+    The first batch is read when it is asked for. A line is a physical line of text, CSV (where the record begins)
+    and JSON Lines, and a row, from 1, of everything else. The header of a table and what stands above it are no
+    lines of any batch.
 
     Args:
-        stream: The opened input. Parquet and workbooks need `seek`; the others only `read`.
-        name: The input's name as the user gave it. Its ending chooses the format, whatever its case:
-            `.csv`, `.jsonl`, `.parquet`, `.xlsx`, each also with `.gz`; any other name, and `-`, is text.
-        column: The column of order numbers, as written in the input; None for `order_number` or
-            `number` in any case, else the only column.
+        stream: The opened input. What must seek is copied to the disk where it cannot.
+        name: The input's name as the user gave it; its ending counts where the content leaves a choice.
+        choice: What the user has decided; the rest is found.
+        reading: Filled in with how the list was read.
 
     Yields:
         Batches in the order of the lines; the `line_count` of all of them is the input's number of lines.
 
     Raises:
-        InputError: When the input cannot be read, has no such column, or holds nothing but blank lines.
+        InputError: When the input cannot be read with certainty, or holds nothing but blank lines.
         UsageError: When it is a workbook and the extra `xlsx` is not installed.
     """
-    shown = "standard input" if name == "-" else name
+    from exporter.lists import format_choice, packing
+
+    source = Source(
+        stream=stream,
+        name="standard input" if name == "-" else name,
+        choice=choice or AskOptions(),
+        reading=reading or Reading(),
+    )
     found = False
     try:
-        for batch in _batches(stream, name, shown, column):
+        for batch in format_choice.batches(packing.unpacked(source)):
             found = found or batch.blank < batch.line_count
             yield batch
-    except (OSError, EOFError, zlib.error) as error:
-        raise _unreadable(shown, error) from error
+    except (OSError, *packing.BROKEN) as error:
+        if source.reading.packed is not None and isinstance(error, (*packing.BROKEN, OSError)):
+            source.refuse(
+                f"expected whole {source.reading.packed} data, got {error}.", "Copy or pack it again."
+            )
+        reason = str(error).partition("\n")[0].rstrip(".")
+        source.refuse(
+            f"expected a file that can be read, got {reason}.", "Copy the file again, or check its disk."
+        )
+    finally:
+        for file in source.files:
+            file.close()
     if not found:
         raise InputError(
-            f"{shown}: expected at least one order number, got none.", "Put one order number on each line."
+            f"{source.name}: expected at least one order number, got none.",
+            "Put one order number on each line.",
         )
-
-
-def _batches(stream: BinaryIO, name: str, shown: str, column: str | None) -> Iterator[Batch]:
-    unpacked = name.lower().removesuffix(".gz")
-    if unpacked != name.lower():
-        stream = cast("BinaryIO", gzip.GzipFile(fileobj=stream, mode="rb"))
-    dot = unpacked.rfind(".")
-    return _READERS.get(unpacked[dot:], text_list.read)(stream, shown, column)
-
-
-def _unreadable(shown: str, error: Exception) -> InputError:
-    if isinstance(error, EOFError | gzip.BadGzipFile | zlib.error):
-        return InputError(
-            f"{shown}: expected whole gzip data, got {error}.",
-            "Copy or compress the file again, or give it the ending of its format.",
-        )
-    return InputError(
-        f"{shown}: expected a file that can be read, got {parquet_list.reason(error)}.",
-        "Copy the file again, or check its disk.",
-    )

@@ -7,6 +7,18 @@ from dataclasses import dataclass
 from itertools import compress
 from operator import attrgetter
 
+from exporter.lists.cell_values import (
+    INVISIBLE,
+    NO_NUMBERS,
+    SUSPICIOUS,
+    WHOLE_FLOAT,
+    doubt,
+    is_furniture,
+    replaced,
+    unwrapped,
+)
+from exporter.lists.how_read import Source
+
 MAX_LENGTH = 128
 """Characters of the longest order number, as in the vendor's own connector."""
 
@@ -81,38 +93,129 @@ def invalid_line(line: int, text: str, detail: str) -> InvalidLine:
     return InvalidLine(line=line, text=storable, detail=detail)
 
 
-def sift(lines: Sequence[int], texts: Sequence[str], invalid: Sequence[InvalidLine] = ()) -> Batch:
-    """Strip texts and part them into order numbers, blanks and invalid lines.
+class Sieve:
+    """Sifts the texts of one list, and remembers what the texts so far were like.
 
     Args:
-        lines: The line of each text, rising.
-        texts: As many texts as `lines`; an empty one is a blank line.
-        invalid: Lines that the format has already refused; they are not among `lines`.
+        source: The list; its reading learns what is sifted.
     """
-    if _all_valid(texts):
-        return Batch(lines=lines, order_numbers=texts, invalid=invalid)
-    stripped = [text.strip() for text in texts]
-    lines, full = list(compress(lines, stripped)), list(filter(None, stripped))
-    blank = len(texts) - len(full)
-    if _all_valid(full):
-        return Batch(lines=lines, order_numbers=full, invalid=invalid, blank=blank)
-    return _parted(lines, full, invalid, blank)
 
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._floats: bool | None = None  # whether all numbers so far end in `.0`
+        self._closer = NO_NUMBERS  # texts that are no order numbers though they look like some
+        self._header: str | None = None
 
-def _parted(lines: Sequence[int], texts: Sequence[str], invalid: Sequence[InvalidLine], blank: int) -> Batch:
-    details = [complaint(text) for text in texts]
-    valid = [detail is None for detail in details]
-    refused = [
-        invalid_line(line, text, detail)
-        for line, text, detail in zip(lines, texts, details, strict=True)
-        if detail is not None
-    ]
-    return Batch(
-        lines=list(compress(lines, valid)),
-        order_numbers=list(compress(texts, valid)),
-        invalid=sorted([*invalid, *refused], key=attrgetter("line")),
-        blank=blank,
-    )
+    def know_header(self, text: str) -> None:
+        """Take the text of the header for one where it comes again, as in files put one behind the other."""
+        self._header = text
+        self._closer = NO_NUMBERS | {text}
+
+    def sift(self, lines: Sequence[int], texts: Sequence[str], invalid: Sequence[InvalidLine] = ()) -> Batch:
+        """Strip and unwrap texts and part them into order numbers, blanks and invalid lines.
+
+        Args:
+            lines: The line of each text, rising.
+            texts: As many texts as `lines`; an empty one is a blank line.
+            invalid: Lines that the format has already refused; they are not among `lines`.
+
+        Raises:
+            InputError: Nobody can know which numbers these were.
+        """
+        if self._all_plain(texts):
+            if self._floats:
+                self._refuse_mixture(lines[0], texts[0])
+            self._floats = False
+            batch = Batch(lines=lines, order_numbers=texts, invalid=invalid)
+        else:
+            batch = self._parted(lines, [self._peeled(text) for text in texts], invalid)
+        self._remember(batch)
+        return batch
+
+    def _all_plain(self, texts: Sequence[str]) -> bool:
+        # The whole batch at once, because asking text by text is 10 times slower.
+        if not texts:
+            return False
+        joined = "".join(texts)
+        # str.isprintable is False for all that is invisible but U+0020.
+        if not (joined.isascii() and joined.isalnum()) and (
+            " " in joined or not joined.isprintable() or SUSPICIOUS.search(joined) or self._is_legacy
+        ):
+            return False
+        lengths = list(map(len, texts))
+        known = joined.isdecimal() or self._closer.isdisjoint(texts)
+        return known and min(lengths) > 0 and max(lengths) <= MAX_LENGTH
+
+    @property
+    def _is_legacy(self) -> bool:
+        return self._source.reading.encoding == "Windows-1254"
+
+    def _peeled(self, text: str) -> str:
+        stripped = text.strip(INVISIBLE)
+        if len(stripped) != len(text.strip()):
+            self._source.reading.stripped += 1
+        if not stripped or stripped.isalnum():
+            return stripped
+        if stripped == self._header or is_furniture(stripped):
+            return ""
+        bare = unwrapped(stripped)
+        if bare != stripped:
+            self._source.reading.unwrapped += 1
+        return bare
+
+    def _parted(self, lines: Sequence[int], texts: list[str], invalid: Sequence[InvalidLine]) -> Batch:
+        lines, full = list(compress(lines, texts)), list(filter(None, texts))
+        details = [complaint(text) or replaced(text) for text in full]
+        valid = [detail is None for detail in details]
+        refused = [
+            invalid_line(line, text, detail)
+            for line, text, detail in zip(lines, full, details, strict=True)
+            if detail is not None
+        ]
+        kept = list(compress(lines, valid))
+        return Batch(
+            lines=kept,
+            order_numbers=self._certain(kept, list(compress(full, valid))),
+            invalid=sorted([*invalid, *refused], key=attrgetter("line")),
+            blank=len(texts) - len(full),
+        )
+
+    def _certain(self, lines: list[int], texts: list[str]) -> list[str]:
+        """Refuse texts whose digits are in doubt; return the others, without the `.0` of floats."""
+        for line, text in zip(lines, texts, strict=True):
+            if (why := doubt(text)) is not None:
+                self._source.refuse(f"expected an order number, got {text!r}: {why[0]}.", why[1], line)
+            if self._is_legacy and not text.isascii():
+                hint = f"If {text!r} is right, add --encoding windows-1254; else save the file as UTF-8."
+                self._source.refuse(
+                    f"expected UTF-8, got an order number with other bytes: {text!r}?", hint, line
+                )
+        floats = [WHOLE_FLOAT.fullmatch(text) for text in texts]
+        if any(floats) or (self._floats and texts):
+            if self._floats is False or not all(floats):
+                odd = next(i for i, match in enumerate(floats) if (match is None) != (self._floats is False))
+                self._refuse_mixture(lines[odd], texts[odd])
+            self._floats = True
+            self._source.reading.note("every number ends in .0, which was left out")
+            return [match[1] for match in floats if match]
+        self._floats = False if texts else self._floats
+        return texts
+
+    def _refuse_mixture(self, line: int, text: str) -> None:
+        self._source.refuse(
+            f"expected numbers that all end in .0, or none, got {text!r} among others.",
+            "In the program that wrote it, make the column text or integers.",
+            line,
+        )
+
+    def _remember(self, batch: Batch) -> None:
+        reading = self._source.reading
+        if batch.order_numbers:
+            reading.first = reading.first or batch.order_numbers[0]
+            reading.last = batch.order_numbers[-1]
+        if batch.invalid and reading.invalid is None:
+            first = batch.invalid[0]
+            reading.invalid = (first.line, first.text, first.detail)
 
 
 def _character_complaint(text: str) -> str | None:
@@ -121,19 +224,3 @@ def _character_complaint(text: str) -> str | None:
     place, bad = next((place, c) for place, c in enumerate(text, 1) if c == " " or not c.isprintable())
     rule = "has no white space inside" if bad.isspace() else "has printable characters only"
     return f"An order number {rule}, got U+{ord(bad):04X} at character {place}."
-
-
-def _all_valid(texts: Sequence[str]) -> bool:
-    # The whole batch at once, because asking text by text is 10 times slower.
-    # str.isprintable is False for all white space but U+0020.
-    if not texts:
-        return False
-    joined = "".join(texts)
-    lengths = [len(text) for text in texts]
-    return (
-        joined.isprintable()
-        and " " not in joined
-        and min(lengths) > 0
-        and max(lengths) <= MAX_LENGTH
-        and not any(dots in texts for dots in _PATH_DOTS)
-    )

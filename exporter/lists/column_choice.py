@@ -1,53 +1,117 @@
-"""Which column of a table holds the order numbers."""
+"""Which column of a table holds the order numbers, by what people call it."""
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from exporter.model.errors import InputError
+from exporter.lists.cell_values import INVISIBLE
 
-# In this order: beside an `order_number`, a `number` is the number of something else.
-_KNOWN = ("order_number", "number")
+#: What people call the column, spelled as `plain` does: the best first, then what is taken only without a better one.
+KNOWN: tuple[tuple[str, ...], ...] = (
+    (
+        *("ordernumber", "orderno", "ordernr", "ordernum", "order#", "ordernumbers"),
+        *("siparisno", "siparisnumarasi", "siparisnumara", "siparisnumaralari", "siparisnr", "siparis#"),
+    ),
+    ("number", "numara"),
+    ("orderid", "siparisid"),
+)
+_NUMBER, _ORDER_ID = 1, 2
+#: Beside one of these a mere `number` is that of a house or a telephone.
+_OF_SOMEBODY = {
+    "street",
+    "sokak",
+    "cadde",
+    "address",
+    "adres",
+    "phone",
+    "telefon",
+    "tel",
+    "mobile",
+    "city",
+    "sehir",
+}
+_TURKISH = str.maketrans("ıİ", "ii")
 _SHOWN_COLUMNS = 20
 
 
-def choose(columns: Sequence[str], wanted: str | None, place: str) -> int:
-    """Find the column of order numbers.
+def plain(name: object) -> str:
+    """Return a name without case, accents, white space and punctuation.
+
+    >>> [plain(name) for name in ("Sipariş No", "ORDER_NUMBER", "order #", "SİPARİŞ NUMARASI")]
+    ['siparisno', 'ordernumber', 'order#', 'siparisnumarasi']
+    """
+    letters = unicodedata.normalize("NFKD", str(name).translate(_TURKISH)).casefold().translate(_TURKISH)
+    return re.sub(r"[^\w#]|_", "", "".join(c for c in letters if not unicodedata.combining(c)))
+
+
+def is_known(name: object) -> bool:
+    """Return whether this is one of the known names, in any spelling."""
+    return any(plain(name) in words for words in KNOWN)
+
+
+def shown(cell: object) -> str:
+    """Return the name that a header's cell gives, on one line."""
+    if isinstance(cell, float) and cell.is_integer():
+        return str(int(cell))
+    return " ".join(str(cell).strip(INVISIBLE).split())
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Found:
+    """Columns that may be meant.
 
     Args:
-        columns: The names there are.
-        wanted: The name asked for, exactly as written in the input, or None for the usual names.
-        place: Where the names stand, for the error text.
-
-    Returns:
-        The index of the column asked for; else of `order_number` or `number`, in any case; else of the
-        only column.
-
-    Raises:
-        InputError: When there is no such column, or more than one.
-
-    >>> choose(["Date", "Number"], None, "orders.csv:1")
-    1
+        rank: How sure their names are, 0 the surest.
+        columns: Their indexes, rising.
+        rival: A name that speaks against them, or None.
     """
-    if wanted is not None:
-        return _only(columns, [i for i, name in enumerate(columns) if name == wanted], repr(wanted), place)
-    for known in _KNOWN:
-        if found := [i for i, name in enumerate(columns) if name.casefold() == known]:
-            return _only(columns, found, repr(known), place)
-    return _only(columns, range(len(columns)), "'number' or 'order_number'", place)
+
+    rank: int
+    columns: list[int]
+    rival: str | None = None
 
 
-def _only(columns: Sequence[str], found: Sequence[int], expected: str, place: str) -> int:
-    if len(found) == 1:
-        return found[0]
-    raise InputError(
-        f"{place}: expected one column {expected}, got {_listed(columns)}.",
-        "Name the column of order numbers with --column.",
-    )
+def known(names: Sequence[str]) -> Found | None:
+    """Return the columns with the surest of the known names; None where no name is known."""
+    spelled = [plain(name) for name in names]
+    for rank, words in enumerate(KNOWN):
+        found = [i for i, name in enumerate(spelled) if name in words]
+        if found and not (rank == _NUMBER and _OF_SOMEBODY.intersection(spelled)):
+            rivals = KNOWN[_ORDER_ID] if rank == _NUMBER else ()
+            rival = next((name for name, word in zip(names, spelled, strict=True) if word in rivals), None)
+            return Found(rank=rank, columns=found, rival=rival)
+    return None
 
 
-def _listed(columns: Sequence[str]) -> str:
-    if not columns:
+def named(names: Sequence[str], wanted: str) -> list[int]:
+    """Return the columns that a user's word names: as it is spelled, else in another spelling."""
+    exact = [i for i, name in enumerate(names) if name == wanted]
+    return exact or [i for i, name in enumerate(names) if plain(name) == plain(wanted) != ""]
+
+
+def position(wanted: str) -> int | None:
+    """Return the index that a position from 1 or a spreadsheet's letters mean; None where they mean none.
+
+    >>> position("3"), position("b"), position("AA"), position("total")
+    (2, 1, 26, None)
+    """
+    if wanted.isascii() and wanted.isdecimal():
+        return int(wanted[:6]) - 1 if int(wanted[:6]) else None
+    if not re.fullmatch("[A-Za-z]{1,3}", wanted):
+        return None
+    index = 0
+    for letter in wanted.upper():
+        index = index * 26 + ord(letter) - 64
+    return index - 1
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the names as an error quotes them."""
+    if not names:
         return "no columns"
-    more = f" and {len(columns) - _SHOWN_COLUMNS:,} more" if len(columns) > _SHOWN_COLUMNS else ""
-    return "the columns " + ", ".join(map(repr, columns[:_SHOWN_COLUMNS])) + more
+    more = f" and {len(names) - _SHOWN_COLUMNS:,} more" if len(names) > _SHOWN_COLUMNS else ""
+    quoted = (repr(name if len(name) <= 60 else f"{name[:59]}…") for name in names[:_SHOWN_COLUMNS])
+    return ("the column " if len(names) == 1 else "the columns ") + ", ".join(quoted) + more

@@ -1,80 +1,58 @@
-"""Excel workbooks (.xlsx): the first visible sheet, its cells as text."""
+"""Workbooks (.xlsx, .xls, .xlsb, .ods): read in a process of its own, which may die of what is in them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, dropwhile, islice
-from typing import BinaryIO
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from importlib.util import find_spec
 
-from exporter.lists.batch import Batch, InvalidLine, invalid_line, sift
-from exporter.lists.table_header import body
-from exporter.model.errors import InputError, missing_extra
+import msgspec
 
-_BATCH_ROWS = 10_000
-_EXACT_BELOW = 10**15  # a number in a cell is a double, of which Excel keeps 15 digits
-
-_Row = tuple[int, Sequence[object]]  # its number in the sheet, its cells
+from exporter.lists.batch import Batch
+from exporter.lists.how_read import Source
+from exporter.model.errors import error_of, missing_extra
+from exporter.system.child_process import python_path, signals_held
 
 
-def read(stream: BinaryIO, name: str, column: str | None) -> Iterator[Batch]:
-    """Yield the batches of a workbook's first visible sheet; the header is not a line of any batch.
+def read(source: Source) -> Iterator[Batch]:
+    """Yield the batches of a workbook's sheet, which must be a file; the header is not a line of any batch.
 
     Raises:
         UsageError: When the extra `xlsx` is not installed.
-        InputError: When it is no workbook, or the column is missing.
+        InputError: When it is no workbook, needs too much memory, or the sheet or the column is missing.
     """
-    rows: Iterator[_Row] = dropwhile(_is_blank, enumerate(_sheet(stream, name), 1))
-    if (first := next(rows, None)) is None:
-        return
-    if first[0] > 1:
-        yield Batch(lines=(), order_numbers=(), blank=first[0] - 1)
-    index, _, rows = body(chain([first], rows), name, column)
-    while some := list(islice(rows, _BATCH_ROWS)):
-        yield _batch(some, index)
+    if find_spec("python_calamine") is None:
+        raise missing_extra(source.name, "xlsx")
+    request = {"name": source.name, "column": source.choice.column, "sheet": source.choice.sheet}
+    with signals_held():
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "exporter.lists.workbook_process", json.dumps(request)],
+            stdin=source.stream,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": python_path(), "MALLOC_ARENA_MAX": "2"},
+        )
+    with process:
+        try:
+            yield from _batches(source, process)
+        finally:
+            process.kill()
 
 
-def _sheet(stream: BinaryIO, name: str) -> Iterator[Sequence[object]]:
-    try:
-        from python_calamine import CalamineError, CalamineWorkbook, SheetVisibleEnum
-    except ImportError as error:
-        raise missing_extra(name, "xlsx") from error
-    try:
-        workbook = CalamineWorkbook.from_filelike(stream)
-        visible = [i for i, s in enumerate(workbook.sheets_metadata) if s.visible == SheetVisibleEnum.Visible]
-        return iter(workbook.get_sheet_by_index((visible or [0])[0]).iter_rows())
-    except CalamineError as error:
-        raise InputError(
-            f"{name}: expected an Excel workbook (.xlsx), got a file that cannot be read: {error}.",
-            "Save it anew as .xlsx, without a password, or as CSV.",
-        ) from error
-
-
-def _is_blank(row: _Row) -> bool:
-    return not any(str(cell).strip() for cell in row[1])
-
-
-def _batch(rows: Iterable[_Row], index: int) -> Batch:
-    lines: list[int] = []
-    texts: list[str] = []
-    invalid: list[InvalidLine] = []
-    for line, cells in rows:
-        if (text := _exact(cells[index])) is not None:
-            lines.append(line)
-            texts.append(text)
-        else:
-            invalid.append(_inexact(line, cells[index]))
-    return sift(lines, texts, invalid)
-
-
-def _exact(cell: object) -> str | None:
-    if isinstance(cell, str):
-        return cell
-    if isinstance(cell, int | float) and not isinstance(cell, bool):
-        return str(int(cell)) if abs(cell) < _EXACT_BELOW and cell == int(cell) else None
-    return None
-
-
-def _inexact(line: int, cell: object) -> InvalidLine:
-    got = "a number that Excel rounds" if isinstance(cell, float) else f"a {type(cell).__name__}"
-    detail = f"An order number is text or an integer of at most 15 digits, got {got}. "
-    return invalid_line(line, str(cell), detail + "Format the column as text, then enter it again.")
+def _batches(source: Source, process: subprocess.Popen[bytes]) -> Iterator[Batch]:
+    for message in map(json.loads, process.stdout or ()):
+        if "error" in message:
+            raise error_of(*message["error"])
+        if "reading" in message:
+            for name, value in message["reading"].items():
+                setattr(source.reading, name, value)
+            return
+        yield msgspec.convert(message, Batch)
+    source.refuse(
+        "expected a workbook that can be read, got one that needs too much memory: a stray cell far below or to the"
+        " right does that.",
+        f"Copy the used cells into a new workbook, or make a CSV: soffice --headless --convert-to csv {source.name}",
+    )

@@ -18,7 +18,7 @@ MANIFEST_VERSION = 1
 
 
 class Input(msgspec.Struct, frozen=True, kw_only=True):
-    """The input file: `lines = blank + invalid + duplicates + requested`."""
+    """The input file: `lines = blank + invalid + duplicates + requested`; `read` says how it was read."""
 
     path: str
     sha256: str
@@ -26,6 +26,7 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
     blank: int
     invalid: int
     duplicates: int
+    read: dict[str, Any] = {}
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
@@ -176,7 +177,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         return frozenset(parts | {MANIFEST_FILE, REJECTS_FILE, REPORT_FILE})
 
 
-def input_of(path: str, sha256: str, counts: PlanCounts) -> Input:
+def input_of(path: str, sha256: str, counts: PlanCounts, read: dict[str, Any]) -> Input:
     """Return the input's record from the plan's counts."""
     return Input(
         path=path,
@@ -185,6 +186,7 @@ def input_of(path: str, sha256: str, counts: PlanCounts) -> Input:
         blank=counts.blank,
         invalid=counts.invalid,
         duplicates=counts.duplicates,
+        read=read,
     )
 
 

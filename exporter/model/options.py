@@ -19,6 +19,7 @@ CsvDialect = Literal["standard", "excel"]
 JsonType = Literal["text", "json"]
 Table = Literal["orders", "order_items", "order_lines"]
 OnDrift = Literal["warn", "fail"]
+InputFormat = Literal["text", "csv", "json", "parquet", "arrow", "orc", "workbook"]
 
 #: Options that are never a word on the command line, and the environment variable of each.
 SECRETS = {
@@ -72,7 +73,10 @@ class AskOptions:
     """Say which orders are asked for, and how fast.
 
     Args:
-        column: The input's column of order numbers.
+        column: The input's column of order numbers: its name, its letter or its position.
+        sheet: The workbook's sheet: its name or its position.
+        encoding: Of an input that is text, as `windows-1254`.
+        input_format: What the input is, where its content leaves a choice.
         store: A store that is kept between runs.
         max_age: An order fetched within that age is not asked for again.
         refresh_status: Other ages for orders of some statuses, such as `100,550,600=30d`.
@@ -82,6 +86,9 @@ class AskOptions:
     """
 
     column: str | None = None
+    sheet: str | None = None
+    encoding: str | None = None
+    input_format: InputFormat | None = None
     store: str | None = None
     max_age: str = "0s"
     refresh_status: tuple[str, ...] = ()

@@ -28,6 +28,7 @@ class Summary:
         rejected: Order numbers without rows.
         rejects_by_reason: Their reasons, invalid lines included.
         lines: The input: `lines`, `blank`, `invalid` and `duplicates`.
+        read: How the input was read: its format, encoding, column and the like, as far as they are known.
         requests: `sent`, `retried` and `throttled`, over all tries of the run.
         statuses: How often each HTTP status came in the last try; `none` is no answer.
         files: Every file of every table.
@@ -48,6 +49,7 @@ class Summary:
     rejected: int
     rejects_by_reason: dict[str, int]
     lines: dict[str, int]
+    read: dict[str, Any]
     requests: dict[str, int]
     statuses: dict[str, int]
     files: tuple[PartFile, ...]
@@ -79,6 +81,7 @@ def summary_of(
         rejected=counts.rejected,
         rejects_by_reason=dict(manifest.rejects_by_reason),
         lines={name: getattr(manifest.input, name) for name in ("lines", "blank", "invalid", "duplicates")},
+        read=manifest.input.read,
         requests=msgspec.structs.asdict(manifest.requests),
         statuses=dict(manifest.statistics.get("statuses", {})),
         files=files_of(manifest),

@@ -42,9 +42,10 @@ from exporter.model.errors import (
     UsageError,
     missing_extra,
 )
-from exporter.model.manifest import Manifest
+from exporter.model.manifest import Input, Manifest
 from exporter.model.options import Options
 from exporter.model.progress import ProgressCallback
+from exporter.model.records import PlanCounts
 from exporter.model.summary import Summary, summary_of
 from exporter.model.version import __version__
 from exporter.report.report_process import write_report_apart
@@ -128,10 +129,11 @@ async def _export(
         if published is not None:
             return _finish_published(options, work, published, out)
         with _open_store(options, work) as store:
-            plan = InputPlan(source, options.orders, options.column, work.plan)
+            plan = InputPlan(source, options.orders, options, work.plan)
             counts, input_record = await beside_the_loop(
                 plan.make, stop, doing="reading the input", interrupt=plan.interrupt
             )
+            _refuse_invalid(options, counts, input_record)
             store.attach_plan(work.plan)
             record = store.begin_run(out, now, options.resume_within_s)
             run = _Run(
@@ -147,6 +149,19 @@ async def _export(
                 stop=stop,
             )
             return await run.go(on_progress)
+
+
+def _refuse_invalid(options: Options, counts: PlanCounts, record: Input) -> None:
+    """Raise before the first request where the input's invalid lines alone forbid publishing."""
+    allowed = units.allowed_rejects(options.max_rejects, counts.requested + counts.invalid)
+    if counts.invalid > allowed:
+        line, text, detail = record.read["invalid"]
+        raise TooManyRejectsError(
+            f"{options.orders}: {counts.invalid} invalid lines are more than --max-rejects {options.max_rejects}"
+            f" allows ({allowed}); nothing was asked for. The first is line {line}, {text!r}: {detail}",
+            "Mend the list. The same command with a higher --max-rejects leaves these lines out.",
+            counts.invalid,
+        )
 
 
 async def _look(

@@ -6,7 +6,7 @@ import math
 import tempfile
 import time
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from exporter.dataset.destination import destination_of
 from exporter.fetch.work_directory import WorkDirectory, place_of
 from exporter.model.column_selection import choose_columns
 from exporter.model.errors import InputError, StorageError, UsageError
-from exporter.model.manifest import Manifest
+from exporter.model.manifest import Input, Manifest
 from exporter.model.options import AskOptions, Options
 from exporter.model.rate import Rate
 from exporter.run.export import real_store, refuse_passing_store, refuse_to_replace, resolve_out
@@ -43,6 +43,7 @@ class Ask:
         of: What those are: the input's name, `the unfinished run` or `the store`.
         rate: The permitted rate.
         seconds: How long that takes, at least; None where nothing bounds the rate.
+        input: What the input holds, and how it was read; None where none was given.
     """
 
     pending: int
@@ -50,6 +51,7 @@ class Ask:
     of: str
     rate: str
     seconds: float | None
+    input: Input | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +101,8 @@ def look(place: str, options: AskOptions, *, orders: str | None = None, may_be_n
     run = _run_gone_on_with(options, now, out, work, found)
     freshness = options.freshness(run.started_at if run else now, now)
     if orders is not None:
-        ask = _answer(options, orders, *_pending_of_input(orders, options.column, store, freshness))
+        record, counts = _pending_of_input(orders, options, store, freshness)
+        ask = replace(_answer(options, orders, *counts), input=record)
     elif store is None or found is None:
         ask = None
     elif work is not None and (pending := _pending_of_unfinished(work, store, freshness)):
@@ -184,8 +187,8 @@ def _pending_of_input(
         plan = Path(folder, "plan.db")
         counts, _ = InputPlan(source, orders, column, plan).make()
         if store is None:
-            return counts.requested, counts.requested
-        return pending_of_plan(store, plan, freshness)
+            return record, (counts.requested, counts.requested)
+        return record, pending_of_plan(store, plan, freshness)
 
 
 def _answer(options: AskOptions, of: str, pending: int, orders: int) -> Ask:

@@ -6,13 +6,15 @@ import hashlib
 import io
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from exporter.lists import Batch, read
+from exporter.lists import Batch, Reading, read
 from exporter.model.errors import InputError
 from exporter.model.manifest import Input, input_of
+from exporter.model.options import AskOptions
 from exporter.model.records import PlanCounts
 from exporter.store.plan import make_plan
 
@@ -20,40 +22,61 @@ STANDARD_INPUT = "-"
 
 
 @contextmanager
-def open_input(name: str) -> Iterator[BinaryIO]:
-    """Open the file of order numbers; `-` is standard input.
+def open_input(name: str) -> Iterator[list[BinaryIO]]:
+    """Open the file of order numbers, or every part of a folder of them; `-` is standard input.
 
     Raises:
-        InputError: It is not there, is a directory, or cannot be read.
+        InputError: It is not there, or cannot be read.
     """
-    if name == STANDARD_INPUT:
-        # Not `sys.stdin`: at the exit Python waits for its lock, which a thread that still reads holds.
-        yield cast("BinaryIO", io.FileIO(sys.stdin.fileno(), closefd=False))
-        return
-    try:
-        stream = Path(name).open("rb")  # noqa: SIM115 - closed below; an error inside the block is not ours
-    except OSError as error:
+    with ExitStack() as stack:
+        try:
+            if name == STANDARD_INPUT:
+                # Not `sys.stdin`: at the exit Python waits for its lock, which a thread that still reads holds.
+                yield [cast("BinaryIO", io.FileIO(sys.stdin.fileno(), closefd=False))]
+                return
+            # Without a buffer: another process may read from the same open file.
+            streams = [stack.enter_context(part.open("rb", buffering=0)) for part in _parts(Path(name))]
+        except (OSError, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            raise InputError(f"{name}: cannot be read: {reason}.", "Give a file of order numbers.") from None
+        yield cast("list[BinaryIO]", streams)
+
+
+def _parts(path: Path) -> list[Path]:
+    """Return the files of a folder as Spark and Hive write them, in the order of their names."""
+    if not path.is_dir():
+        return [path]
+    inside = [part for part in sorted(path.rglob("*")) if part.is_file()]
+    parts = [
+        part for part in inside if not any(n.startswith((".", "_")) for n in part.relative_to(path).parts)
+    ]
+    if not parts:
         raise InputError(
-            f"{name}: cannot be read: {error.strerror}.", "Give a file of order numbers."
-        ) from None
-    with stream:
-        yield stream
+            f"{path}: expected a file, or a folder of part files, got an empty folder.", "Give a file."
+        )
+    endings = {part.suffix.lower() for part in parts}
+    if len(endings) > 1:
+        raise InputError(
+            f"{path}: expected part files of one format, got {', '.join(sorted(endings))}.",
+            f"Give one: {parts[0]}",
+        )
+    return parts
 
 
 class InputPlan:
     """The making of a plan from an open input.
 
     Args:
-        stream: The input, from its beginning.
-        name: As the user gave it; its ending chooses the format.
-        column: The column of order numbers, or None to find it.
+        streams: The input's parts, each from its beginning.
+        name: As the user gave it; its ending counts where the content leaves a choice.
+        choice: How it is to be read, as far as the user has decided.
         plan: Where the plan is written.
     """
 
-    def __init__(self, stream: BinaryIO, name: str, column: str | None, plan: Path) -> None:
-        self._stream = stream
+    def __init__(self, streams: list[BinaryIO], name: str, choice: AskOptions, plan: Path) -> None:
+        self._streams = streams
         self._name = name
-        self._column = column
+        self._choice = choice
         self._plan = plan
         self._interrupted = False
 
@@ -68,37 +91,43 @@ class InputPlan:
             InputError: The input cannot be read, or holds no order number.
             StorageError: The disk refuses the plan.
         """
-        digest = _DigestReader(self._stream)
-        # `seek` is for formats that read from their end; those are digested by a second reading.
-        at_end = _reads_from_its_end(self._name)
-        source = self._stream if at_end else io.BufferedReader(digest, 1 << 20)
-        counts = make_plan(self._plan, self._batches(source))
-        if at_end:
-            self._stream.seek(0)
-            sha256 = hashlib.file_digest(cast("io.BufferedReader", self._stream), "sha256").hexdigest()
-        else:
-            while digest.read(1 << 20):
-                pass  # what follows the last line, as the rest of a gzip file does
-            sha256 = digest.hexdigest()
-        return counts, input_of(self._name, sha256, counts)
+        digest = hashlib.sha256()
+        reading = Reading()
+        counts = make_plan(self._plan, self._batches(digest, reading))
+        return counts, input_of(self._name, digest.hexdigest(), counts, reading.as_dict())
 
-    def _batches(self, source: BinaryIO) -> Iterator[Batch]:
-        for batch in read(source, name=self._name, column=self._column):
-            if self._interrupted:
-                raise InterruptedError("the plan is not wanted any more")
-            yield batch
+    def _batches(self, digest: hashlib._Hash, reading: Reading) -> Iterator[Batch]:
+        above = 0  # lines of the parts before
+        for stream in self._streams:
+            start = stream.tell() if stream.seekable() else None
+            source = stream if start is not None else cast("BinaryIO", _Digesting(stream, digest))
+            last = 0
+            for batch in read(source, name=self._name, choice=self._choice, reading=reading):
+                if self._interrupted:
+                    raise InterruptedError("the plan is not wanted any more")
+                yield _below(batch, above) if above else batch
+                last = max([last, *batch.lines[-1:], *(bad.line for bad in batch.invalid[-1:])])
+            above += last
+            # What follows the last line too, as the rest of a gzip file does.
+            if start is not None:
+                stream.seek(start)
+            while data := source.read(1 << 20):
+                if start is not None:
+                    digest.update(data)
 
 
-def _reads_from_its_end(name: str) -> bool:
-    return name.lower().endswith((".parquet", ".xlsx"))
+def _below(batch: Batch, above: int) -> Batch:
+    """Return a batch of a later part, its lines counted on."""
+    invalid = [replace(bad, line=bad.line + above) for bad in batch.invalid]
+    return replace(batch, lines=[line + above for line in batch.lines], invalid=invalid)
 
 
-class _DigestReader(io.RawIOBase):
-    """Passes a stream on and digests what passes."""
+class _Digesting(io.RawIOBase):
+    """Passes on a stream that cannot seek, and digests what passes."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, digest: hashlib._Hash) -> None:
         self._stream = stream
-        self._digest = hashlib.sha256()
+        self._digest = digest
 
     def readable(self) -> bool:
         return True
@@ -108,6 +137,3 @@ class _DigestReader(io.RawIOBase):
         buffer[: len(data)] = data
         self._digest.update(data)
         return len(data)
-
-    def hexdigest(self) -> str:
-        return self._digest.hexdigest()

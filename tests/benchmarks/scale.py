@@ -25,11 +25,12 @@ from tests.benchmarks.measure import peak_kib, serving
 _PLAN = """
 import json, resource, sys, time
 from pathlib import Path
+from exporter.model.options import AskOptions
 from exporter.store.input_file import InputPlan, open_input
 name, plan = sys.argv[1:]
 began = time.monotonic()
 with open_input(name) as stream:
-    counts, _ = InputPlan(stream, name, None, Path(plan)).make()
+    counts, _ = InputPlan(stream, name, AskOptions(), Path(plan)).make()
 seconds = time.monotonic() - began
 usage = resource.getrusage(resource.RUSAGE_SELF)
 measured = {"seconds": seconds, "cpu_s": usage.ru_utime + usage.ru_stime, "peak_mib": usage.ru_maxrss / 1024}

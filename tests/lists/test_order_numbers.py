@@ -23,6 +23,7 @@ from exporter import lists
 from exporter.lists import text_list as text_format
 from exporter.lists.batch import Batch, complaint
 from exporter.model.errors import InputError, UsageError
+from exporter.model.options import AskOptions
 from exporter.store.plan import make_plan
 
 pytestmark = pytest.mark.fast
@@ -52,7 +53,7 @@ class Outcome:
 
 def read(content: bytes | str, name: str = "orders.txt", column: str | None = None) -> Outcome:
     data = content.encode() if isinstance(content, str) else content
-    return Outcome(list(lists.read(io.BytesIO(data), name=name, column=column)))
+    return Outcome(list(lists.read(io.BytesIO(data), name=name, choice=AskOptions(column=column))))
 
 
 def refusal(content: bytes | str, name: str = "orders.txt", column: str | None = None) -> str:

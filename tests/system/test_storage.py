@@ -102,7 +102,7 @@ def test_a_full_disk_under_the_staged_files_costs_no_request(
     asked = api.asked()
     make_plan(
         tmp_path / "plan.db",
-        read(BytesIO((exporter.cwd / "numbers.txt").read_bytes()), name="n", column=None),
+        read(BytesIO((exporter.cwd / "numbers.txt").read_bytes()), name="n"),
     )
     files = [*(exporter.cwd / "out").iterdir(), tmp_path / "plan.db"]
     # With them go the lock's holder and the marker, a page each, the marker last.
@@ -279,7 +279,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         batch = [_outcome(index, numbers[index]) for index in range(begin, begin + 40)]
         store.settle(run.run_id, batch, Traffic(sent=44, retried=4))
     store.close()
-    make_plan(folder / "plan.db", read(BytesIO("\n".join(numbers).encode()), name="n.txt", column=None))
+    make_plan(folder / "plan.db", read(BytesIO("\n".join(numbers).encode()), name="n.txt"))
     return folder
 
 

@@ -44,12 +44,19 @@ _input = partial(setting, section=_INPUT)
 _kept = partial(setting, section="Between runs")
 _of_data = partial(setting, section="The data")
 
-column_option = _input(
-    "--column", metavar="NAME", help="The input's column of order numbers.  [default: found]"
+list_options = together(
+    _input(
+        "--column",
+        metavar="NAME",
+        help="The input's column of order numbers: its name, letter or position.  [default: found]",
+    ),
+    _input("--sheet", metavar="NAME", help="Of a workbook: name or position.  [default: found]"),
+    _input("--encoding", metavar="NAME", help="Of a text, as windows-1254.  [default: found]"),
+    _input("--input-format", help="What ORDERS is.  [default: found by its content]"),
 )
 
 _files = together(
-    column_option,
+    list_options,
     _input("--overwrite", help="Replace a finished dataset at OUT."),
     _input("--format", "formats", help="Of the tables, with commas; xlsx is one workbook."),
     _input("--tables", help="With commas; order_lines has each item beside its order."),
@@ -170,7 +177,7 @@ def command(
     dry_run: bool,
     **settings: Any,
 ) -> int:
-    """Export the orders named in ORDERS (.txt, .csv, .jsonl, .parquet, .xlsx, also .gz; - is standard input).
+    """Export the orders named in ORDERS: a list as text, CSV, JSON, Parquet, workbook … (- is standard input).
 
     EXPORTER_API_URL names the API, EXPORTER_API_TOKEN holds the token. The dataset appears at OUT all at once:
     its tables, rejects.jsonl and manifest.json. Stopped or killed: run the same command again to resume.

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from exporter.cli.commands.run import column_option, freshness_options
+from exporter.cli.commands.run import freshness_options, list_options
 from exporter.cli.option_kinds import PATH, Command
 from exporter.cli.shared_options import config_option, rate_options
 from exporter.cli.status_text import show
@@ -16,7 +16,7 @@ from exporter.cli.status_text import show
 @click.argument("place", type=PATH, metavar="OUT|STORE")
 @click.argument("orders", type=PATH, metavar="[ORDERS]", required=False)
 @config_option
-@column_option
+@list_options
 @freshness_options
 @rate_options
 @click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object on stdout.")

@@ -1,0 +1,154 @@
+"""Parquet, Arrow and ORC: a column of texts or whole numbers, a few thousand rows at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from exporter.lists import column_choice
+from exporter.lists.batch import Batch, Sieve
+from exporter.lists.how_read import Source
+from exporter.lists.table_header import body
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    Rows = Callable[[int], Iterator[pa.RecordBatch]]
+
+_BATCH_ROWS = 16_384
+_BUFFER_BYTES = 1 << 20  # without it, Arrow holds a whole column chunk of a row group
+
+
+def read(source: Source) -> Iterator[Batch]:
+    """Yield the batches of a file of one of these formats; rows are counted as lines, from 1. The stream must seek.
+
+    Raises:
+        InputError: When it cannot be read, or the column is missing or holds neither texts nor whole numbers.
+    """
+    import pyarrow as pa
+
+    kind = source.reading.format
+    try:
+        yield from _batches(source, kind)
+    except (pa.ArrowException, OSError, ValueError, NotImplementedError) as error:
+        source.refuse(
+            f"expected a {kind.capitalize()} file, got one that cannot be read: {reason(error)}.",
+            "Write the file anew, or give it the ending of its format.",
+        )
+
+
+def _batches(source: Source, kind: str) -> Iterator[Batch]:
+    schema, rows = {"parquet": _parquet, "arrow": _arrow, "orc": _orc}[kind](source)
+    sieve = Sieve(source)
+    path = _column(source, schema)
+    line = 1
+    for batch in rows(path[0]):
+        column = batch.column(0)
+        for index in path[1:]:
+            column = _child(column, index)
+        yield sieve.sift(range(line, line + len(column)), _texts(source, column))
+        line += len(column)
+
+
+def _parquet(source: Source) -> tuple[pa.Schema, Rows]:
+    import pyarrow.parquet as pq
+
+    file = pq.ParquetFile(source.stream, buffer_size=_BUFFER_BYTES, pre_buffer=False)
+    names = file.schema_arrow.names
+    return file.schema_arrow, lambda index: file.iter_batches(
+        _BATCH_ROWS, columns=[names[index]], use_threads=False
+    )
+
+
+def _arrow(source: Source) -> tuple[pa.Schema, Rows]:
+    import pyarrow as pa
+
+    head = source.stream.read(6)
+    source.stream.seek(0)
+    if head == b"ARROW1":
+        file = pa.ipc.open_file(source.stream)
+        return file.schema, lambda index: (
+            file.get_batch(i).select([index]) for i in range(file.num_record_batches)
+        )
+    stream = pa.ipc.open_stream(source.stream)
+    return stream.schema, lambda index: (batch.select([index]) for batch in stream)
+
+
+def _orc(source: Source) -> tuple[pa.Schema, Rows]:
+    from pyarrow import orc
+
+    file = orc.ORCFile(source.stream)
+    return file.schema, lambda index: (
+        file.read_stripe(i, columns=[file.schema.names[index]]) for i in range(file.nstripes)
+    )
+
+
+def _column(source: Source, schema: pa.Schema) -> list[int]:
+    """Return where the column is: its index, and that of a field inside of it."""
+    from pyarrow import types
+
+    places = [(str(field.name), [i], field.type) for i, field in enumerate(schema)]
+    names = [name for name, _, _ in places]
+    wanted = source.choice.column
+    if not (column_choice.named(names, wanted) if wanted else column_choice.known(names)):
+        for i, field in enumerate(schema):
+            if types.is_struct(field.type):
+                places += [(f"{field.name}.{one.name}", [i, j], one.type) for j, one in enumerate(field.type)]
+        places = [place for place in places if not types.is_struct(place[2])]
+    # As the header of a table; that its names and no values are known is why a mere `number` may be taken.
+    header = [name for name, _, _ in places]
+    found = body(iter([(0, header), (0, ["1"] * len(header))]), source, Sieve(source))
+    source.reading.header_line = None
+    name, path, kind = places[found.columns[0]]
+    if len(found.columns) > 1:
+        source.refuse(
+            f"expected one column {name!r}, got {len(found.columns)}.",
+            "Rename all but the one of order numbers.",
+        )
+    if not _is_exact(kind):
+        source.refuse(
+            f"expected text or integers in the column {name!r}, got {kind}.", "Store order numbers as text."
+        )
+    return path
+
+
+def _is_exact(kind: pa.DataType) -> bool:
+    from pyarrow import types
+
+    if types.is_dictionary(kind):
+        return _is_exact(kind.value_type)
+    tests = (types.is_string, types.is_large_string, types.is_string_view, types.is_integer, types.is_null)
+    whole = (types.is_decimal, types.is_floating)  # where no value has a fraction, see `_texts`
+    raw = (
+        types.is_binary,
+        types.is_large_binary,
+        types.is_fixed_size_binary,
+    )  # as Impala and old Spark write texts
+    return any(test(kind) for test in (*tests, *whole, *raw))
+
+
+def _child(column: pa.Array, index: int) -> pa.Array:
+    import pyarrow.compute as pc
+
+    return pc.struct_field(column, [index])
+
+
+def _texts(source: Source, column: pa.Array) -> list[str]:
+    import pyarrow as pa
+    from pyarrow import types
+
+    if types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if types.is_floating(column.type) or (types.is_decimal(column.type) and column.type.scale):
+        source.reading.note("whole numbers were stored as fractions")
+        column = column.cast(pa.int64() if types.is_floating(column.type) else pa.decimal128(38, 0))
+        if types.is_integer(column.type) and any(abs(value or 0) >= 2**53 for value in column.to_pylist()):
+            source.refuse(
+                "expected text or integers, got floats over 15 digits.", "Store order numbers as text."
+            )
+    return [text or "" for text in column.cast(pa.string()).to_pylist()]
+
+
+def reason(error: Exception) -> str:
+    """Return what Arrow says to users; it adds lines for its own developers."""
+    return str(error).partition("\n")[0].rstrip(".")

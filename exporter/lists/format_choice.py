@@ -1,0 +1,103 @@
+"""The format of a list by its content, and what to do with what is no list."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
+from pathlib import PurePath
+
+from exporter.lists import arrow_list, csv_list, json_list, text_list, workbook_list
+from exporter.lists.batch import Batch
+from exporter.lists.cell_values import INVISIBLE
+from exporter.lists.how_read import Source
+from exporter.lists.packing import seekable
+
+#: First bytes, and the format that they mean.
+_FORMATS = (
+    (b"PAR1", "parquet"),
+    (b"ARROW1", "arrow"),
+    (b"\xff\xff\xff\xff", "arrow"),
+    (b"ORC", "orc"),
+    (b"PK\x03\x04", "workbook"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "workbook"),
+)
+_IN_A_SPREADSHEET = "Make a list of it: soffice --headless --convert-to csv {}"
+#: First bytes of what is not read, what that is, and the command that makes a list of it.
+_OTHERS = (
+    (b"%PDF", "a PDF file", "Make a text of it and keep the numbers: pdftotext -layout {} list.txt"),
+    (
+        b"SQLite format 3",
+        "an SQLite database",
+        "sqlite3 -csv -header {} 'SELECT order_number FROM orders' > list.csv",
+    ),
+    (b"Obj\x01", "an Avro file", "Write it as JSON: avro-tools tojson {} > list.jsonl"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "Unpack it: 7z x {}"),
+    (b"Rar!", "a RAR archive", "Unpack it: unrar x {}"),
+    (b"FEA1", "a Feather file of version 1", "Write it again as Parquet with the program that wrote it."),
+    (b"<?xml", "XML", _IN_A_SPREADSHEET),
+    (b"<!doctype", "a web page", f"Log in and download it again. If it is a table: {_IN_A_SPREADSHEET}"),
+    (b"<html", "a web page", f"Log in and download it again. If it is a table: {_IN_A_SPREADSHEET}"),
+    (b"<table", "a web page", _IN_A_SPREADSHEET),
+    (b"{\\rtf", "an RTF document", _IN_A_SPREADSHEET.replace("csv", "txt")),
+    (b"\x89PNG", "an image", "Type the numbers into a text file."),
+    (b"\xff\xd8\xff", "an image", "Type the numbers into a text file."),
+)
+_TABLES = (".csv", ".tsv", ".tab", ".psv")
+_JSON = (".json", ".jsonl", ".ndjson")
+
+
+def batches(source: Source) -> Iterator[Batch]:
+    """Yield the batches of an unpacked list.
+
+    Raises:
+        InputError: It is none, or it cannot be read.
+    """
+    chosen: str | None = source.choice.input_format
+    found = chosen or next((name for magic, name in _FORMATS if source.head.startswith(magic)), None)
+    if found in ("parquet", "arrow", "orc", "workbook"):
+        source.reading.format = found
+        opened = replace(source, stream=seekable(source))
+        return workbook_list.read(opened) if found == "workbook" else arrow_list.read(opened)
+    if chosen is None:
+        _refuse_others(source)
+    return _of_text(source, chosen)
+
+
+def _refuse_others(source: Source) -> None:
+    start = source.head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    for magic, what, hint in _OTHERS:
+        if start.startswith(magic.lower()):
+            source.refuse(
+                f"expected a list of order numbers, got {what}.", hint.format(shlex.quote(source.name))
+            )
+    if source.head[257:262] == b"ustar":
+        source.refuse(
+            "expected one list, got a tar archive.", f"Unpack it: tar -xf {shlex.quote(source.name)}"
+        )
+
+
+def _of_text(source: Source, chosen: str | None) -> Iterator[Batch]:
+    blocks = text_list.lines_of(source)
+    first = next(blocks, None)
+    if first is None:
+        return iter(())
+    blocks = chain([first], blocks)
+    ending, sample = _ending(source.name), first[1].strip(INVISIBLE)
+    if chosen == "json" or (chosen is None and (sample[:1] in ("{", "[") or ending in _JSON)):
+        return json_list.read(source, blocks)
+    dialect = csv_list.dialect_of(first[1], source.choice.column)
+    wanted = source.choice.column is not None
+    single = "\n" not in sample and not dialect.score[0] and not wanted
+    is_table = not single and (dialect.is_sure or wanted or ending in _TABLES)
+    if chosen == "csv" or (chosen is None and is_table):
+        return csv_list.read(source, blocks, dialect)
+    return text_list.read(source, blocks)
+
+
+def _ending(name: str) -> str:
+    name = name.strip().lower()
+    for packed in (".gz", ".gzip", ".bz2", ".xz", ".zst", ".zip"):
+        name = name.removesuffix(packed)
+    return PurePath(name).suffix

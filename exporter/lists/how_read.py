@@ -1,0 +1,98 @@
+"""How a list is to be read, and how it was read: what the log, `--dry-run` and `--json` say of it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, BinaryIO, NoReturn
+
+from exporter.model.errors import InputError
+from exporter.model.options import AskOptions
+
+
+@dataclass(kw_only=True, slots=True)
+class Reading:
+    """How one list was read, filled in while it is read; None, 0 and empty for what does not apply.
+
+    Attributes:
+        column: The column's name as the list spells it, or its position.
+        stripped: From how many lines something invisible was taken.
+        unwrapped: From how many lines quotes and the like were taken.
+        invalid: The first invalid line: its number, its text, and why.
+        notes: What was guessed, a short sentence each.
+    """
+
+    format: str = "text"
+    packed: str | None = None
+    encoding: str | None = None
+    delimiter: str | None = None
+    sheet: str | None = None
+    header_line: int | None = None
+    column: str | None = None
+    first: str | None = None
+    last: str | None = None
+    stripped: int = 0
+    unwrapped: int = 0
+    invalid: tuple[int, str, str] | None = None
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, sentence: str) -> None:
+        """Add what was guessed, once."""
+        if sentence not in self.notes:
+            self.notes.append(sentence)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return what is known, as JSON values."""
+        return {name: value for name, value in asdict(self).items() if value not in (None, 0, [])}
+
+
+#: How `sentence` words each thing, in this order.
+_WORDS = {
+    "format": "{}",
+    "packed": "in {}",
+    "encoding": "{}",
+    "delimiter": "delimiter {!r}",
+    "sheet": "sheet {!r}",
+    "header_line": "header on line {}",
+    "column": "column {!r}",
+    "first": "from {!r}",
+    "last": "to {!r}",
+    "stripped": "{:,} with invisible characters",
+    "unwrapped": "{:,} unwrapped",
+    "invalid": "first invalid line {0[0]}: {0[1]!r} ({0[2]})",
+}
+
+
+def sentence(read: dict[str, Any]) -> str:
+    """Return in one line how a list was read; `read` is what `Reading.as_dict` gave.
+
+    >>> sentence({"format": "csv", "delimiter": ";", "column": "Sipariş No", "first": "1", "last": "9"})
+    "csv, delimiter ';', column 'Sipariş No', from '1', to '9'"
+    """
+    words = ", ".join(form.format(read[name]) for name, form in _WORDS.items() if name in read)
+    return "; ".join([words, *read.get("notes", ())])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Source:
+    """An opened list, and what is known of it.
+
+    Args:
+        stream: Its bytes, from the beginning.
+        name: As errors call it.
+        choice: What the user has decided.
+        reading: What is found out.
+        head: Its first bytes.
+        files: What was opened on the way, to be closed in the end.
+    """
+
+    stream: BinaryIO
+    name: str
+    choice: AskOptions
+    reading: Reading
+    head: bytes = b""
+    files: list[Any] = field(default_factory=list)
+
+    def refuse(self, what: str, hint: str, line: int | None = None) -> NoReturn:
+        """Raise `InputError`: what was expected and found here, and what to do about it."""
+        place = self.name if line is None else f"{self.name}:{line}"
+        raise InputError(f"{place}: {what}".replace("\n", " "), hint)

@@ -1,0 +1,136 @@
+"""What a sheet of an .xlsx shows where its numbers look otherwise, and which of its cells hide something."""
+
+from __future__ import annotations
+
+import re
+import zipfile
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+from typing import IO, BinaryIO
+from xml.etree.ElementTree import Element, fromstring, iterparse
+
+_LAST_COLUMN, _LAST_ROW = 16_384, 1_048_576
+_BUILT_IN = {2: "0.00", 3: "#,##0", 4: "#,##0.00", 9: "0%", 10: "0.00%", 11: "0.00E+00", 48: "##0.0E+0"}
+_TOKEN = re.compile(
+    r'"(?P<quoted>[^"]*)"|\\(?P<escaped>.)|(?P<space>_.)|\*.|\[\$(?P<currency>[^\]-]*)[^\]]*\]'
+    r"|(?P<condition>\[[<>=][^\]]*\])|\[[^\]]*\]|(?P<general>General|@)|(?P<mask>[0#?.,]+)|(?P<end>;)|(?P<other>.)",
+    re.IGNORECASE | re.DOTALL,
+)
+_ORDER_PREFIX = re.compile(r"(#|no|sip|sipariş|siparis|ord|order|so|web)[-_/#.]?", re.IGNORECASE)
+_CURRENCY = re.compile(r"[$€£₺¥\s]*")
+
+
+def as_shown(number: int, code: str) -> str | None:
+    """Return a whole number as a number format shows it; None where nobody can know what is meant.
+
+    A currency, or words with spaces between, are no part of an order number.
+
+    >>> [as_shown(123, code) for code in ("000000", '"SIP-"0', "#,##0", '0" days"', "0.00E+00", '"SD-"0')]
+    ['000123', 'SIP-123', '123', '123', None, None]
+    """
+    before, mask, after = "", "", ""
+    for token in _TOKEN.finditer(code):
+        kind, text = token.lastgroup, token[token.lastgroup or 0]
+        if kind == "end":
+            break
+        if kind == "condition" or (kind == "other" and (text.isalpha() or text in "%/")):
+            return None
+        if kind in ("general", "mask"):
+            if mask:
+                return None
+            mask = "0" if kind == "general" else text
+        elif kind is not None:
+            literal = {"space": " ", "currency": "$"}.get(kind, text)
+            before, after = (before, after + literal) if mask else (before + literal, after)
+    whole = mask.partition(".")[0]
+    if not mask or whole.endswith(","):
+        return None
+    digits = str(number).zfill(whole.count("0"))
+    if _CURRENCY.fullmatch(before + after) or any(map(str.isspace, before + after)):
+        return digits
+    return before + digits if not after and _ORDER_PREFIX.fullmatch(before) else None
+
+
+def look(stream: BinaryIO, sheet: str, column: int) -> tuple[dict[int, str], dict[int, str]] | None:
+    """Look at one column of a sheet of an .xlsx.
+
+    Returns:
+        Number formats other than the usual one, and what is hidden by cells without a value, both by row; None where
+        it is a workbook of another format.
+
+    Raises:
+        ValueError: A cell is where no sheet has one; or whatever comes of a damaged file.
+    """
+    if not zipfile.is_zipfile(stream):
+        return None
+    with zipfile.ZipFile(stream) as archive:
+        parts = {name.replace("\\", "/").lower(): name for name in archive.namelist()}
+        if "xl/workbook.xml" not in parts:
+            return None
+
+        def read(path: str) -> Element:
+            return fromstring(archive.read(parts[path]))  # noqa: S314 - the process's memory is limited
+
+        named = next(
+            one for one in read("xl/workbook.xml").iter() if one.get("name") == sheet and _is(one, "sheet")
+        )
+        link = next(value for key, value in named.items() if key.endswith("}id"))
+        target = next(one for one in read("xl/_rels/workbook.xml.rels") if one.get("Id") == link).get(
+            "Target", ""
+        )
+        path = str(PurePosixPath("/xl", target.replace("\\", "/"))).lower().lstrip("/")
+        codes = _codes(read("xl/styles.xml")) if "xl/styles.xml" in parts else []
+        formats, hidden = {}, {}
+        with archive.open(parts[path]) as content:
+            for row, cell in _cells(content, column):
+                kind, style, value = cell.get("t", "n"), int(cell.get("s", 0)), _text(cell, "v")
+                if kind == "e":
+                    hidden[row] = f"the error {value}"
+                elif not value and any(_is(one, "f") for one in cell):
+                    hidden[row] = "a formula without a value"
+                elif kind == "n" and style < len(codes) and codes[style] not in ("General", "0", "@"):
+                    formats[row] = codes[style]
+    return formats, hidden
+
+
+def _cells(content: IO[bytes], column: int) -> Iterator[tuple[int, Element]]:
+    """Yield (row, cell) for each cell of one column."""
+    row, parents = 0, []
+    for event, element in iterparse(content, ("start", "end")):  # noqa: S314 - the process's memory is limited
+        if event == "start":
+            parents.append(element)
+            continue
+        parents.pop()
+        if not _is(element, "row"):
+            continue
+        row, at = int(element.get("r", row + 1)), 0
+        for cell in element:
+            letters = cell.get("r", "").rstrip("0123456789")
+            at = _number(letters) if letters else at + 1
+            if at > _LAST_COLUMN or row > _LAST_ROW:
+                raise ValueError(f"a cell {cell.get('r')}, beyond XFD1048576")
+            if at == column + 1:
+                yield row, cell
+        parents[-1].clear()
+
+
+def _codes(styles: Element) -> list[str]:
+    """Return the number format of each style of cells."""
+    own = {one.get("numFmtId"): one.get("formatCode", "") for one in styles.iter() if _is(one, "numFmt")}
+    ids = [one.get("numFmtId", "0") for cells in styles if _is(cells, "cellXfs") for one in cells]
+    return [own.get(one) or _BUILT_IN.get(int(one), "General") for one in ids]
+
+
+def _is(element: Element, name: str) -> bool:
+    return element.tag.rpartition("}")[2] == name
+
+
+def _text(cell: Element, name: str) -> str:
+    return next((one.text or "" for one in cell if _is(one, name)), "")
+
+
+def _number(letters: str) -> int:
+    number = 0
+    for letter in letters.upper():
+        number = number * 26 + ord(letter) - 64
+    return number

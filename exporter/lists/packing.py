@@ -1,0 +1,116 @@
+"""What a list is packed with, by its first bytes: gzip, bzip2, xz, Zstandard, a zip of one file."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import shutil
+import tempfile
+import zipfile
+import zlib
+from dataclasses import replace
+from typing import BinaryIO, cast
+
+import zstandard
+
+from exporter.lists.how_read import Source
+
+#: What reading damaged packed data raises.
+BROKEN = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zipfile.BadZipFile, zstandard.ZstdError)
+_HEAD_BYTES = 4096
+_MOST_LAYERS = 3
+_MAGIC = {
+    b"\x1f\x8b": "gzip",
+    b"BZh91AY&SY": "bzip2",
+    b"\xfd7zXZ\0": "xz",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"PK\x03\x04": "zip",
+}
+#: What a zip holds that is a document by itself: of Office, of OpenDocument, of Apple's Numbers.
+_DOCUMENTS = {"[content_types].xml", "mimetype", "meta-inf/manifest.xml", "index/document.iwa", "index.zip"}
+
+
+class _Rewound(io.RawIOBase):
+    """A stream that cannot seek, from its beginning: what was read of it, then the rest."""
+
+    def __init__(self, head: bytes, stream: BinaryIO) -> None:
+        self._head = head
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # what RawIOBase really hands over
+        data, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
+        data = data or self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
+
+
+def seekable(source: Source) -> BinaryIO:
+    """Return the stream where it is a file, else a temporary file with what it holds."""
+    if isinstance(source.stream, io.FileIO) and source.stream.seekable():
+        return source.stream
+    spooled = cast("BinaryIO", tempfile.TemporaryFile())  # noqa: SIM115 - `read` closes it
+    source.files.append(spooled)
+    shutil.copyfileobj(source.stream, spooled, 1 << 20)
+    spooled.seek(0)
+    return spooled
+
+
+def unpacked(source: Source) -> Source:
+    """Return a list with every packing around it taken off.
+
+    Raises:
+        InputError: It is a zip of several files.
+    """
+    for _ in range(_MOST_LAYERS):
+        source = _with_head(source)
+        packing = next((name for magic, name in _MAGIC.items() if source.head.startswith(magic)), None)
+        if packing == "zip":
+            source = replace(source, stream=seekable(source))
+        opened = packing and _opened(source, packing)
+        if not opened:
+            return source
+        source.reading.packed = packing
+        source = replace(source, stream=opened)
+    return _with_head(source)
+
+
+def _with_head(source: Source) -> Source:
+    head, stream = b"", source.stream
+    while len(head) < _HEAD_BYTES and (more := stream.read(_HEAD_BYTES - len(head))):
+        head += more
+    if stream.seekable() and stream.tell() == len(head):
+        stream.seek(0)
+    else:
+        stream = cast("BinaryIO", io.BufferedReader(_Rewound(head, stream), 1 << 20))
+    return replace(source, head=head, stream=stream)
+
+
+def _opened(source: Source, packing: str) -> BinaryIO | None:
+    """Return what is packed; None where a zip is a document by itself."""
+    if packing == "gzip":
+        return cast("BinaryIO", gzip.GzipFile(fileobj=source.stream, mode="rb"))
+    if packing == "zstd":
+        reader = zstandard.ZstdDecompressor().stream_reader
+        return cast("BinaryIO", reader(source.stream, read_across_frames=True, closefd=False))
+    if packing in ("bzip2", "xz"):
+        return cast("BinaryIO", {"bzip2": bz2.BZ2File, "xz": lzma.LZMAFile}[packing](source.stream))
+    archive = zipfile.ZipFile(source.stream)
+    source.files.append(archive)
+    names = [
+        one.filename for one in archive.infolist() if not one.is_dir() and "__MACOSX" not in one.filename
+    ]
+    if any(name.replace("\\", "/").lower() in _DOCUMENTS for name in names):
+        source.stream.seek(0)
+        return None
+    hint = f"Unpack it: unzip {source.name}"
+    if len(names) != 1:
+        source.refuse(f"expected a zip of one file, got {len(names)} in it: {', '.join(names[:5])}.", hint)
+    try:
+        return cast("BinaryIO", archive.open(names[0]))
+    except (RuntimeError, NotImplementedError) as error:  # a password, or an old way to compress
+        source.refuse(f"expected a zip that can be read, got: {error}.", hint)
