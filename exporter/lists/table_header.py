@@ -182,11 +182,12 @@ class _Search:
     def _missing(self, expected: str) -> NoReturn:
         at = self._first_row()
         names = self._rows[at] if self._rows else []
-        example = shlex.quote(next(filter(None, names), "NAME"))
+        named = (name for name in names if name and not any(map(str.isdigit, name)))
+        example = shlex.quote(next(named, "NAME"))
         self._source.refuse(
             f"expected one column {expected}, got {column_choice.listed(names)}.",
             f"Name the column of order numbers, as in --column {example} or --column 1 for the first.",
-            self._lines[at] if self._lines else None,
+            (self._lines[at] or None) if self._lines else None,
         )
 
     def _first_row(self) -> int:
