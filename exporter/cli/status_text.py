@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -69,7 +70,8 @@ def _ask(ask: Ask) -> Iterator[str]:
     yield "The next run, with these options"
     yield _row("asks for", f"{ask.pending:,} of {ask.orders:,} orders of {ask.of}")
     if ask.input is not None:
-        yield _row("input", input_text(ask.input))
+        first, *others = textwrap.wrap(input_text(ask.input), 66)
+        yield from [_row("input", first), *(_row("", line) for line in others)]
     if ask.seconds is not None and ask.pending:
         yield _row("takes", f"{duration_text(ask.seconds)} at {ask.rate}")
 

@@ -22,8 +22,6 @@ _NOTHING = (
         "na",
         "<na>",
         "undefined",
-        "true",
-        "false",
         "total",
         "toplam",
     ),
@@ -37,8 +35,6 @@ _NOTHING = (
         "–",
         "—",
         "?",
-        "doğru",
-        "yanlış",
         "(null)",
         "(blank)",
     ),
@@ -87,7 +83,7 @@ SUSPICIOUS = re.compile("[=\"'`“”,;:()\\[\\].+|<>#\\\\/–—-]")
 WHOLE_FLOAT = re.compile(r"(\d+)[.,]0+")
 _SCIENTIFIC = re.compile(r"[+-]?\d+([.,]\d+)?[eE][+-]\d+|[+-]?\d+[.,]\d+[eE]\d+")
 _GROUPED = re.compile(r"\d{1,3}([.,'’]\d{3})+")
-_DATE = re.compile(r"\d{4}-\d\d-\d\d([ T]\d\d:\d\d.*)?|\d{1,2}[./]\d{1,2}[./](\d{4}|\d\d)")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d.*|\d{1,2}[./]\d{1,2}[./](\d{4}|\d\d)")
 _FURNITURE = re.compile(
     r"[-+=|: ]*-{2,}[-+=|: ]*|\(\d[\d.,]* (rows?|satır)\b.*\)|\d+ rows? (selected|in set|affected)\b.*",
     re.IGNORECASE,

@@ -181,11 +181,11 @@ def _pending_of_unfinished(work: Path, store: Path, freshness: Freshness) -> tup
 
 
 def _pending_of_input(
-    orders: str, column: str | None, store: Path | None, freshness: Freshness
-) -> tuple[int, int]:
+    orders: str, options: AskOptions, store: Path | None, freshness: Freshness
+) -> tuple[Input, tuple[int, int]]:
     with tempfile.TemporaryDirectory(prefix="exporter-") as folder, open_input(orders) as source:
         plan = Path(folder, "plan.db")
-        counts, _ = InputPlan(source, orders, column, plan).make()
+        counts, record = InputPlan(source, orders, options, plan).make()
         if store is None:
             return record, (counts.requested, counts.requested)
         return record, pending_of_plan(store, plan, freshness)

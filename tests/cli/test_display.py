@@ -140,14 +140,15 @@ def test_a_line_tells_a_pause_and_the_publishing() -> None:
 
 
 def test_without_a_terminal_nothing_moves(exporter: Exporter) -> None:
-    """A pipe or a file gets plain lines, without a single escape code: one at the start, one at the end."""
+    """A pipe or a file gets plain lines, without a single escape code: two at the start, one at the end."""
     ended = exporter.run()
     lines = ended.err.splitlines()
     assert "\x1b" not in ended.err
     assert "\r" not in ended.err
-    assert len(lines) == 2
-    assert "60 order numbers" in lines[0]
-    assert "Finished" in lines[1]
+    assert len(lines) == 3
+    assert "read as text" in lines[0]
+    assert "60 order numbers" in lines[1]
+    assert "Finished" in lines[2]
 
 
 # --- a real terminal ---

@@ -281,7 +281,7 @@ def test_a_gigantic_line_is_refused_early(name: str) -> None:
         ),
         ("Ş1\n".encode() + b"A1\n\xc5", "orders.txt:3: expected UTF-8 text, got the byte 0xc5."),
         (
-            b"A1\n" + bytes(100),
+            b"A1\n" + b"\1" + bytes(100) + b"\1",
             "orders.txt:2: expected UTF-8 text, got NUL bytes, as in UTF-16 or binary data.",
         ),
     ],
