@@ -86,6 +86,7 @@ class Client:
         self._identity = identity
         self._statistics = statistics
         self._timeout_s = options.timeout_s
+        self._max_items = options.max_items
         self._orders_path = transport.base_path + ORDERS_PATH
         self._slash = ""
         self._one_large_body = asyncio.Semaphore(1)
@@ -201,7 +202,9 @@ class Client:
             if response.status != 200:
                 await self._refuse(response, target, this)
             payload = await self._body(response, this)
-            return Answer(payload, None if order_number is None else check(payload, order_number))
+            return Answer(
+                payload, None if order_number is None else check(payload, order_number, self._max_items)
+            )
         finally:
             response.release()
 

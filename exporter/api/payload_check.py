@@ -13,9 +13,13 @@ from typing import NoReturn
 import msgspec
 
 from exporter.model.errors import BadResponseError, PermanentError
+from exporter.model.options import MAX_ITEMS
 
 _OK = 200
 _DECODED_AT_ONCE = 1024 * 1024
+# Values that an order may hold beside its items, and for each item: documented are 100 and 28.
+_FEWEST_VALUES = 10_000
+_VALUES_PER_ITEM = 50
 _NULL = msgspec.Raw(b"null")
 
 
@@ -29,12 +33,19 @@ class _Head(msgspec.Struct, gc=False):
     status: msgspec.Raw = _NULL
 
 
+class _Items(msgspec.Struct, gc=False):
+    orderitem_set: list[msgspec.Raw] | None = None
+
+
+_decode_items = msgspec.json.Decoder(_Items).decode
 _decode_usual_head = msgspec.json.Decoder(_UsualHead).decode
 _decode_head = msgspec.json.Decoder(_Head).decode
 
 
-def check(payload: bytes, order_number: str) -> str | None:
+def check(payload: bytes, order_number: str, max_items: int = MAX_ITEMS) -> str | None:
     """Check that a payload, decompressed, is the order asked for.
+
+    One with more than `max_items` items is none, nor is one with fifty times as many values.
 
     Returns:
         The order's `status` as text, or None where it has none that is text or a number.
@@ -42,17 +53,42 @@ def check(payload: bytes, order_number: str) -> str | None:
     Raises:
         BadResponseError: The body is HTML, or cut or broken JSON; it may be whole next time.
         PermanentError: With the reason `bad_response`: not an object, an object without an order number
-            or with another one, or nested too deep.
+            or with another one, nested too deep, or of more than flattening has memory for.
 
     >>> check(b'{"number": "A1", "status": "400"}', "A1")
     '400'
     """
+    _refuse_crowd(payload, max_items)
     number, status = _head(payload)
     if number is None:
         raise PermanentError("bad_response", "The API answered with an object without an order number.", _OK)
     if number != order_number:
         raise PermanentError("bad_response", "The API answered with another order's number.", _OK)
     return status
+
+
+def _refuse_crowd(payload: bytes, max_items: int) -> None:
+    """Refuse a body whose values would take far more memory than its bytes, before they are made."""
+    separators = payload.count(b",")
+    if separators < max_items:
+        return
+    values = separators + payload.count(b"[") + payload.count(b"{")
+    if values > _FEWEST_VALUES + _VALUES_PER_ITEM * max_items or _items(payload) > max_items:
+        raise PermanentError(
+            "bad_response", f"The API answered with an order of more than {max_items} items, or as long.", _OK
+        )
+
+
+def _items(payload: bytes) -> int:
+    try:
+        return len(_decode_items(payload).orderitem_set or ())
+    except (msgspec.DecodeError, RecursionError):
+        pass
+    try:
+        items = json.loads(payload)["orderitem_set"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return 0  # no order: `_head` tells
+    return len(items) if isinstance(items, list) else 0
 
 
 def _head(payload: bytes) -> tuple[str | None, str | None]:

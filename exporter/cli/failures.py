@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from exporter.cli.nearest_word import nearest
 from exporter.cli.option_kinds import key_of, source_of
 from exporter.cli.session import Session
 from exporter.model.errors import ExporterError, TooManyRejectsError
+from exporter.model.outside_text import json_line, visible
 
 #: After these the same command goes on where it stopped.
 _RESUMABLE = {1, 5, 6, 7, 130, 143}
@@ -33,13 +33,13 @@ def tell(failure: Failure, session: Session) -> int:
     """Write the last words on stderr, with `--json` an object on stdout too, and return the exit code."""
     facts = {"hint": failure.hint, "exit_code": failure.exit_code, "command": failure.command}
     if session.as_json and not session.published:  # else the summary is the one object
-        _echo(json.dumps({"error": failure.what, **facts}, ensure_ascii=False))
+        _echo(json_line({"error": failure.what, **facts}))
     if session.log_format == "json":
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = {"time": now, "level": "error", "event": "failed", "message": failure.what, **facts}
-        _echo(json.dumps(line, ensure_ascii=False), err=True)
+        _echo(json_line(line), err=True)
     else:
-        _echo("\n".join(_lines(failure)), err=True)
+        _echo("\n".join(map(visible, _lines(failure))), err=True)
     return failure.exit_code
 
 

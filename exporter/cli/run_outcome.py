@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from exporter.cli.change_text import change_lines
 from exporter.cli.next_command import command_for_rejects
 from exporter.model.errors import StorageError
 from exporter.model.manifest import Changes
+from exporter.model.outside_text import json_line, visible
 from exporter.model.records import PartFile
 from exporter.model.summary import Summary
 from exporter.model.units import duration_text, size_text
@@ -27,11 +27,11 @@ _MOST_PATHS = 5
 def print_summary(summary: Summary, *, as_json: bool, quiet: bool) -> None:
     """Print what the run brought: one JSON object, or a short table, or nothing when quiet."""
     if as_json:
-        text = json.dumps(asdict(summary) | {"exit_code": summary.exit_code}, ensure_ascii=False)
+        text = json_line(asdict(summary) | {"exit_code": summary.exit_code})
     elif quiet:
         return
     else:
-        text = "\n".join(_lines(summary))
+        text = "\n".join(map(visible, _lines(summary)))
     try:
         # Whoever reads may have seen enough, as in `exporter run … | head -1`.
         with (

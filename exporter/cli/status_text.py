@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 def show(status: Status, *, as_json: bool) -> None:
     """Print a status: as one JSON object, or for people."""
-    import json
+    from exporter.model.outside_text import json_line, visible
 
-    click.echo(json.dumps(_as_json(status), ensure_ascii=False) if as_json else "\n".join(lines(status)))
+    click.echo(json_line(_as_json(status)) if as_json else "\n".join(map(visible, lines(status))))
 
 
 def lines(status: Status) -> Iterator[str]:

@@ -8,6 +8,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from exporter.model.outside_text import visible
+
 _ROWS = 5
 _LONGEST_TEXT = 22
 _SHOWN = {
@@ -50,5 +52,5 @@ def _text(value: Any) -> str:
         return f"{value:%Y-%m-%d %H:%M}"
     if isinstance(value, Decimal):
         return f"{value:.2f}" if value == round(value, 2) else f"{value.normalize():f}"
-    text = str(value)
+    text = visible(str(value))
     return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"

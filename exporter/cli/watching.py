@@ -9,7 +9,6 @@ Every JSON line has `time` (ISO 8601, UTC), `level` (`info`, `warning`, `error`)
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import sys
@@ -20,6 +19,7 @@ from datetime import UTC, datetime
 
 import click
 
+from exporter.model.outside_text import json_line, visible
 from exporter.model.progress import Progress, ProgressCallback
 
 log = logging.getLogger("exporter")
@@ -74,7 +74,7 @@ def logging_to(handler: logging.Handler, *, quiet: bool, log_format: str) -> Ite
     """Send our own logger to `handler` for as long as the block lasts; nobody else's is touched."""
     logger = logging.getLogger("exporter")
     before = logger.handlers[:], logger.propagate, logger.level
-    handler.setFormatter(_Json() if log_format == "json" else logging.Formatter(_TEXT, "%H:%M:%S"))
+    handler.setFormatter(_Json() if log_format == "json" else _Text(_TEXT, "%H:%M:%S"))
     logger.handlers[:] = [handler]
     logger.propagate = False
     logger.setLevel(logging.ERROR if quiet else logging.INFO)
@@ -85,6 +85,11 @@ def logging_to(handler: logging.Handler, *, quiet: bool, log_format: str) -> Ite
         logger.setLevel(before[2])
 
 
+class _Text(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return visible(super().format(record))
+
+
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = {
@@ -93,4 +98,4 @@ class _Json(logging.Formatter):
             "event": "log",
             "message": record.getMessage(),
         }
-        return json.dumps(line | getattr(record, "fields", {}), ensure_ascii=False)
+        return json_line(line | getattr(record, "fields", {}))

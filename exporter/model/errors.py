@@ -21,6 +21,8 @@ from __future__ import annotations
 
 import re
 
+from exporter.model.outside_text import visible
+
 _FLAG = re.compile(r"--([a-z]+(?:-[a-z]+)*)")
 #: Flags whose argument is not called like them.
 _RENAMED = {"format": "formats", "timeout": "timeout_s"}
@@ -53,6 +55,7 @@ class ExporterError(Exception):
         value: object = None,
         resumes: bool = False,
     ) -> None:
+        what, hint = visible(what), visible(hint)
         super().__init__(what, hint)
         self.problem = what
         self.advice = hint
@@ -69,7 +72,9 @@ class ExporterError(Exception):
         """Return what happened, where the option it speaks of is called `place`."""
         if place is None:
             return self.problem
-        return f"{place}: {self.problem}" if self.value is None else f"{place} {self.value}: {self.problem}"
+        return visible(
+            f"{place}: {self.problem}" if self.value is None else f"{place} {self.value}: {self.problem}"
+        )
 
     @property
     def hint(self) -> str:

@@ -35,6 +35,8 @@ _SHORTEST_PII_KEY = 32
 MIB = 1024 * 1024
 #: A payload over this many decoded bytes is no order.
 MAX_PAYLOAD_BYTES = 32 * MIB
+#: An order with more items is none, unless `max_items` says so: a few MB of JSON could take all memory.
+MAX_ITEMS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,6 +139,7 @@ class Options(TableOptions, AskOptions):
         concurrency: Requests in flight, at most.
         timeout_s: Seconds for one attempt.
         max_attempts: Attempts for one order.
+        max_items: Items of one order, at most; one with more is rejected as `bad_response`.
         max_rejects: A count, or a percentage of all distinct lines.
         on_drift: What fields and values that fit no column do: `warn`, or `fail` the run.
         keep: Finished datasets to keep, this one included, of those whose names fit `out`; older ones are
@@ -164,6 +167,7 @@ class Options(TableOptions, AskOptions):
     concurrency: int = 32
     timeout_s: float = 30
     max_attempts: int = 6
+    max_items: int = MAX_ITEMS
     max_rejects: str = "5%"
     on_drift: OnDrift = "warn"
     keep: int | None = None
@@ -311,7 +315,8 @@ def _check_rate(option: str, text: str) -> Rate:
 
 
 def _check_numbers(options: Options) -> None:
-    smallest = {"concurrency": options.concurrency, "max_attempts": options.max_attempts}
+    names = ("concurrency", "max_attempts", "max_items")
+    smallest: dict[str, int] = {name: getattr(options, name) for name in names}
     if options.rows_per_file is not None:
         smallest["rows_per_file"] = options.rows_per_file
     if options.keep is not None:

@@ -8,6 +8,7 @@ from typing import TypeVar
 from xml.etree.ElementTree import Element
 
 from exporter.model.manifest import Drift
+from exporter.model.outside_text import visible
 from exporter.report.bars import Bar, columns
 from exporter.report.cards import Table, bar_card, card, missing, table_of
 from exporter.report.data_figures import NO_CODE, DataFigures, Money, TableNulls
@@ -20,7 +21,6 @@ from exporter.report.figure_texts import (
     number,
     percent,
     status_name,
-    visible,
 )
 from exporter.report.html_elements import h
 

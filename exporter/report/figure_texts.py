@@ -151,12 +151,3 @@ def moment(text: str) -> str:
     """Return a time of the manifest, as `24 November 2026, 06:38 UTC`."""
     when = datetime.fromisoformat(text).astimezone(UTC)
     return f"{day(when.date())}, {when:%H:%M} UTC"
-
-
-def visible(text: str) -> str:
-    """Return text from outside so that nothing in it is invisible or turns the line around.
-
-    >>> visible("a\\u202eb\\n")
-    'a\\\\u202eb\\\\u000a'
-    """
-    return "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text)

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from xml.etree.ElementTree import Element
 
 from exporter.model.manifest import Manifest
+from exporter.model.outside_text import visible
 from exporter.model.units import size_text
 from exporter.report.cards import Table, card, table_of
 from exporter.report.data_figures import DataFigures
@@ -22,7 +23,6 @@ from exporter.report.figure_texts import (
     number,
     percent,
     short,
-    visible,
 )
 from exporter.report.html_elements import h, html
 from exporter.report.run_figures import RunFigures

@@ -37,7 +37,6 @@ def command(old: str, new: str, out: str, overwrite: bool, full: bool, formats: 
     Items are matched by their id. An order that NEW did not ask for, or could not get, is not compared; it is
     gone only where the API answered 404. It needs the extra: pip install 'omnitron-exporter[duckdb]'.
     """
-    import json
     from dataclasses import asdict
 
     import msgspec
@@ -45,6 +44,7 @@ def command(old: str, new: str, out: str, overwrite: bool, full: bool, formats: 
     from exporter.cli.change_text import change_lines
     from exporter.cli.run_outcome import file_lines
     from exporter.model.options import TableOptions
+    from exporter.model.outside_text import json_line, visible
     from exporter.model.summary import files_of
     from exporter.run.compare import compare
 
@@ -58,7 +58,7 @@ def command(old: str, new: str, out: str, overwrite: bool, full: bool, formats: 
             **msgspec.to_builtins(compared.changes),
             "files": [*map(asdict, files)],
         }
-        click.echo(json.dumps(told, ensure_ascii=False))
+        click.echo(json_line(told))
     else:
-        click.echo("\n".join([*change_lines(compared.changes), "", *file_lines(files)]))
+        click.echo("\n".join(map(visible, [*change_lines(compared.changes), "", *file_lines(files)])))
     return 0

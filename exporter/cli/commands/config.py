@@ -15,6 +15,7 @@ from exporter.cli.config_file import settings_of
 from exporter.cli.nearest_word import nearest
 from exporter.cli.option_kinds import Command, source_of
 from exporter.model.options import SECRETS
+from exporter.model.outside_text import visible
 
 _HIDDEN = "(hidden)"
 _USER_IN_URL = re.compile(r"(?<=://)[^/@]*(?=@)")
@@ -36,7 +37,7 @@ def command(as_json: bool, **_: Any) -> int:
         click.echo(json.dumps({k: {"value": v, "source": s} for k, (v, s) in settings.items()}))
         return 0
     for key, (value, source) in settings.items():
-        click.echo(f"{key:<22}{_shown(value):<{_WIDEST}}  {source}".rstrip())
+        click.echo(f"{key:<22}{visible(_shown(value)):<{_WIDEST}}  {source}".rstrip())
     for line in _unknown_variables(ctx):
         click.echo(line, err=True)
     return 0

@@ -66,6 +66,7 @@ def command(
     from exporter.cli.signals import run_stoppable
     from exporter.cli.watching import watching
     from exporter.model.options import Options
+    from exporter.model.outside_text import visible
 
     options = Options(orders="-", out=out, overwrite=overwrite, **settings, **secrets_from_environment())
     with watching(quiet=quiet, log_format=log_format):
@@ -73,5 +74,5 @@ def command(
             lambda stop: list_numbers(options, filters=filters, page_size=page_size, stop=stop)
         )
     if not quiet:
-        click.echo(f"{listed.numbers:,} order numbers from {listed.pages:,} pages: {out}")
+        click.echo(f"{listed.numbers:,} order numbers from {listed.pages:,} pages: {visible(out)}")
     return 0

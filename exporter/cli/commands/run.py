@@ -65,6 +65,7 @@ _files = together(
         metavar="N|N%",
         help="A count, or a percentage of the lines; with more nothing is published.",
     ),
+    _input("--max-items", metavar="N", help="An order with more items is rejected as bad_response."),
     _input(
         "--keep",
         metavar="N",

@@ -8,6 +8,7 @@ import click
 
 from exporter.cli.option_kinds import PATH, Command
 from exporter.model.errors import UsageError
+from exporter.model.outside_text import json_line, visible
 
 
 @click.command("verify", cls=Command, epilog="Example: exporter verify orders-2026-11-23")
@@ -19,17 +20,13 @@ def command(out: str, as_json: bool) -> int:
     Every file is there with its rows, its size and its SHA-256, and no other; the counts add up; order
     numbers are unique; every item has its order, and its place in it. Exit code 0, or 1 with what differs.
     """
-    import json
-
     from exporter.dataset.verification import verify
 
     if not Path(out).is_dir():
         raise UsageError(f"{out}: expected the directory of a dataset, got none.", "Give the --out of a run.")
     differences = list(verify(Path(out)))
     if as_json:
-        click.echo(
-            json.dumps({"out": out, "ok": not differences, "differences": differences}, ensure_ascii=False)
-        )
+        click.echo(json_line({"out": out, "ok": not differences, "differences": differences}))
     else:
-        click.echo("\n".join(differences) or f"{out} is what its manifest says.")
+        click.echo("\n".join(map(visible, differences)) or f"{visible(out)} is what its manifest says.")
     return 1 if differences else 0

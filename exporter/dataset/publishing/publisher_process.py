@@ -13,6 +13,7 @@ import msgspec
 
 from exporter.dataset.publishing.publish_job import OVER, Message, PublishJob, PublishResult
 from exporter.model import errors
+from exporter.model.outside_text import visible
 from exporter.system.child_process import python_path, signals_held
 from exporter.system.lean_process import PUBLISHING_MEMORY
 
@@ -35,7 +36,7 @@ class DriftLog:
         what |= dict.fromkeys(uncoerced, "a value does not fit its column's type")
         for path in [path for path in what if path not in self._warned]:
             self._warned.add(path)
-            log.warning("%s: %s; it is kept in _unmapped.", path, what[path])
+            log.warning("%s: %s; it is kept in _unmapped.", visible(path), what[path])
 
 
 class Publishing:

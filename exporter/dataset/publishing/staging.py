@@ -8,7 +8,6 @@ gives the same bytes, whatever the order in which the answers came.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -21,6 +20,7 @@ from exporter.dataset.publishing.dataset_writer import DatasetWriter
 from exporter.dataset.publishing.publish_job import PublishJob, PublishProgress, PublishResult
 from exporter.model.manifest import REJECTS_FILE
 from exporter.model.options import MIB
+from exporter.model.outside_text import json_line
 from exporter.model.records import FETCHED
 from exporter.store.order_store import PlannedOrder, Store
 from exporter.system import durable
@@ -32,6 +32,8 @@ ORDERS_PER_ROW_GROUP = 15_000
 # A batch to flatten: its fixed cost of 0.9 ms is spread over many orders, and its bytes stay few.
 _BATCH = 500
 _BATCH_BYTES = 8 * MIB
+# A value takes a comma in JSON, and an item that holds none far more memory than its two bytes: a whole row.
+_BATCH_VALUES = 200_000
 #: Where orders are large, fewer of them make a row group.
 _ROW_GROUP_BYTES = 96 * MIB
 _READ = 250
@@ -76,7 +78,7 @@ class _Publish:
         self._line = -1
         self._through = 0
         self._batch: list[tuple[str, bytes]] = []
-        self._batch_bytes = 0
+        self._batch_bytes = self._batch_values = 0
         self._in_group = 0
         self._group_bytes = 0
 
@@ -127,12 +129,17 @@ class _Publish:
     def _add(self, number: str, payload: bytes) -> None:
         self._batch.append((number, payload))
         self._batch_bytes += len(payload)
+        self._batch_values += payload.count(b",")
         self._in_group += 1
         self._group_bytes += len(payload)
         if self._in_group == ORDERS_PER_ROW_GROUP or self._group_bytes >= _ROW_GROUP_BYTES:
             self._flatten()
             self._end_row_group()
-        elif len(self._batch) == _BATCH or self._batch_bytes >= _BATCH_BYTES:
+        elif (
+            len(self._batch) == _BATCH
+            or self._batch_bytes >= _BATCH_BYTES
+            or self._batch_values >= _BATCH_VALUES
+        ):
             self._flatten()
 
     def _flatten(self) -> None:
@@ -141,7 +148,7 @@ class _Publish:
         tables = flatten_batch(self._flattener, self._batch, self._job.tables)
         self._exported += tables["orders"].num_rows
         self._order_items += tables["order_items"].num_rows
-        self._batch, self._batch_bytes = [], 0
+        self._batch, self._batch_bytes, self._batch_values = [], 0, 0
         self._writer.add(tables)
 
     def _end_row_group(self) -> None:
@@ -182,7 +189,7 @@ class _Publish:
                 "attempts": attempts,
                 "detail": detail,
             }
-            yield json.dumps(reject, ensure_ascii=False).encode("utf-8", "backslashreplace") + b"\n"
+            yield json_line(reject).encode() + b"\n"
 
 
 def flatten_batch(
