@@ -315,7 +315,8 @@ def _only_adds_a_slash(asked: URL, location: str) -> bool:
         return False
     here = URL(str(asked))
     try:
-        return here.join(URL(location)) == URL(f"{here}/")
+        there = here.join(URL(location))
+        return there.with_port(there.port) == URL(f"{here}/").with_port(here.port)  # `:443` may be spelt out
     except ValueError:
         return False
 

@@ -8,6 +8,7 @@ import click
 from click.core import ParameterSource
 
 from exporter.cli.option_kinds import key_of
+from exporter.model.options import without_user
 
 #: Of the first run only: how it is read is not how `rejects.jsonl` is; its dataset and its metrics stay.
 _NOT_FOR_REJECTS = {"column", "sheet", "encoding", "input_format", "overwrite", "keep", "metrics_file"}
@@ -54,6 +55,8 @@ def _given(ctx: click.Context, parameter: click.Parameter) -> list[str]:
     if parameter.name not in ctx.params:  # --config is used up while parsing
         return [str(ctx.meta["exporter.settings"])]
     value = ctx.params[parameter.name]
+    if parameter.name == "proxy":
+        return [without_user(value)]
     return [str(one) for one in value] if isinstance(value, tuple) else [str(value)]
 
 

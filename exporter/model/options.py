@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 from urllib.parse import SplitResult, urlsplit
@@ -30,11 +31,12 @@ SECRETS = {
 }
 #: What stands in `out` for the run's start, in the machine's own time zone: `2026-11-23`, `183000`.
 PLACES = ("{date}", "{time}")
-_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_HIDDEN = "(hidden)"
 _SHORTEST_PII_KEY = 32
 MIB = 1024 * 1024
 #: A payload over this many decoded bytes is no order.
 MAX_PAYLOAD_BYTES = 32 * MIB
+_PROXY_SCHEMES = ("http", "https")
 #: An order with more items is none, unless `max_items` says so: a few MB of JSON could take all memory.
 MAX_ITEMS = 10_000
 
@@ -180,6 +182,7 @@ class Options(TableOptions, AskOptions):
         object.__setattr__(self, "api_url", checked_api_url(self.api_url, allow_http=self.allow_http))
         object.__setattr__(self, "formats", _words(self.formats))
         object.__setattr__(self, "tables", _words(self.tables))
+        _check_proxy(self.proxy)
         _check_words(self)
         _check_form(self)
         _check_texts(self)
@@ -228,8 +231,48 @@ def checked_api_url(url: str, *, allow_http: bool) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether this host name means this machine."""
-    return host in _LOOPBACK or host.startswith("127.")
+    """Return whether this host name means this machine, whatever a name server says.
+
+    >>> is_loopback("127.8.0.1"), is_loopback("127.evil.example")
+    (True, False)
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def without_user(url: str) -> str:
+    """Return a URL with its user and password hidden, or nothing of one that cannot be parsed and may hold some.
+
+    >>> without_user("http://me:secret@proxy:3128"), without_user("me:secret@proxy:3128")
+    ('http://(hidden)@proxy:3128', '(hidden)')
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError:
+        return _HIDDEN
+    _, at, place = parts.netloc.rpartition("@")
+    shown = parts._replace(netloc=f"{_HIDDEN}@{place}").geturl() if at else url
+    return shown if shown.count("@") == len(at) else _HIDDEN
+
+
+def _check_proxy(url: str | None) -> None:
+    if url is None:
+        return
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in _PROXY_SCHEMES and parts.hostname and parts.port != 0
+    except ValueError:
+        whole = False
+    if not whole or parts.path.strip("/") or parts.query or parts.fragment or not url.isprintable():
+        raise UsageError(
+            f"expected {_PROXY_SCHEMES[0]}://HOST:PORT, got {without_user(url)!r}.",
+            "Give for example http://proxy.example:3128. In a user's name and password write @, / and : as %40, %2F"
+            " and %3A.",
+            option="proxy",
+        )
 
 
 def _split(url: str) -> SplitResult:

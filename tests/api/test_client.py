@@ -16,9 +16,10 @@ from email.utils import format_datetime
 import brotli  # type: ignore[import-untyped] # it ships no types
 import pytest
 import zstandard
+from yarl import URL
 
 from exporter import __version__
-from exporter.api.client import Client
+from exporter.api.client import Client, _only_adds_a_slash
 from exporter.model.errors import (
     AttemptError,
     BadResponseError,
@@ -438,6 +439,15 @@ def test_a_redirect_within_the_origin_is_refused_too(location: str) -> None:
     assert isinstance(error, PermanentError)
     assert error.reason == "client_error"
     assert len(server.arrivals) == 1
+
+
+@pytest.mark.parametrize(
+    ("location", "learnt"),
+    [("https://a.example:443/x/", True), ("//a.example:443/x/", True), ("https://a.example:444/x/", False)],
+)
+def test_a_redirect_that_spells_out_its_port(location: str, learnt: bool) -> None:
+    """The scheme's own port is no other origin."""
+    assert _only_adds_a_slash(URL("https://a.example/x", encoded=True), location) is learnt
 
 
 @pytest.mark.parametrize("number", ["a1", "a:b", "a/", "şğ%"])

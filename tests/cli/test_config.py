@@ -159,3 +159,44 @@ def test_one_file_serves_every_command(offline: Offline) -> None:
     (offline.cwd / "exporter.toml").write_text('format = ["csv"]\nmax-age = "7d"\n')
     ended = offline("status", "nothing")
     ended.said(2, "nothing: expected a dataset")
+
+
+@pytest.mark.parametrize(
+    "proxy",
+    [
+        "user:s3cret@proxy.example:8080",
+        "http://user:s3/cret@proxy.example:8080",
+        "http://user:s3@cret@proxy.example:port",
+        "http://user:s3cret@[::1:8080",
+        "http://user:s3cret@proxy.example/path@more",
+        "ftp://user:s3cret@proxy.example:21",
+        "http://user:s3cret@",
+        "http://user:s3cret@proxy.example:8080?x=s3cret@y",
+    ],
+)
+def test_a_malformed_proxy_is_refused_and_hidden(offline: Offline, proxy: str) -> None:
+    """Exit 2 that names --proxy, and neither error, next command nor `config` shows a word of its password."""
+    env = {"EXPORTER_API_URL": "https://api.invalid", "EXPORTER_API_TOKEN": "t"}
+    refused = offline("run", "n.txt", "--out", "o", "--proxy", proxy, "--json", **env)
+    refused.said(2, "--proxy: expected http://HOST:PORT", "(hidden)")
+    shown = offline("config", "--proxy", proxy)
+    assert shown.code == 0
+    assert "s3" not in refused.out + refused.err + shown.out + shown.err
+
+
+def test_the_next_command_hides_a_proxys_password(offline: Offline) -> None:
+    """What a failed run says to run again has the proxy, and nothing of its user."""
+    (offline.cwd / "n.txt").write_text("A1\n")
+    env = {"EXPORTER_API_URL": "https://api.invalid", "EXPORTER_API_TOKEN": "t"}
+    ended = offline("run", "n.txt", "--out", "n.txt/o", "--proxy", "http://me:s3cret@127.0.0.1:9", **env)
+    ended.said(7, "http://(hidden)@127.0.0.1:9")
+    assert "s3cret" not in ended.out + ended.err
+
+
+@pytest.mark.parametrize(
+    "host", ["127.evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "0.0.0.0"]
+)
+def test_a_name_that_looks_like_loopback(offline: Offline, host: str) -> None:
+    """http is for this machine: a name server may say of any other name what it likes."""
+    ended = offline("run", "n.txt", "--out", "o", EXPORTER_API_URL=f"http://{host}", EXPORTER_API_TOKEN="t")
+    ended.said(2, "expected https", "clear text")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,11 +13,10 @@ from exporter.cli.commands.run import run_options
 from exporter.cli.config_file import settings_of
 from exporter.cli.nearest_word import nearest
 from exporter.cli.option_kinds import Command, source_of
-from exporter.model.options import SECRETS
+from exporter.model.options import SECRETS, without_user
 from exporter.model.outside_text import visible
 
 _HIDDEN = "(hidden)"
-_USER_IN_URL = re.compile(r"(?<=://)[^/@]*(?=@)")
 _WIDEST = 34
 
 
@@ -45,7 +43,7 @@ def command(as_json: bool, **_: Any) -> int:
 
 def _settings(ctx: click.Context) -> dict[str, tuple[Any, str]]:
     return {
-        key: (_without_user(ctx.params[option.name or ""]), source_of(ctx, option))
+        key: (_safe(key, ctx.params[option.name or ""]), source_of(ctx, option))
         for key, option in settings_of(ctx.command).items()
     }
 
@@ -54,9 +52,10 @@ def _secrets() -> dict[str, tuple[str | None, str]]:
     return {name: (_HIDDEN, name) if os.environ.get(name) else (None, "not set") for name in SECRETS.values()}
 
 
-def _without_user(value: Any) -> Any:
-    """Hide the user and the password that a proxy's URL may carry."""
-    return _USER_IN_URL.sub(_HIDDEN, value) if isinstance(value, str) else value
+def _safe(key: str, value: Any) -> Any:
+    """Hide the user and the password that a URL may carry."""
+    is_url = isinstance(value, str) and (key == "proxy" or "://" in value)
+    return without_user(value) if is_url else value
 
 
 def _shown(value: Any) -> str:
