@@ -86,6 +86,8 @@ def _way_on(error: ExporterError, session: Session) -> str | None:
     from exporter.cli.next_command import command_again
 
     ctx = session.context
+    if error.command is not None:
+        return error.command
     if ctx is None or ctx.command.name != "run" or session.published:
         return None
     if isinstance(error, TooManyRejectsError):

@@ -41,10 +41,12 @@ class ExporterError(Exception):
     Attributes:
         out: Where the dataset of the failed run was to stand, with `{date}` and `{time}` filled in; None where
             that was not known yet. The same options with this `out` go on with the run.
+        command: The command that helps, where it is not the same one again.
     """
 
     exit_code = 1
     out: str | None = None
+    command: str | None = None
 
     def __init__(
         self,

@@ -148,6 +148,8 @@ class Options(TableOptions, AskOptions):
             removed after success. `out` then holds `{date}` or `{time}`.
         report: Write `report.html` into the dataset.
         changes: Compare with the newest dataset whose name fits `out`, and write `changes` into the new one.
+        load: The database to load the dataset into after publishing: `postgresql://…`, `duckdb:FILE` or
+            `sqlite:FILE`, without a password.
         dask: Address of a Dask scheduler, or `local`.
         dask_insecure: Permit a cluster without TLS that is not on this machine.
 
@@ -175,6 +177,7 @@ class Options(TableOptions, AskOptions):
     keep: int | None = None
     report: bool = False
     changes: bool = False
+    load: str | None = None
     dask: str | None = None
     dask_insecure: bool = False
 

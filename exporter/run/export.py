@@ -27,6 +27,7 @@ from exporter.dataset.destination import (
     manifest_in,
     remove_dataset,
 )
+from exporter.dataset.loading.target import kind_of
 from exporter.dataset.publishing.publish_job import PublishResult
 from exporter.fetch.cluster import check_extra as check_dask_extra
 from exporter.fetch.fetch_job import Fetched, FetchJob
@@ -51,6 +52,7 @@ from exporter.model.version import __version__
 from exporter.report.report_process import write_report_apart
 from exporter.run.compare import Comparing
 from exporter.run.compare import check_extra as check_changes_extra
+from exporter.run.load import Loading
 from exporter.run.retention import remove_older
 from exporter.store.input_file import InputPlan, open_input
 from exporter.store.order_store import Store
@@ -104,6 +106,8 @@ async def export_async(
         check_dask_extra()
     if options.changes:
         check_changes_extra("--changes")
+    if options.load is not None:
+        kind_of(options.load)
     now = time.time()
     out = resolve_out(options.out, datetime.fromtimestamp(now, UTC).astimezone())
     destination = destination_of(out)
@@ -127,7 +131,7 @@ async def _export(
     with open_input(options.orders) as source, work_directory(out) as work:
         published = await _look(destination, work, options, out, stop)
         if published is not None:
-            return _finish_published(options, work, published, out)
+            return await _finish_published(options, work, published, out, stop)
         with _open_store(options, work) as store:
             plan = InputPlan(source, options.orders, options, work.plan)
             counts, input_record = await beside_the_loop(
@@ -237,7 +241,9 @@ def _open_store(options: Options, work: WorkDirectory) -> Iterator[Store]:
         yield store
 
 
-def _finish_published(options: Options, work: WorkDirectory, standing: Manifest, out: str) -> Summary:
+async def _finish_published(
+    options: Options, work: WorkDirectory, standing: Manifest, out: str, stop: Stop
+) -> Summary:
     """End a run whose process died after its dataset stood in its place."""
     if options.store is not None:
         with _open_store(options, work) as store:
@@ -248,8 +254,23 @@ def _finish_published(options: Options, work: WorkDirectory, standing: Manifest,
                 raise StorageError(
                     f"{old}: {stranger} came there in mid-run.", "Move it away, then run again."
                 )
-    work.remove()
+    await _end(options, work, out, stop)
     return summary_of(standing, out)
+
+
+async def _end(options: Options, work: WorkDirectory, out: str, stop: Stop) -> None:
+    """Load what was published, where that is asked for; an interrupted load leaves the work directory to resume by."""
+    try:
+        if options.load is not None:
+            loading = Loading(out, options.load)
+            told = await beside_the_loop(
+                loading.run, stop, doing="loading the dataset", interrupt=loading.interrupt
+            )
+            log.info("%s", told)
+    except StorageError:
+        work.remove()
+        raise
+    work.remove()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -281,7 +302,7 @@ class _Run(FetchJob):
         )
         self.store.finish_run(self.record.run_id, time.time())
         self.store.close()
-        self.work.remove()
+        await _end(self.options, self.work, self.out, self.stop)
         keep = self.options.keep
         removed = remove_older(self.options.out, self.out, keep) if keep else ()
         return summary_of(finished, self.out, resumed=self.record.resumed, removed=removed)

@@ -55,3 +55,32 @@ def single_user_postgres() -> Iterator[tuple[list[str], Path]]:
         )
     finally:
         shutil.rmtree(folder)
+
+
+@contextmanager
+def running_postgres() -> Iterator[str]:
+    """Give the address of a server of its own, on a socket in a temporary folder."""
+    binaries = _find_postgres()
+    if binaries is None:
+        pytest.skip("PostgreSQL is not installed: no initdb in /usr/lib/postgresql, /usr/local/bin or PATH")
+    folder = Path(tempfile.mkdtemp(prefix="exporter-pg-"))
+    folder.chmod(0o777)
+    data = str(folder / "data")
+    init = [str(binaries / "initdb"), "-D", data, "-E", "UTF8", "--locale=C", "-U", "postgres", "--no-sync"]
+    control = [str(binaries / "pg_ctl"), "-D", data, "-w", "-t", "60"]
+    options = (
+        f"-c listen_addresses='' -c unix_socket_directories={folder} -c fsync=off -c full_page_writes=off"
+    )
+
+    def run(command: list[str]) -> None:
+        subprocess.run(_as_plain_user(command), check=True, capture_output=True, cwd=folder, timeout=90)
+
+    try:
+        run(init)
+        run([*control, "-o", options, "-l", str(folder / "log"), "start"])
+        try:
+            yield f"postgresql:///postgres?host={folder}&user=postgres"
+        finally:
+            run([*control, "-m", "immediate", "stop"])
+    finally:
+        shutil.rmtree(folder)

@@ -125,6 +125,7 @@ _ends = together(
     setting(
         "--changes", help="Compare with the newest dataset of the same OUT; write changes into the new one."
     ),
+    setting("--load", metavar="TARGET", help="Then load the dataset into a database, as exporter load does."),
     setting("--report", help="Write report.html into the dataset: the run and the data, to look at."),
     option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout."),
     option(

@@ -115,4 +115,4 @@ def column_changes(table: str, place: int, name: str, kind: str, currency: str |
     return f"""
         SELECT 0, seq, item, {place}, order_number, item_id, {literal(_KINDS.get((table, name), "other"))},
             'changed', {shown}{literal(name)}, {text_of(old, kind)}, {text_of(new, kind)}, {amounts}, {currencies}
-        FROM joined WHERE {old} IS DISTINCT FROM {new}"""  # noqa: S608 - names are quoted
+        FROM joined WHERE {old} IS DISTINCT FROM {new}"""

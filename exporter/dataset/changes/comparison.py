@@ -97,7 +97,7 @@ class Comparison:
             for name in CHANGES_SCHEMA.names
         ]
         query = (
-            f"SELECT {', '.join(names)} FROM ({change_schema.SELECT_CHANGES}) ORDER BY part, seq, item, place"  # noqa: S608 - names are quoted
+            f"SELECT {', '.join(names)} FROM ({change_schema.SELECT_CHANGES}) ORDER BY part, seq, item, place"
         )
         yield from self._tables(query, CHANGES_SCHEMA)
 
@@ -142,7 +142,7 @@ class Comparison:
         rejects = dataset.rejects()
         listed_rejects = pa.table({"number": list(rejects), "reason": list(rejects.values())}, _REJECTS)
         self._database.register("handed", listed_rejects)
-        self._do(f"CREATE TEMP TABLE {side}_rejects AS SELECT * FROM handed")  # noqa: S608 - a name of ours
+        self._do(f"CREATE TEMP TABLE {side}_rejects AS SELECT * FROM handed")
 
     # --- comparing ---
 
@@ -173,7 +173,7 @@ class Comparison:
             columns = _listed(["number", *self._common["orders"]])
             self._do(f"""
                 CREATE TEMP TABLE {side}_seen AS
-                SELECT number, file_index AS file, file_row_number AS place, hash({columns}) AS h FROM {side}_orders""")  # noqa: S608 - quoted
+                SELECT number, file_index AS file, file_row_number AS place, hash({columns}) AS h FROM {side}_orders""")
             if with_items:
                 place = "CASE WHEN id IS NULL THEN item_index END" if self._with_ids else "item_index"
                 self._do(f"""
@@ -181,7 +181,7 @@ class Comparison:
                     SELECT order_number AS number, sum(hash({_listed([*self._common["order_items"]])}, {place})) AS h,
                         min(file_index) AS file, max(file_index) AS last_file,
                         min(file_row_number) AS place, max(file_row_number) AS last_place
-                    FROM {side}_order_items GROUP BY order_number""")  # noqa: S608 - quoted
+                    FROM {side}_order_items GROUP BY order_number""")
         items = [f"LEFT JOIN {side}_items_seen AS {side}_i ON {side}_i.number = o.number" for side in _SIDES]
         places = [f"{side}_i.{each} AS {side}_items_{each}" for side in _SIDES for each in _ITEM_PLACES]
         self._do(f"""
@@ -190,7 +190,7 @@ class Comparison:
                 o.file AS old_file, o.place AS old_place, n.file AS new_file, n.place AS new_place
                 {"".join(f", {place}" for place in places) if with_items else ""}
             FROM old_seen AS o JOIN new_seen AS n USING (number) {" ".join(items) if with_items else ""}
-            WHERE o.h <> n.h {"OR old_i.h IS DISTINCT FROM new_i.h" if with_items else ""}""")  # noqa: S608 - quoted
+            WHERE o.h <> n.h {"OR old_i.h IS DISTINCT FROM new_i.h" if with_items else ""}""")
 
     @property
     def _with_ids(self) -> bool:
@@ -199,14 +199,14 @@ class Comparison:
     def _compare_some(self, first: int, *, with_items: bool) -> None:
         self._do(f"""
             CREATE OR REPLACE TEMP TABLE batch AS
-            SELECT * FROM pairs WHERE seq BETWEEN {first} AND {first + _AT_ONCE - 1}""")  # noqa: S608 - numbers
+            SELECT * FROM pairs WHERE seq BETWEEN {first} AND {first + _AT_ONCE - 1}""")
         for side in _SIDES:
             self._read_some(side, "orders", f"{side}_file", f"{side}_file", f"{side}_place", f"{side}_place")
         columns = self._both_columns("orders")
         self._do(f"""
             CREATE OR REPLACE TEMP TABLE joined AS
             SELECT seq, -1 AS item, number AS order_number, NULL::BIGINT AS item_id, {columns}
-            FROM batch JOIN old_batch_orders AS o USING (number) JOIN new_batch_orders AS n USING (number)""")  # noqa: S608 - quoted
+            FROM batch JOIN old_batch_orders AS o USING (number) JOIN new_batch_orders AS n USING (number)""")
         self._gather_columns("orders", "currency")
         if with_items:
             self._compare_items()
@@ -215,7 +215,7 @@ class Comparison:
         self, side: str, table: str, file: str, last_file: str, place: str, last_place: str
     ) -> None:
         """Read the rows of some orders; their places let DuckDB pass over most of the files."""
-        bounds = f"SELECT min({file}), max({last_file}), min({place}), max({last_place}) FROM batch"  # noqa: S608 - names of ours
+        bounds = f"SELECT min({file}), max({last_file}), min({place}), max({last_place}) FROM batch"
         files, places = self._all(bounds)[0][:2], self._all(bounds)[0][2:]
         where = "false"
         if places[0] is not None:
@@ -223,7 +223,7 @@ class Comparison:
         key = KEYS[table][0]
         self._do(f"""
             CREATE OR REPLACE TEMP TABLE {side}_batch_{table} AS
-            SELECT * FROM {side}_{table} WHERE {where} AND {key} IN (SELECT number FROM batch)""")  # noqa: S608 - names of ours
+            SELECT * FROM {side}_{table} WHERE {where} AND {key} IN (SELECT number FROM batch)""")
 
     def _compare_items(self) -> None:
         for side in _SIDES:
@@ -236,14 +236,14 @@ class Comparison:
                 CREATE OR REPLACE TEMP TABLE {side}_numbered AS
                 SELECT *, {item_id} AS item_id, CASE WHEN item_id IS NOT NULL THEN hash({columns}) END AS h,
                     row_number() OVER (PARTITION BY order_number, item_id, h ORDER BY item_index) AS same
-                FROM {side}_batch_order_items""")  # noqa: S608 - quoted
+                FROM {side}_batch_order_items""")
         for side, other in (_SIDES, _SIDES[::-1]):
             self._do(f"""
                 CREATE OR REPLACE TEMP TABLE {side}_left AS
                 SELECT *, row_number() OVER (PARTITION BY order_number, item_id ORDER BY item_index) AS turn
                 FROM {side}_numbered AS one WHERE NOT EXISTS (
                     SELECT 1 FROM {other}_numbered AS other WHERE other.order_number = one.order_number
-                    AND other.item_id = one.item_id AND other.h = one.h AND other.same = one.same)""")  # noqa: S608 - names of ours
+                    AND other.item_id = one.item_id AND other.h = one.h AND other.same = one.same)""")
         self._do(f"""
             CREATE OR REPLACE TEMP TABLE joined AS
             SELECT seq, coalesce(n.item_index, o.item_index) AS item, batch.number AS order_number,
@@ -251,7 +251,7 @@ class Comparison:
                 n.item_index IS NULL AS removed, {self._both_columns("order_items")}
             FROM old_left AS o FULL JOIN new_left AS n ON o.order_number = n.order_number
                 AND o.item_id IS NOT DISTINCT FROM n.item_id AND o.turn = n.turn
-            JOIN batch ON batch.number = coalesce(n.order_number, o.order_number)""")  # noqa: S608 - quoted
+            JOIN batch ON batch.number = coalesce(n.order_number, o.order_number)""")
         self._by_position += self._all(
             "SELECT count(DISTINCT order_number) FROM joined WHERE item_id IS NULL"
         )[0][0]
@@ -287,7 +287,7 @@ class Comparison:
                 INSERT INTO gathered
                 SELECT 0, seq, item, -1, order_number, item_id, 'order', '{change}', CASE WHEN item_id IS NULL
                     THEN format('order_items[{{}}]', item) END, NULL, NULL, {old}, {new}, {currency}, {currency}
-                FROM joined WHERE {flag}""")  # noqa: S608 - names of ours
+                FROM joined WHERE {flag}""")
 
     def _money(self, name: str) -> str:
         return quoted(name) if name.partition(".")[2] in self._common["order_items"] else "NULL"
@@ -306,12 +306,12 @@ class Comparison:
                 SELECT row_number() OVER (ORDER BY file, place) AS seq, number, reason,
                     CASE WHEN reason = 'not_found' THEN '{whole}' WHEN reason IS NULL THEN {unknown} END AS change
                 FROM (SELECT * FROM {side}_seen ANTI JOIN {other}_seen USING (number))
-                LEFT JOIN {other}_rejects USING (number)""")  # noqa: S608 - names of ours
+                LEFT JOIN {other}_rejects USING (number)""")
             self._do(f"""
                 INSERT INTO gathered
                 SELECT {part}, seq, -1, -1, number, NULL, 'order', change, NULL, NULL, NULL, {amounts[0]}, {amounts[1]},
                     {known[1]}, {known[1]}
-                FROM {side}_alone JOIN {side}_orders USING (number) WHERE change IS NOT NULL""")  # noqa: S608 - names of ours
+                FROM {side}_alone JOIN {side}_orders USING (number) WHERE change IS NOT NULL""")
 
     # --- what is told ---
 
@@ -349,7 +349,7 @@ class Comparison:
         )
 
     def _count(self, of: str) -> int:
-        return int(self._all(f"SELECT count(*) FROM {of}")[0][0])  # noqa: S608 - our own words
+        return int(self._all(f"SELECT count(*) FROM {of}")[0][0])
 
     def _statuses(self) -> dict[str, dict[str, int]]:
         rows = self._all("""
@@ -365,7 +365,7 @@ class Comparison:
         rows = self._all(f"""
             SELECT coalesce(currency, ''), coalesce("column", change), sum(delta)::VARCHAR
             FROM ({change_schema.SELECT_CHANGES}) WHERE item = -1 AND delta IS NOT NULL
-            AND (kind = 'refund' OR "column" = 'amount' OR "column" IS NULL) GROUP BY ALL ORDER BY ALL""")  # noqa: S608 - our own words
+            AND (kind = 'refund' OR "column" = 'amount' OR "column" IS NULL) GROUP BY ALL ORDER BY ALL""")
         sums: dict[str, dict[str, str]] = {}
         for currency, what, total in rows:
             sums.setdefault(currency, {})[what] = total
@@ -394,10 +394,10 @@ class Comparison:
             columns = [quoted(name) if name in have[side] else f"NULL AS {quoted(name)}" for name in wanted]
             queries.append(f"""
                 SELECT '{kind}' AS _change_type, {", ".join(columns)}, part, seq, {at} AS turn FROM {side}_orders
-                JOIN (SELECT DISTINCT part, seq, order_number AS number FROM gathered WHERE {where}) USING (number)""")  # noqa: S608 - quoted
+                JOIN (SELECT DISTINCT part, seq, order_number AS number FROM gathered WHERE {where}) USING (number)""")
         names = _listed(schema.names)
         yield from self._tables(
-            f"SELECT {names} FROM ({' UNION ALL '.join(queries)}) ORDER BY part, seq, turn",  # noqa: S608 - quoted
+            f"SELECT {names} FROM ({' UNION ALL '.join(queries)}) ORDER BY part, seq, turn",
             schema,
         )
 

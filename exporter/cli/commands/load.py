@@ -1,0 +1,43 @@
+"""`exporter load`: a dataset into a database."""
+
+from __future__ import annotations
+
+import click
+
+from exporter.cli.option_kinds import PATH, Command
+
+
+@click.command(
+    "load",
+    cls=Command,
+    epilog="Example: exporter load orders-2026-11-24 postgresql://shop@db.example.com/shop",
+)
+@click.argument("dataset", type=PATH, metavar="DATASET")
+@click.argument("target", metavar="TARGET")
+@click.option("--schema", metavar="NAME", help="Of the tables; made where it is missing.")
+@click.option("--prefix", default="", metavar="TEXT", help="Before the names of the tables.")
+@click.option("--replace", is_flag=True, help="The tables then hold this dataset alone.")
+@click.option("--mark-gone", is_flag=True, help="Note in _gone_at which orders the API no longer has (404).")
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object on stdout.")
+def command(
+    dataset: str,
+    target: str,
+    schema: str | None,
+    prefix: str,
+    replace: bool,
+    mark_gone: bool,
+    as_json: bool,
+) -> int:
+    """Load the finished DATASET into TARGET: postgresql://…, duckdb:FILE or sqlite:FILE.
+
+    All or nothing, in one transaction: orders replace those of the same number, with all their items. The same
+    dataset twice does nothing. No password belongs into TARGET: PostgreSQL's come from PGPASSWORD or ~/.pgpass.
+    """
+    import json
+    from dataclasses import asdict
+
+    from exporter.run.load import load_place
+
+    loaded = load_place(dataset, target, schema=schema, prefix=prefix, replace=replace, mark_gone=mark_gone)
+    click.echo(json.dumps({**asdict(loaded), "exit_code": 0}) if as_json else str(loaded))
+    return 0

@@ -1,0 +1,1 @@
+"""A finished dataset into a database; each file is imported only when it is used."""

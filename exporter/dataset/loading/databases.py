@@ -1,0 +1,212 @@
+"""PostgreSQL, DuckDB and SQLite, each as one connection in one transaction: SQL that all take, Arrow batches in."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from exporter.dataset.changes.change_schema import literal, quoted
+from exporter.dataset.loading.target import kind_of
+from exporter.model.catalog import Kind
+from exporter.model.errors import StorageError, UsageError
+
+_TYPES: Final = {
+    Kind.TEXT: "text",
+    Kind.INTEGER: "bigint",
+    Kind.DECIMAL: "numeric(20,4)",
+    Kind.TIMESTAMP: "timestamp with time zone",
+    Kind.BOOLEAN: "boolean",
+    Kind.JSON: "json",
+}
+_WAIT_S = 60.0
+
+
+class Database:
+    """PostgreSQL, by ADBC; what the other two do otherwise is theirs.
+
+    Args:
+        target: As given, without a password.
+        schema: Where the tables are; None for the database's own choice.
+    """
+
+    types = _TYPES
+    keys_later = True
+
+    def __init__(self, target: str, schema: str | None) -> None:
+        self.schema = schema
+        self._connection = self._connect(target)
+        self._cursor = self._connection.cursor()
+
+    def _connect(self, target: str) -> Any:
+        from adbc_driver_postgresql import dbapi
+
+        return dbapi.connect(target)
+
+    def begin(self) -> None:
+        """Let one load at a time be at work."""
+        self.run("SELECT pg_advisory_xact_lock(hashtext('exporter_loads'))")
+        if self.schema:
+            self.run(f"CREATE SCHEMA IF NOT EXISTS {quoted(self.schema)}")
+
+    def run(self, query: str) -> list[tuple[Any, ...]]:
+        """Run one statement; return its rows where it has any."""
+        self._cursor.execute(query)
+        return list(self._cursor.fetchall()) if query.lstrip().startswith(("SELECT", "PRAGMA")) else []
+
+    def name(self, table: str) -> str:
+        """Return a table's name for SQL."""
+        return ".".join(map(quoted, filter(None, (self.schema, table))))
+
+    def columns(self, table: str) -> dict[str, str]:
+        """Return the type of each column; nothing where there is no table."""
+        where = literal(self.name(table))
+        return dict(
+            self.run(
+                "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute"
+                f" WHERE attrelid = to_regclass({where}) AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
+            )
+        )
+
+    def create(self, table: str, columns: dict[str, Kind], meanings: dict[str, str]) -> None:
+        """Create a table without keys, every column with its meaning."""
+        listed = ", ".join(f"{quoted(name)} {self.types[kind]}" for name, kind in columns.items())
+        self.run(f"CREATE TABLE {self.name(table)} ({listed})")
+        for name, meaning in meanings.items():
+            self.run(f"COMMENT ON COLUMN {self.name(table)}.{quoted(name)} IS {literal(meaning)}")
+
+    def add_key(self, table: str, keys: Iterable[str]) -> None:
+        """Make columns the primary key, once the rows are there: much faster than before."""
+        self.run(f"ALTER TABLE {self.name(table)} ADD PRIMARY KEY ({', '.join(map(quoted, keys))})")
+
+    def ingest(self, table: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+        """Append rows; a temporary table begins with `exporter_staged_`."""
+        into = "pg_temp" if table.startswith("exporter_staged_") else self.schema
+        reader = pa.RecordBatchReader.from_batches(schema, batches)
+        self._cursor.adbc_ingest(table, reader, mode="append", db_schema_name=into)
+
+    def commit(self) -> None:
+        """Make everything seen at once."""
+        self._connection.commit()
+
+    def close(self) -> None:
+        """Let go; what was not committed never was."""
+        self._cursor.close()
+        self._connection.close()
+
+    def interrupt(self) -> None:
+        """Make what is under way in another thread end soon, by any error."""
+        self._cursor.adbc_cancel()
+
+
+class _DuckDb(Database):
+    types = _TYPES | {Kind.TEXT: "VARCHAR", Kind.JSON: "VARCHAR", Kind.DECIMAL: "DECIMAL(20,4)"}
+
+    def _connect(self, target: str) -> Any:
+        import duckdb
+
+        return duckdb.connect(target.removeprefix("duckdb:"), config={"memory_limit": "512MB", "threads": 2})
+
+    def begin(self) -> None:
+        self.run("BEGIN")
+        if self.schema:
+            self.run(f"CREATE SCHEMA IF NOT EXISTS {quoted(self.schema)}")
+
+    def columns(self, table: str) -> dict[str, str]:
+        where = f"table_name = {literal(table)} AND schema_name = {literal(self.schema or 'main')}"
+        found = self.run(
+            f"SELECT column_name, data_type FROM duckdb_columns() WHERE {where} AND NOT internal"
+        )
+        ours = {kind.upper(): kind for kind in self.types.values()}
+        return {name: ours.get(kind, kind) for name, kind in found}
+
+    def ingest(self, table: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+        self._cursor.register("exporter_batches", pa.RecordBatchReader.from_batches(schema, batches))
+        into = quoted(table) if table.startswith("exporter_staged_") else self.name(table)
+        self.run(f"INSERT INTO {into} BY NAME FROM exporter_batches")
+        self._cursor.unregister("exporter_batches")
+
+    def commit(self) -> None:
+        self.run("COMMIT")
+
+    def interrupt(self) -> None:
+        self._cursor.interrupt()
+
+
+class _Sqlite(Database):
+    types = dict.fromkeys(Kind, "TEXT") | {Kind.INTEGER: "INTEGER", Kind.BOOLEAN: "INTEGER"}
+    keys_later = False
+
+    def _connect(self, target: str) -> Any:
+        if self.schema:
+            raise UsageError("SQLite has no schemas.", "Give --prefix instead.", option="schema")
+        path = target.removeprefix("sqlite:")
+        return sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
+
+    def begin(self) -> None:
+        self.run("BEGIN IMMEDIATE")
+
+    def columns(self, table: str) -> dict[str, str]:
+        return {name: kind for _, name, kind, *_ in self.run(f"PRAGMA table_info({quoted(table)})")}
+
+    def create(self, table: str, columns: dict[str, Kind], meanings: dict[str, str]) -> None:
+        """Create a table with its keys, for they cannot come later; the meanings are read in its SQL."""
+        lines = [
+            f"  {quoted(name)} {self.types[kind]}, -- {meanings.get(name, '')}"
+            for name, kind in columns.items()
+        ]
+        keys = [name for name in ("number", "order_number", "item_index") if name in columns]
+        key = f"  PRIMARY KEY ({', '.join(map(quoted, keys))})" if keys else lines.pop().partition(",")[0]
+        self.run("\n".join([f"CREATE TABLE {quoted(table)} (", *lines, key, ")"]))
+
+    def ingest(self, table: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+        names = ", ".join(map(quoted, schema.names))
+        insert = f"INSERT INTO {quoted(table)} ({names}) VALUES ({', '.join('?' * len(schema))})"
+        for batch in batches:
+            columns = [_for_sqlite(column).to_pylist() for column in batch.columns]
+            self._cursor.executemany(insert, zip(*columns, strict=True))
+
+    def interrupt(self) -> None:
+        self._connection.interrupt()
+
+
+def _for_sqlite(column: pa.Array) -> pa.Array:
+    """Give amounts as `0000000000000016.4000`, so that text sorts as numbers do, and times as ISO 8601 with `Z`."""
+    if pa.types.is_timestamp(column.type):
+        return column.cast(pa.string())
+    if not pa.types.is_decimal(column.type):
+        return column
+    text = column.cast(pa.string())
+    digits = pc.utf8_lpad(pc.replace_substring(text, "-", ""), width=21, padding="0")
+    return pc.if_else(pc.starts_with(text, "-"), pc.binary_join_element_wise("-", digits, ""), digits)
+
+
+_KINDS: Final[dict[str, type[Database]]] = {"postgresql": Database, "duckdb": _DuckDb, "sqlite": _Sqlite}
+
+
+def open_database(target: str, schema: str | None) -> Database:
+    """Open the database that `target` names; errors as for `kind_of`."""
+    return _KINDS[kind_of(target)](target, schema)
+
+
+@contextmanager
+def told_errors(target: str) -> Iterator[None]:
+    """Tell what a driver refuses; only the first line, for the others may quote rows."""
+    try:
+        yield
+    except Exception as error:
+        if type(error).__module__.partition(".")[0] not in (
+            "adbc_driver_manager",
+            "duckdb",
+            "_duckdb",
+            "sqlite3",
+        ):
+            raise
+        first = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StorageError(
+            f"{target}: {first.rstrip('.')}.", "Nothing was loaded; the same command loads it then."
+        ) from None

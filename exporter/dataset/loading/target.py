@@ -1,0 +1,45 @@
+"""What a load's target names: `postgresql://…`, `duckdb:FILE` or `sqlite:FILE`, never with a password in it."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from urllib.parse import parse_qsl, urlsplit
+
+from exporter.model.errors import UsageError, missing_extra
+
+#: The module that each kind needs, and the extra that brings it.
+_NEEDED = {
+    "postgresql": ("adbc_driver_postgresql", "postgres"),
+    "postgres": ("adbc_driver_postgresql", "postgres"),
+    "duckdb": ("duckdb", "duckdb"),
+    "sqlite": ("sqlite3", ""),
+}
+
+
+def kind_of(target: str) -> str:
+    """Return the target's kind: `postgresql`, `duckdb` or `sqlite`.
+
+    Raises:
+        UsageError: It names no database, has a password in it, or needs an extra.
+    """
+    kind, _, rest = target.partition(":")
+    if kind not in _NEEDED or not rest or (kind.startswith("postgres") and not rest.startswith("//")):
+        raise UsageError(
+            f"expected postgresql://…, duckdb:FILE or sqlite:FILE as the target of a load, got {kind}:….",
+            "Give one of these.",
+        )
+    if kind.startswith("postgres") and _has_password(target):
+        raise UsageError(
+            "the target of the load has a password in it, where logs and other users of this machine can see it.",
+            "Leave it out: set PGPASSWORD, or use ~/.pgpass or a service file.",
+        )
+    module, extra = _NEEDED[kind]
+    if find_spec(module) is None:
+        raise missing_extra(f"{kind}:…", extra)
+    return "postgresql" if kind == "postgres" else kind
+
+
+def _has_password(target: str) -> bool:
+    url = urlsplit(target)
+    names = [name.lower() for name, _ in parse_qsl(url.query, keep_blank_values=True)]
+    return ":" in url.netloc.rpartition("@")[0] or any("password" in name for name in names)
