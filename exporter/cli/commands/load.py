@@ -10,7 +10,7 @@ from exporter.cli.option_kinds import PATH, Command
 @click.command(
     "load",
     cls=Command,
-    epilog="Example: exporter load orders-2026-11-24 postgresql://shop@db.example.com/shop",
+    epilog="Example: exporter load orders-2026-11-24 postgresql://shop@db/shop",
 )
 @click.argument("dataset", type=PATH, metavar="DATASET")
 @click.argument("target", metavar="TARGET")
