@@ -21,6 +21,7 @@ COMMANDS = {
     "demo": "See a whole export at work, against an API of its own.",
     "numbers": "List the API's order numbers into a file, as input for run.",
     "changes": "Compare two datasets: what changed, order by order.",
+    "history": "Show one order's life, from several datasets.",
     "load": "Load a dataset into PostgreSQL, DuckDB or SQLite.",
     "status": "Show what a dataset, a work directory or a store holds.",
     "verify": "Check a dataset against its manifest.",

@@ -8,7 +8,7 @@ from typing import Any
 from exporter.model.manifest import CHANGE_COUNTS, Changes
 
 _LABEL = 14
-_MOST = 6
+_MOST = 3
 
 
 def change_lines(changes: Changes) -> Iterator[str]:

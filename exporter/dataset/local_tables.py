@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -55,6 +56,17 @@ class LocalDataset:
         if parquet and all(map(_is_plain, parquet)):
             return parquet
         return [self._rewritten(table, parquet or paths)]
+
+    def order(self, number: str) -> dict[str, Any] | None:
+        """Return the state and the money of an order; None where it has no row."""
+        for path in self.parquet("orders"):
+            columns = [
+                name for name in ("status", "amount", "currency") if name in pq.read_schema(path).names
+            ]
+            rows = pq.read_table(path, columns=["number", *columns], filters=[("number", "==", number)])
+            if rows.num_rows:
+                return dict(rows.to_pylist()[0])
+        return None
 
     def rejects(self) -> dict[str, str]:
         """Return the reason of each order number that was asked for in vain."""

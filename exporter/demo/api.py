@@ -11,20 +11,22 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from datetime import date
 from functools import lru_cache
 from typing import Any
 
 from aiohttp import web
 
+from exporter.demo.evolution import numbers_on, order_on
 from exporter.demo.limits import Fault, SlidingWindow, draw_fault
 from exporter.demo.listing import InvalidPageError, list_page
-from exporter.demo.orders import order_numbers, order_payload
 
 _SLOW_S = 2.0
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _PAGE = "<!doctype html><html><head><title>{0}</title></head><body><h1>{0}</h1></body></html>"
 _STATS_PATH = "/_stats"
 _LOGIN_PATH = "/api/i1/auth/login/"
+_DAY = r"/{day:\d{4}-\d\d-\d\d}"
 
 _ENDED = web.RequestKey("ended", str)
 
@@ -42,6 +44,7 @@ class DemoSettings:
         latency_s: Seconds before each answer.
         token: The token that it accepts, and gives for the user name and the password.
         record_arrivals: Keep the time and path of each request.
+        evolve: Orders move on from day to day; a path that begins with a day, as `/2026-11-24`, is that day's.
     """
 
     orders: int = 500
@@ -53,6 +56,7 @@ class DemoSettings:
     password: str = "demo-password"  # noqa: S105 (public on purpose)
     seed: int = 0
     record_arrivals: bool = False
+    evolve: bool = False
 
 
 @dataclass(kw_only=True, slots=True)
@@ -82,8 +86,9 @@ class DemoApi:
     def __init__(self, settings: DemoSettings) -> None:
         self.settings = settings
         self.stats = DemoStats()
-        self.numbers = tuple(order_numbers(settings.orders))
+        self.numbers = numbers_on(None, settings.orders)
         self._known = frozenset(self.numbers)
+        self._day_of_numbers: date | None = None
         self._asked: Counter[str] = Counter()
         limit = settings.rate_limit_per_s
         self._window = None if limit is None else SlidingWindow.per_second(limit)
@@ -91,9 +96,10 @@ class DemoApi:
     def application(self) -> web.Application:
         """Build the routes and the guard before them."""
         app = web.Application(middlewares=[self._guard])
-        app.router.add_get("/api/i1/orders/", self._list)
-        app.router.add_get("/api/i1/orders/{number}", self._detail)
-        app.router.add_post(_LOGIN_PATH, self._login)
+        for day in ("", _DAY) if self.settings.evolve else ("",):
+            app.router.add_get(f"{day}/api/i1/orders/", self._list)
+            app.router.add_get(f"{day}/api/i1/orders/{{number}}", self._detail)
+            app.router.add_post(day + _LOGIN_PATH, self._login)
         app.router.add_get(_STATS_PATH, self._show_stats)
         return app
 
@@ -119,7 +125,7 @@ class DemoApi:
     def _refuse(self, request: web.Request) -> web.Response | None:
         """Check the token, then the limit, as Django REST Framework does."""
         expected = f"Token {self.settings.token}"
-        if request.path != _LOGIN_PATH and request.headers.get("Authorization") != expected:
+        if not request.path.endswith(_LOGIN_PATH) and request.headers.get("Authorization") != expected:
             return _detail_answer(401, "Invalid token.", {"WWW-Authenticate": "Token"})
         wait = self._throttle(time.monotonic())
         if not wait:
@@ -166,15 +172,30 @@ class DemoApi:
 
     async def _detail(self, request: web.Request) -> web.Response:
         number = request.match_info["number"]
+        day = self._day(request)
         if number not in self._known:
             raise web.HTTPNotFound
-        return web.Response(body=_order_body(number), content_type="application/json")
+        return web.Response(body=_order_body(number, day), content_type="application/json")
 
     async def _list(self, request: web.Request) -> web.Response:
         try:
-            return web.json_response(list_page(self.numbers, request.url))
+            day = self._day(request)
+            return web.json_response(list_page(self.numbers, request.url, day))
         except InvalidPageError:
             return _detail_answer(404, "Invalid page.")
+
+    def _day(self, request: web.Request) -> date | None:
+        """Return the day that is asked for, and know the orders of that day; None where orders stay as they are."""
+        if not self.settings.evolve:
+            return None
+        try:
+            day = date.fromisoformat(request.match_info.get("day", date.today().isoformat()))  # noqa: DTZ011 - people's own day
+        except ValueError:
+            raise web.HTTPNotFound from None
+        if day != self._day_of_numbers:
+            self.numbers, self._day_of_numbers = numbers_on(day, self.settings.orders), day
+            self._known = frozenset(self.numbers)
+        return day
 
     async def _login(self, request: web.Request) -> web.Response:
         try:
@@ -198,8 +219,8 @@ _SPOILT_PAGES: dict[Fault | None, tuple[int, str]] = {
 
 
 @lru_cache(maxsize=10_000)
-def _order_body(number: str) -> bytes:
-    return json.dumps(order_payload(number), ensure_ascii=False, separators=(",", ":")).encode()
+def _order_body(number: str, day: date | None) -> bytes:
+    return json.dumps(order_on(number, day), ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _detail_answer(status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:

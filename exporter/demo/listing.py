@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import date
 from functools import lru_cache
 from typing import Any
 
 from yarl import URL
 
-from exporter.demo.orders import order_payload
+from exporter.demo.evolution import order_on
 
 _DEFAULT_LIMIT = 10
 _LARGEST_LIMIT = 100
@@ -19,7 +20,7 @@ class InvalidPageError(ValueError):
     """Raised for a page that is no number or lies outside the list."""
 
 
-def list_page(numbers: Sequence[str], url: URL) -> dict[str, Any]:
+def list_page(numbers: Sequence[str], url: URL, day: date | None = None) -> dict[str, Any]:
     """Answer a request for the order list: the envelope of `count`, `next`, `previous` and the page's `results`.
 
     Args:
@@ -29,7 +30,7 @@ def list_page(numbers: Sequence[str], url: URL) -> dict[str, Any]:
     Raises:
         InvalidPageError: The page is no number or lies outside the list.
     """
-    matching = _filter(numbers, url.query)
+    matching = _filter(numbers, url.query, day)
     limit, page = _limit(url.query.get("limit", "")), _page(url.query.get("page", "1"))
     last = max(1, -(-len(matching) // limit))
     if page > last:
@@ -38,15 +39,15 @@ def list_page(numbers: Sequence[str], url: URL) -> dict[str, Any]:
         "count": len(matching),
         "next": str(url.update_query(page=page + 1)) if page < last else None,
         "previous": str(url.update_query(page=page - 1)) if page > 1 else None,
-        "results": [_summary(number) for number in matching[(page - 1) * limit : page * limit]],
+        "results": [_summary(number, day) for number in matching[(page - 1) * limit : page * limit]],
     }
 
 
-def _filter(numbers: Sequence[str], query: Mapping[str, str]) -> Sequence[str]:
+def _filter(numbers: Sequence[str], query: Mapping[str, str], day: date | None) -> Sequence[str]:
     wanted = [(name, query[name]) for name in ("status", "is_send", "cancel_status") if name in query]
     if not wanted:
         return numbers
-    return [number for number in numbers if all(text in _traits(number)[name] for name, text in wanted)]
+    return [number for number in numbers if all(text in _traits(number, day)[name] for name, text in wanted)]
 
 
 def _limit(text: str) -> int:
@@ -65,9 +66,9 @@ def _is_positive(text: str) -> bool:
 
 
 @lru_cache(maxsize=100_000)
-def _traits(number: str) -> dict[str, set[str | None]]:
+def _traits(number: str, day: date | None) -> dict[str, set[str | None]]:
     """Return, for each filter, the texts that find this order."""
-    payload = order_payload(number)
+    payload = order_on(number, day)
     return {
         "status": {payload["status"]},
         "is_send": {str(payload["is_send"]), str(payload["is_send"]).lower()},
@@ -75,5 +76,5 @@ def _traits(number: str) -> dict[str, set[str | None]]:
     }
 
 
-def _summary(number: str) -> dict[str, Any]:
-    return {key: value for key, value in order_payload(number).items() if key not in _ONLY_IN_DETAIL}
+def _summary(number: str, day: date | None) -> dict[str, Any]:
+    return {key: value for key, value in order_on(number, day).items() if key not in _ONLY_IN_DETAIL}

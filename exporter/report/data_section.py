@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
+from pathlib import Path
 from typing import TypeVar
 from xml.etree.ElementTree import Element
 
-from exporter.model.manifest import Drift
+from exporter.model.manifest import CHANGE_COUNTS, Changes, Drift
 from exporter.model.outside_text import visible
 from exporter.report.bars import Bar, columns
 from exporter.report.cards import Table, bar_card, card, missing, table_of
@@ -17,6 +18,7 @@ from exporter.report.figure_texts import (
     counted,
     currency_name,
     day,
+    moment,
     money,
     number,
     percent,
@@ -37,12 +39,13 @@ _RULE = (
 _MONEY_HEAD = ("Orders", "Gross", "Refunds", "Net")
 
 
-def data_cards(figures: DataFigures, drift: Drift) -> list[Element]:
+def data_cards(figures: DataFigures, drift: Drift, changes: Changes | None = None) -> list[Element]:
     """Return the cards, in their order."""
     if not figures.readable and figures.orders:
         why = "The dataset has only a workbook; charts of the data need Parquet or CSV."
-        return [missing("money", "Money", why, wide=True), _drift_card(drift)]
+        return [missing("money", "Money", why, wide=True), *_changes_cards(changes), _drift_card(drift)]
     return [
+        *_changes_cards(changes),
         _money_card(figures),
         _months_card(figures),
         _status_card(figures),
@@ -57,6 +60,44 @@ def data_cards(figures: DataFigures, drift: Drift) -> list[Element]:
 def _not_written(*names: str) -> str:
     verb = "was not selected" if len(names) == 1 else "were not both selected"
     return f"The dataset was written without this: {' and '.join(names)} {verb}."
+
+
+# --- what changed ---
+
+
+def _changes_cards(changes: Changes | None) -> list[Element]:
+    """Return the card about what differs from the dataset before, where `--changes` compared them."""
+    name, title = "changes", "What changed"
+    if changes is None:
+        return []
+    if changes.compared_with is None:
+        return [missing(name, title, "There was no dataset before to compare with.", wide=True)]
+    before = changes.compared_with
+    summary = (
+        f"Since {visible(Path(before.place).name)} of {moment(before.finished_at)}: {number(changes.compared)} orders"
+        f" are in both. Items: {number(changes.items_added)} added, {number(changes.items_removed)} removed."
+    )
+    table = Table(
+        caption="what changed",
+        head=("What", "Which", "How much"),
+        rows=list(_change_rows(changes)),
+        words=(0, 1),
+    )
+    return [card(name, title, table_of(table), summary=summary, wide=True)]
+
+
+def _change_rows(changes: Changes) -> Iterator[tuple[str, str, str]]:
+    yield from (("orders", word.replace("_", " "), number(getattr(changes, word))) for word in CHANGE_COUNTS)
+    for reason, count in changes.not_compared_reasons.items():
+        yield "not compared", reason.replace("_", " "), number(count)
+    for old, tos in changes.statuses.items():
+        yield from (
+            ("status", f"{status_name(old)} → {status_name(new)}", number(count))
+            for new, count in tos.items()
+        )
+    for currency, sums in changes.deltas.items():
+        yield from ((currency_name(currency), what, money(Decimal(total))) for what, total in sums.items())
+    yield from (("column", name, number(count)) for name, count in changes.columns.items())
 
 
 # --- money ---

@@ -60,7 +60,7 @@ def _head(manifest: Manifest) -> Element:
 
 def _body(manifest: Manifest, run: RunFigures, data: DataFigures) -> Element:
     sections = (
-        ("data", "The data", data_cards(data, manifest.drift)),
+        ("data", "The data", data_cards(data, manifest.drift, manifest.changes)),
         ("run", "The run", run_cards(manifest, run)),
         ("origin", "Origin and files", [_origin_card(manifest), _files_card(manifest)]),
     )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from glob import glob
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -204,3 +206,43 @@ class Comparing:
 
     def _note(self, comparison: Comparison) -> None:
         self._comparison = comparison
+
+
+def history(number: str, patterns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """Yield what each dataset says of an order, the oldest first: when, which, in what state, and what changed.
+
+    Args:
+        number: The order's number.
+        patterns: Datasets: directories, `s3://…`, or names with `*` for those that fit.
+
+    Raises:
+        UsageError: A dataset is none.
+        StorageError: The disk or the object store refuses.
+    """
+    check_extra("exporter history")
+    from exporter.dataset.changes.comparison import Comparison
+    from exporter.dataset.local_tables import local_dataset
+
+    with TemporaryDirectory(prefix="exporter-history-") as name:
+        scratch, before = Path(name), None
+        found = [local_dataset(place, scratch / str(at)) for at, place in enumerate(_places(patterns))]
+        for dataset in sorted(found, key=lambda each: each.manifest.finished_at):
+            with Comparison(before, dataset, scratch, only=number) as comparison:
+                comparison.run()
+                changes = [row for table in comparison.rows() for row in table.to_pylist()]
+            order = dataset.order(number)
+            state = (
+                order.get("status", "exported") if order else dataset.rejects().get(number, "not asked for")
+            )
+            facts = {"dataset": dataset.place, "finished_at": dataset.manifest.finished_at}
+            yield {**facts, "state": state, "order": order, "changes": changes}
+            before = dataset if order is not None or state == "not_found" else before
+
+
+def _places(patterns: Sequence[str]) -> Iterator[str]:
+    for pattern in patterns:
+        if "*" not in pattern or "://" in pattern:
+            yield pattern
+        else:
+            found = glob(pattern)  # noqa: PTH207 - the pattern may be absolute
+            yield from (place for place in sorted(found) if Path(place, manifest.MANIFEST_FILE).is_file())

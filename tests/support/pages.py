@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -124,20 +124,19 @@ class Reader:
     Args:
         folder: Where.
         api: The demo API that stands for the reader's own.
-        serving: The page starts that API.
+        served: The one that the page starts; the same where it starts none.
         replacing: More of what is to be replaced in commands, to make them short.
     """
 
     folder: Path
     api: Api
-    serving: bool = False
+    served: Api
     replacing: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.folder.mkdir()
         rows = [f"{number},1\n" for number in self.api.numbers[:40]]
         (self.folder / "orders.csv").write_text("".join(["order_number,shop\n", *rows]), "utf-8")
-        self._shown_url = SERVED_URL if self.serving else EXAMPLE_URL
         self._state = self.folder.with_suffix(".environment")
         self._state.write_text("")
         self._printed = ""
@@ -160,8 +159,12 @@ class Reader:
         return block.text if same else self._printed
 
     def _here(self, text: str) -> str:
-        url = self.api.url
-        replacing = {EXAMPLE_URL: url, SERVED_URL: url, EXAMPLE_TOKEN: TOKEN, **self.replacing}
+        replacing = {
+            EXAMPLE_URL: self.api.url,
+            SERVED_URL: self.served.url,
+            EXAMPLE_TOKEN: TOKEN,
+            **self.replacing,
+        }
         for old, new in replacing.items():
             text = text.replace(old, new)
         return _INSTALL.sub("", text)
@@ -176,7 +179,7 @@ class Reader:
         expected = int(block.note.removeprefix("exit ")) if block.note.startswith("exit ") else 0
         assert ended.returncode == expected, f"{block.place}: {ended.stdout}"
         here = ended.stdout.replace(str(self.folder.resolve()), HOME).replace(str(self.folder), HOME)
-        self._printed = here.replace(self.api.url, self._shown_url)
+        self._printed = here.replace(self.api.url, EXAMPLE_URL).replace(self.served.url, SERVED_URL)
 
     def _bash(self, text: str) -> subprocess.CompletedProcess[str]:
         """Run commands with what earlier ones have exported."""
@@ -211,8 +214,10 @@ def reader_of(page: Path, folder: Path) -> Iterator[Reader]:
     replacing = SHORTER.get(page.name, {})
     commands = [shlex.split(block.text) for block in blocks(page) if block.note == "server"]
     words = [replacing.get(word, word) for command in commands for word in command[2:]]
-    with demo_api(*words, orders=500) as api:
-        yield Reader(folder=folder / page.stem, api=api, serving=bool(commands), replacing=replacing)
+    with ExitStack() as stack:
+        served = stack.enter_context(demo_api(*words, orders=500))
+        api = stack.enter_context(demo_api(orders=500)) if commands else served
+        yield Reader(folder=folder / page.stem, api=api, served=served, replacing=replacing)
 
 
 def main() -> None:

@@ -27,9 +27,20 @@ from exporter.model.errors import UsageError
 @click.option(
     "--latency", type=click.FloatRange(0), default=0.0, show_default=True, help="Seconds before each answer."
 )
+@click.option(
+    "--evolve",
+    is_flag=True,
+    help="Orders move on from day to day; below URL/2026-11-24 it is always that day.",
+)
 @click.option("--token", default="demo-token", show_default=True, help="The token that it accepts.")
 def command(
-    port: int, orders: int, rate_limit: float | None, fault_rate: float, latency: float, token: str
+    port: int,
+    orders: int,
+    rate_limit: float | None,
+    fault_rate: float,
+    latency: float,
+    evolve: bool,
+    token: str,
 ) -> int:
     """Run the demo API on this machine until Ctrl-C, to try the options of `exporter run` against it."""
     from exporter.cli.signals import run_stoppable
@@ -37,7 +48,12 @@ def command(
     from exporter.demo.server import serve_until
 
     settings = DemoSettings(
-        orders=orders, rate_limit_per_s=rate_limit, fault_rate=fault_rate, latency_s=latency, token=token
+        orders=orders,
+        rate_limit_per_s=rate_limit,
+        fault_rate=fault_rate,
+        latency_s=latency,
+        evolve=evolve,
+        token=token,
     )
     try:
         run_stoppable(lambda stop: serve_until(stop, settings, port, click.echo))
