@@ -30,11 +30,13 @@ class PaceState:
         per_s: Permitted requests a second; infinite where nothing bounds them.
         paused_until: The pause's end on the pace's monotonic clock, or None when nobody waits.
         why: What set this pace, in words.
+        limited: Whether the API did, by its answers.
     """
 
     per_s: float
     paused_until: float | None
     why: str
+    limited: bool = False
 
 
 class Gate(Protocol):
@@ -43,7 +45,9 @@ class Gate(Protocol):
     async def slot(self) -> None:
         """See `Pace`."""
 
-    def throttled(self, retry_after_s: float | None, latency_s: float | None = None) -> None:
+    def throttled(
+        self, retry_after_s: float | None, latency_s: float | None = None, cause: str = "429"
+    ) -> None:
         """See `Pace`."""
 
     def answered(self, latency_s: float) -> None:
@@ -94,19 +98,22 @@ class Pace:
         async with self._turn:
             await self._take()
 
-    def throttled(self, retry_after_s: float | None, latency_s: float | None = None) -> None:
-        """Take in a 429: everybody waits, then goes on more slowly.
+    def throttled(
+        self, retry_after_s: float | None, latency_s: float | None = None, cause: str = "429"
+    ) -> None:
+        """Take in a 429, or what means the same: everybody waits, then continues more slowly.
 
         Args:
             retry_after_s: Seconds to wait as the API asked, or None where it did not say.
             latency_s: Seconds from the request's start to its answer: was it in flight when a pause began?
+            cause: What the API answered, in a word.
 
         Raises:
             ApiUnavailableError: When the wait is over 15 minutes.
         """
         self._open = False
-        if self._steering.throttled(self._clock(), retry_after_s, latency_s):
-            self._tell_pause(retry_after_s)
+        if self._steering.throttled(self._clock(), retry_after_s, latency_s, cause):
+            self._tell_pause(retry_after_s, cause)
 
     def answered(self, latency_s: float) -> None:
         """Take in an answer that is no 429, `latency_s` after the start of its request."""
@@ -123,6 +130,7 @@ class Pace:
             per_s=steering.pace(now),
             paused_until=steering.paused_until if steering.paused_until > now else None,
             why=steering.limit.why if steering.limit else f"rate {self._rate}",
+            limited=steering.limit is not None and steering.pace(now) < steering.ceiling_per_s,
         )
 
     async def _take(self) -> None:
@@ -148,10 +156,11 @@ class Pace:
             self._log.info("Going on at %s.", self._pace_in_words())
         return waited
 
-    def _tell_pause(self, retry_after_s: float | None) -> None:
+    def _tell_pause(self, retry_after_s: float | None, cause: str) -> None:
         wait = timedelta(seconds=self._steering.paused_until - self._clock())
         self._log.warning(
-            "The API answered 429 (%s): everybody waits until %s%s.",
+            "The API answered %s (%s): everybody waits until %s%s.",
+            cause,
             "no Retry-After" if retry_after_s is None else f"Retry-After: {retry_after_s:.0f} s",
             f"{(datetime.now(UTC) + wait).astimezone():%H:%M:%S}",
             f"; {self._waiting()} orders wait" if self._waiting else "",

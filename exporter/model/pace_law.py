@@ -7,6 +7,8 @@ Every time is a number of seconds on one monotonic clock, handed in by the calle
   flatly, stays near it for a while (the patience), then climbs ever faster: the curve of TCP CUBIC
   (RFC 9438), for the same reason. A limit met again near the same place doubles the patience.
 - A refusal well under a known limit is a stray: it makes everybody wait, but proves no new limit.
+- The first refusal may be a stray as well. Where its wait was short, the pace is back at the asked one
+  within 20 seconds, on a curve that doubles evenly: a limit that is real is met again on the way.
 - The length of the wait tells the quota's window: who must wait 20 seconds has a quota per minute.
 - `auto` begins gently, and takes answers that grow slow for a limit as well.
 """
@@ -43,6 +45,11 @@ _NEAR = 0.99
 _SLOWEST_PER_S = 1 / 60
 _UNKNOWN_PER_S = 20.0  # refused before any answer: not much is known
 _FORGOTTEN = 20.0
+_TRIAL_S = 17.0  # from the first refusal to the asked pace, its wait included
+_SHORTEST_TRIAL_S = 5.0
+_TRIAL_FROM_PER_S = 1.0
+_TRIAL_DOUBLING_S = 2.0  # where no pace is asked for
+_LONGEST_TRIAL_WINDOW_S = 10.0
 
 _FIRST_PAUSE_S = 1.0
 _PAUSE_GROWTH = 3.0
@@ -93,9 +100,12 @@ class Limit:
     patience_s: float
     why: str
     strays: int = 0
+    doubling_s: float | None = None  # set while it may be no limit at all
 
     def pace(self, now: float) -> float:
         """Return the permitted pace: a tenth under the limit at first, at it after the patience."""
+        if self.doubling_s is not None:
+            return (1 - _UNDER) * self.per_s * 2 ** min(max(0.0, now - self.since) / self.doubling_s, 64)
         progress = max(0.0, now - self.since) / self.patience_s
         return self.per_s * (1 + _UNDER * (progress - 1) ** 3)
 
@@ -117,12 +127,13 @@ class Steering:
         self.paused_until = -math.inf
         self.limit: Limit | None = None
         self.latency_s = 0.0
-        self._ceiling_per_s = ceiling_per_s
+        self.ceiling_per_s = ceiling_per_s
         self._auto = auto
         self._started = now
         self._answers = _AnswerCounts()
         self._answered_since_pause = 0
         self._hasty_streaks = 0
+        self._cause = ""
         self._streak: _Streak | None = None
         self._watch = _LatencyWatch(now)
 
@@ -135,14 +146,16 @@ class Steering:
     def pace(self, now: float) -> float:
         """Return the permitted requests a second; infinite where nothing bounds them."""
         if self.limit is not None:
-            return min(self._ceiling_per_s, self.limit.pace(now))
+            return min(self.ceiling_per_s, self.limit.pace(now))
         if not self._auto:
-            return self._ceiling_per_s
+            return self.ceiling_per_s
         climbing_s = max(0.0, now - self._started - _GENTLE_S)
-        return min(self._ceiling_per_s, GENTLE_PER_S * 2 ** min(climbing_s / _DOUBLING_S, 64))
+        return min(self.ceiling_per_s, GENTLE_PER_S * 2 ** min(climbing_s / _DOUBLING_S, 64))
 
-    def throttled(self, now: float, retry_after_s: float | None, latency_s: float | None = None) -> bool:
-        """Take in a 429; `latency_s` is None for that of the last answer.
+    def throttled(
+        self, now: float, retry_after_s: float | None, latency_s: float | None = None, cause: str = "429"
+    ) -> bool:
+        """Take in a 429, or what means the same; `latency_s` is None for that of the last answer.
 
         Returns:
             Whether the pause is new or at least a second longer; a 429 to a request that was in
@@ -152,6 +165,7 @@ class Steering:
             ApiUnavailableError: When the waits without an answer come to over 15 minutes.
         """
         before = self.paused_until
+        self._cause = cause
         started = now - (self.latency_s if latency_s is None else latency_s)
         if started >= before:
             self._pause(now, retry_after_s)
@@ -213,7 +227,17 @@ class Steering:
     def _learn_quota(self, streak: _Streak) -> None:
         window_s = _window_s(streak.blocked_s)
         per_s = self._borne_per_s(streak, window_s) if streak.counts else streak.pace
-        self._learn(streak, per_s, since=self.paused_until, window_s=window_s, why="the API answered 429")
+        self._learn(streak, per_s, since=self.paused_until, window_s=window_s, why=self._cause)
+        if streak.limit is None and self.limit and window_s <= _LONGEST_TRIAL_WINDOW_S:
+            per_s = max(self.limit.per_s, min(_TRIAL_FROM_PER_S, streak.pace / 4))
+            self.limit = replace(self.limit, per_s=per_s, doubling_s=self._trial_doubling_s(streak, per_s))
+
+    def _trial_doubling_s(self, streak: _Streak, per_s: float) -> float:
+        """Return in how many seconds the pace doubles on its way back from a refusal that may be a stray."""
+        if math.isinf(streak.pace):
+            return _TRIAL_DOUBLING_S
+        doublings = max(0.1, math.log2(streak.pace / per_s / (1 - _UNDER)))
+        return max(_SHORTEST_TRIAL_S, _TRIAL_S - (self.paused_until - streak.since)) / doublings
 
     def _borne_per_s(self, streak: _Streak, window_s: float) -> float:
         # A slow pace shows itself only over several requests.
@@ -226,7 +250,7 @@ class Steering:
     def _learn(self, streak: _Streak, per_s: float, *, since: float, window_s: float, why: str) -> None:
         patience_s = max(_HASTY_PATIENCE_S if streak.hasty > 1 else _PATIENCE_S, window_s)
         limit = Limit(per_s=max(_SLOWEST_PER_S, per_s), since=since, patience_s=patience_s, why=why)
-        if streak.limit is not None and limit.near(streak.limit):
+        if streak.limit is not None and streak.limit.doubling_s is None and limit.near(streak.limit):
             patience_s = min(_LONGEST_PATIENCE_S, 2 * streak.limit.patience_s)
             limit = replace(limit, patience_s=patience_s)
         self.limit = limit
@@ -235,7 +259,7 @@ class Steering:
         wait_s = self.paused_until - (self._streak.since if self._streak else self.paused_until)
         if wait_s > LONGEST_WAIT_S:
             raise ApiUnavailableError(
-                f"The API answers 429 and asks for a wait of {wait_s / 60:.0f} minutes, over 15.",
+                f"The API answers {self._cause} and asks for a wait of {wait_s / 60:.0f} minutes, over 15.",
                 "Run the same command again later.",
                 resumes=True,
             )
@@ -271,7 +295,7 @@ class _Streak:
     @property
     def counts(self) -> bool:
         """Whether what was borne till then is the limit: at first, twice in haste, or three in a row."""
-        return self.limit is None or self.hasty > 1 or self.refusals > 2
+        return self.limit is None or self.limit.doubling_s is not None or self.hasty > 1 or self.refusals > 2
 
     @property
     def near_limit(self) -> bool:

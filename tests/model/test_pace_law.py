@@ -9,7 +9,7 @@ import selectors
 from collections import deque
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import pytest
 
@@ -97,6 +97,90 @@ class WhimApi:
 
 
 @dataclass
+class LeakyApi:
+    """`limit_req` of nginx: a bucket that leaks `per_s` and holds `burst`; more is answered 503."""
+
+    per_s: float
+    burst: int
+    latency_s: float = 0.01
+    excess: float = 0.0
+    last: float = -math.inf
+
+    def ask(self, now: float) -> Answer:
+        excess = max(0.0, self.excess - (now - self.last) * self.per_s + 1)
+        if excess > self.burst and self.last > -math.inf:
+            return 503, None, self.latency_s
+        self.excess, self.last = min(excess, self.burst), now
+        return 200, None, self.latency_s
+
+
+@dataclass
+class MinuteApi:
+    """Bears `quota` requests in each minute of its own clock, counts the refused ones too, and says no more."""
+
+    quota: int
+    asked: int = 0
+    minute: int = -1
+
+    def ask(self, now: float) -> Answer:
+        if (minute := int((now + 23) // 60)) != self.minute:
+            self.minute, self.asked = minute, 0
+        self.asked += 1
+        return (200, None, 0.02) if self.asked <= self.quota else (429, None, 0.02)
+
+
+@dataclass
+class WallApi:
+    """Answers 403 for a minute after more than 100 requests in 10 seconds."""
+
+    admitted: deque[float] = field(default_factory=deque)
+    until: float = -math.inf
+    walls: int = 0
+
+    def ask(self, now: float) -> Answer:
+        if now < self.until:
+            return 403, None, 0.02
+        while self.admitted and self.admitted[0] <= now - 10:
+            self.admitted.popleft()
+        self.admitted.append(now)
+        if len(self.admitted) <= 100:
+            return 200, None, 0.02
+        self.admitted.clear()
+        self.until, self.walls = now + 60, self.walls + 1
+        return 403, None, 0.02
+
+
+@dataclass
+class StrayApi:
+    """Refuses one request for no reason, and never again."""
+
+    at: int
+    retry_after_s: float | None
+    asked: int = 0
+
+    def ask(self, now: float) -> Answer:
+        self.asked += 1
+        return (429, self.retry_after_s, 0.02) if self.asked == self.at else (200, None, 0.02)
+
+
+@dataclass
+class MixedApi:
+    """Several limiters one behind the other: the first that refuses is heard."""
+
+    apis: tuple[Api, ...]
+
+    def ask(self, now: float) -> Answer:
+        answers = [api.ask(now) for api in self.apis]
+        return next((answer for answer in answers if answer[0] != 200), answers[0])
+
+
+class Api(Protocol):
+    """A simulated API."""
+
+    def ask(self, now: float) -> Answer: ...
+
+
+@dataclass
 class Ran:
     starts: list[float] = field(default_factory=list)
     answers: list[tuple[float, int]] = field(default_factory=list)
@@ -110,7 +194,7 @@ class Ran:
 
 
 async def simulate(
-    api: QuotaApi | QueueApi | WhimApi,
+    api: Api,
     pace: Pace,
     *,
     orders: float = math.inf,
@@ -137,11 +221,11 @@ async def simulate(
         await asyncio.sleep(latency_s)
         ran.answers.append((loop.time(), status))
         ran.latencies.append(latency_s)
-        if status == 429:
-            pace.throttled(retry_after_s, loop.time() - started)
-        else:
+        if status == 200:
             pace.answered(loop.time() - started)
-        return status != 429
+        else:
+            pace.throttled(retry_after_s, loop.time() - started, str(status))
+        return status == 200
 
     async with asyncio.TaskGroup() as group:
         for _ in range(CONCURRENCY):
@@ -154,7 +238,7 @@ def paced(rate: str, **options: Any) -> Pace:
 
 
 def ran_against(
-    api: QuotaApi | QueueApi | WhimApi,
+    api: Api,
     rate: str,
     *,
     orders: float = math.inf,
@@ -237,6 +321,53 @@ def test_a_whim_does_not_ruin_the_pace() -> None:
     """An API that refuses one request in 500, whatever the pace, still gets most of the rate."""
     ran = ran_against(WhimApi(every=500), "20/s", until=900)
     assert ran.count(200, since=600) >= 0.8 * 300 * 20
+
+
+@pytest.mark.parametrize("burst", [0, 5])
+@pytest.mark.parametrize("rate", ["25/s", "50/s", "200/s", "unlimited", "auto"])
+def test_a_leaky_bucket_is_found(rate: str, burst: int) -> None:
+    """Where 20/s are borne, 503 else, 400 orders take little over their 20 s, and hardly a request is wasted."""
+    ran = ran_against(LeakyApi(20, burst), rate, orders=400)
+    in_flight = CONCURRENCY if rate == "unlimited" else 0
+    assert ran.answers[-1][0] <= (55 if rate == "auto" else 40)
+    assert ran.count(503) <= 10 + in_flight
+
+
+@pytest.mark.parametrize("rate", ["20/s", "100/s", "auto"])
+def test_a_quota_of_each_minute_is_found(rate: str) -> None:
+    """300 in each minute of the API's own clock, without Retry-After: 1,500 orders in their five minutes."""
+    ran = ran_against(MinuteApi(300), rate, orders=1500)
+    assert ran.answers[-1][0] <= 1.2 * 300
+    assert ran.count(429) <= 0.02 * 1500
+
+
+@pytest.mark.parametrize("rate", ["20/s", "50/s", "unlimited"])
+def test_a_wall_is_met_less_and_less_often(rate: str) -> None:
+    """A firewall that blocks for a minute: a thousand orders meet it a few times, not once in each 100."""
+    api = WallApi()
+    ran = ran_against(api, rate, orders=1000)
+    assert ran.count(200) == 1000
+    assert api.walls <= 4
+    assert ran.count(403) <= 4 * (5 + CONCURRENCY)
+
+
+def test_several_limiters_at_once_are_found() -> None:
+    """A bucket of 20/s before a quota of 600 in each minute before an API that refuses by whim."""
+    api = MixedApi((LeakyApi(20, 5), MinuteApi(600), WhimApi(every=300)))
+    ran = ran_against(api, "100/s", orders=1800)
+    assert ran.answers[-1][0] <= 1.8 * 180
+    assert len(ran.answers) <= 1.05 * 1800
+
+
+@pytest.mark.parametrize("retry_after_s", [None, 1.0, 3.0])
+@pytest.mark.parametrize("at", [1, 5, 60, 500])
+@pytest.mark.parametrize("rate", [10, 50, 200])
+def test_a_stray_refusal_costs_little(rate: int, at: int, retry_after_s: float | None) -> None:
+    """20 s after one refusal that is not met again the asked rate is used again, also in the first seconds."""
+    ran = ran_against(StrayApi(at, retry_after_s), f"{rate}/s", orders=at + 30 * rate)
+    [refused_at] = [when for when, status in ran.answers if status == 429]
+    back = refused_at + 20
+    assert ran.count(200, since=back, until=back + 5) >= 0.95 * 5 * rate
 
 
 @pytest.mark.parametrize("text", ["120/m", "600/m", "30000/m", "5000/h", "60/h"])

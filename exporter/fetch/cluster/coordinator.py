@@ -232,10 +232,10 @@ class _Spread:
         self._division.heard(report, now)
         self._news.set()
 
-    def _throttled(self, retry_after_s: float | None, latency_s: float | None) -> None:
+    def _throttled(self, retry_after_s: float | None, latency_s: float | None, cause: str) -> None:
         before = self._pace.snapshot().paused_until
         try:
-            self._pace.throttled(retry_after_s, latency_s)
+            self._pace.throttled(retry_after_s, latency_s, cause)
         except ExporterError as error:
             self._fail(error)
         until = self._pace.snapshot().paused_until

@@ -140,7 +140,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         answers: Answers since the last report, refusals aside.
         answers_s: What these took, added up.
         latency_s: What one takes of late; None before the first.
-        refusals: (Retry-After or None, latency) of each 429 since the last report.
+        refusals: (Retry-After or None, latency, what was answered) of each 429 since the last report.
         figures: What was counted since then; None for nothing.
         standing: How far it is; None until it knows.
         logs: (level, template, text) of each line of the log.
@@ -158,7 +158,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     answers: int = 0
     answers_s: float = 0.0
     latency_s: float | None = None
-    refusals: list[tuple[float | None, float | None]] = []
+    refusals: list[tuple[float | None, float | None, str]] = []
     figures: Figures | None = None
     standing: Standing | None = None
     logs: list[tuple[int, str, str]] = []

@@ -26,7 +26,7 @@ class SharePace:
         answers: Answers, refusals aside, since somebody took them away.
         answers_s: What these took, added up.
         latency_s: What an answer takes of late; None before the first.
-        refusals: (Retry-After, latency) of each 429 since somebody took them away.
+        refusals: (Retry-After, latency, what was answered) of each 429 since somebody took them away.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class SharePace:
         self.started = 0
         self.answers, self.answers_s = 0, 0.0
         self.latency_s: float | None = None
-        self.refusals: list[tuple[float | None, float | None]] = []
+        self.refusals: list[tuple[float | None, float | None, str]] = []
         self._loop = asyncio.get_running_loop()
         self._turn = asyncio.Lock()
         self._shared_anew = asyncio.Event()
@@ -72,9 +72,11 @@ class SharePace:
         self._shared_anew.set()
         self.changed.set()  # what was given up is another's once the coordinator knows
 
-    def throttled(self, retry_after_s: float | None, latency_s: float | None = None) -> None:
+    def throttled(
+        self, retry_after_s: float | None, latency_s: float | None = None, cause: str = "429"
+    ) -> None:
         """Take in a 429: nothing more starts here until the coordinator has spoken."""
-        self.refusals.append((retry_after_s, latency_s))
+        self.refusals.append((retry_after_s, latency_s, cause))
         self.share(0.0)
         self.changed.set()
 
