@@ -6,7 +6,11 @@ request's headers, and with them the token.
 
 from __future__ import annotations
 
+import errno
+import re
+import socket
 import ssl
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
@@ -14,19 +18,40 @@ import aiohttp
 from aiohttp.http import HttpProcessingError
 
 from exporter.api.transport import Response
-from exporter.model.errors import ApiUnavailableError, BadResponseError, ExporterError, TransientError
-from exporter.model.rate import parse_retry_after
+from exporter.model.errors import (
+    ApiUnavailableError,
+    BadResponseError,
+    ExporterError,
+    HopelessError,
+    TransientError,
+)
+from exporter.model.limit_headers import limit_told
 
 #: What an attempt can raise besides our own errors.
 FOREIGN = (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError)
+_TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
+_TITLE_WITHIN = 16 * 1024
+_LONGEST_TITLE = 80
+_NO_SUCH_HOST = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 _PROXY_IS_DOWN = (502, 503, 504)
 _HOSTNAME_MISMATCH = 62  # X509_V_ERR_HOSTNAME_MISMATCH
 _ADDRESS_MISMATCH = 64  # X509_V_ERR_IP_ADDRESS_MISMATCH
 
 
-def retry_after_s(response: Response) -> float | None:
-    """Return the seconds that an answer asks to wait, or None; a date is read against the answer's own."""
-    return parse_retry_after(response.headers.get("Retry-After"), _time_of(response))
+def limit_of(response: Response) -> tuple[bool, float | None]:
+    """Return whether a refusal says that it is a limit, and the seconds to wait; see `limit_told`."""
+    return limit_told(response.headers, _time_of(response))
+
+
+def page_of(headers: Mapping[str, str], body: bytes) -> str:
+    """Return what kind of page came in place of an order, as `text/html, titled 'Down'`; empty for no page."""
+    kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if "html" not in kind and body.lstrip()[:1] != b"<":
+        return ""
+    title = _TITLE.search(body[:_TITLE_WITHIN].decode(errors="replace"))
+    words = "".join(each if each.isprintable() else " " for each in title[1]) if title else ""
+    shown = " ".join(words.split())[:_LONGEST_TITLE]
+    return f"{kind or 'text/html'}, titled {shown!r}" if shown else kind or "text/html"
 
 
 def _time_of(response: Response) -> datetime:
@@ -41,6 +66,8 @@ def translated(error: Exception, timeout_s: float) -> ExporterError:
     """Return one of our errors for what aiohttp, asyncio or the system raised: one of `FOREIGN`."""
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return _distrusted(error)
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        return TransientError(f"no connection within {timeout_s:g} s")
     if isinstance(error, TimeoutError):
         return TransientError(f"no whole answer within {timeout_s:g} s")
     if isinstance(error, aiohttp.ClientHttpProxyError):
@@ -50,10 +77,24 @@ def translated(error: Exception, timeout_s: float) -> ExporterError:
     if isinstance(error, aiohttp.ClientPayloadError):
         return TransientError("the answer's body was cut or cannot be decoded")
     if isinstance(error, aiohttp.ClientConnectorError):
-        return TransientError(f"no connection to {error.host}:{error.port}")
+        return _not_connected(error)
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return TransientError("the connection was closed before an answer came")
     return TransientError(f"the connection failed ({type(error).__name__})")
+
+
+def _not_connected(error: aiohttp.ClientConnectorError) -> TransientError:
+    cause = error.os_error
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        if cause.errno in _NO_SUCH_HOST:
+            return HopelessError(f"{error.host}: no such host")
+        return TransientError(f"{error.host}: the name server does not answer")
+    where = f"no connection to {error.host}:{error.port}"
+    if isinstance(error, aiohttp.ClientConnectorSSLError):
+        return TransientError(f"{where}: TLS failed ({_reason(cause)})")
+    if cause.errno == errno.ECONNREFUSED:
+        return TransientError(f"{where}: it refuses connections")
+    return TransientError(f"{where} ({cause.strerror or type(cause).__name__})")
 
 
 def _distrusted(error: aiohttp.ClientConnectorCertificateError) -> ApiUnavailableError:

@@ -6,8 +6,10 @@ Every request for an order or a page takes a slot of the pace, and is counted on
 from __future__ import annotations
 
 import asyncio
+import math
 import ssl
 import time
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NoReturn
@@ -15,7 +17,7 @@ from urllib.parse import quote
 
 from yarl import URL
 
-from exporter.api.aiohttp_errors import FOREIGN, retry_after_s, translated
+from exporter.api.aiohttp_errors import FOREIGN, limit_of, page_of, translated
 from exporter.api.deadlines import Deadline, Deadlines
 from exporter.api.identity import Identity
 from exporter.api.open_transport import open_transport
@@ -23,6 +25,7 @@ from exporter.api.pace import Gate
 from exporter.api.payload_check import check
 from exporter.api.transport import Response, Route, Sending, Transport
 from exporter.model.errors import (
+    AttemptError,
     BadResponseError,
     PermanentError,
     ThrottledError,
@@ -43,6 +46,9 @@ _LARGE_BYTES = MIB
 # A refusal's body is read to its end, so that its connection can be used again, but no further.
 _REFUSAL_BYTES = 64 * 1024
 _REFUSAL_S = 1.0
+# A bare 503 is a limit for all where so many came among so many answers; an API may also err once in a while.
+_BARE_REFUSALS = 3
+_AMONG_ANSWERS = 20
 # Connecting is given up a little before the attempt is: what never connected was never sent.
 _CONNECT_SHARE = 0.95
 
@@ -50,11 +56,13 @@ _CONNECT_SHARE = 0.95
 class _Attempt(Sending):
     """What one attempt has done so far, and its deadline."""
 
-    __slots__ = ("deadline", "status")
+    __slots__ = ("began", "deadline", "is_question", "status")
 
-    def __init__(self, deadline: Deadline) -> None:
+    def __init__(self, deadline: Deadline, began: float, is_question: bool) -> None:
         super().__init__()
         self.deadline = deadline
+        self.began = began
+        self.is_question = is_question
         self.status: int | None = None
 
 
@@ -94,6 +102,19 @@ class Client:
         self._in_flight = 0
         self._deadlines = Deadlines(options.timeout_s)
         self._draining = False
+        self._door = asyncio.Event()
+        self._door.set()
+        self._good_at = self._limit_at = -math.inf
+        #: How much had been sent at each of the last bare 503s.
+        self._bare: deque[int] = deque(maxlen=_BARE_REFUSALS)
+
+    def hold(self) -> None:
+        """Start no request any more but questions, until `release`."""
+        self._door.clear()
+
+    def release(self) -> None:
+        """Let those that were held go on."""
+        self._door.set()
 
     async def drain(self, grace_s: float) -> None:
         """Start no request any more, and wait until those in flight have arrived.
@@ -102,6 +123,7 @@ class Client:
             grace_s: Return after that many seconds, whatever is still in flight.
         """
         self._draining = True
+        self._door.set()
         deadline = time.monotonic() + grace_s
         while self._in_flight and time.monotonic() < deadline:  # noqa: ASYNC110 - once a run; an event would cost each request
             await asyncio.sleep(0.02)
@@ -111,37 +133,44 @@ class Client:
         """Requests for orders and pages that reached the wire since this client was made."""
         return Traffic(self._sent, self._retried, self._throttled, self._redirected)
 
-    async def fetch(self, order_number: str, attempt: int, *, timeout_s: float | None = None) -> Answer:
+    async def fetch(
+        self, order_number: str, attempt: int, *, timeout_s: float | None = None, is_question: bool = False
+    ) -> Answer:
         """Ask once for an order.
 
         Args:
             order_number: The number as the input has it.
             attempt: Which attempt for this order, from 1; for counting only.
             timeout_s: Seconds for the whole answer; those of the options where None.
+            is_question: It finds out whether the API serves orders: nothing holds it, and its refusal slows
+                the pace.
 
         Returns:
             The payload, checked to be this order's.
 
         Raises:
             AttemptError: One of its children, which says whether asking again may help. The pace has
-                been told of a 429 already: the next request waits by itself.
+                been told of a limit already: the next request waits by itself.
             TokenRefusedError: The API answered 401.
             ApiUnavailableError: The API's certificate is refused, or it asks for too long a wait.
         """
         path = self._orders_path + quote(order_number, safe="")
-        return await self._ask(path, order_number, attempt, timeout_s or self._timeout_s)
+        return await self._ask(path, order_number, attempt, timeout_s or self._timeout_s, is_question)
 
-    async def page(self, query: str, attempt: int) -> bytes:
+    async def page(self, query: str, attempt: int, *, is_question: bool = False) -> bytes:
         """Ask once for a page of the order list and return its body; errors as for `fetch`.
 
         Args:
             query: The URL's query, encoded; may be empty.
             attempt: Which attempt for this page, from 1; for counting only.
+            is_question: Nothing holds it.
         """
         path = f"{self._orders_path}?{query}" if query else self._orders_path
-        return (await self._ask(path, None, attempt, self._timeout_s)).payload
+        return (await self._ask(path, None, attempt, self._timeout_s, is_question)).payload
 
-    async def _ask(self, path: str, order_number: str | None, attempt: int, timeout_s: float) -> Answer:
+    async def _ask(
+        self, path: str, order_number: str | None, attempt: int, timeout_s: float, is_question: bool
+    ) -> Answer:
         """Ask once; again where the API moved the path, or with a login where it wants a new token."""
         identity = self._identity
         renewed = False
@@ -149,13 +178,16 @@ class Client:
             if identity.header is None:
                 await identity.log_in(self._transport)
             await self._pace.slot()
+            while not (is_question or self._door.is_set()):
+                await self._door.wait()
+                await self._pace.slot()
             if self._draining:
                 raise asyncio.CancelledError
             # Path and token are read after the wait for the slot: others may have learnt new ones.
             header = identity.header or ""
             target = path if order_number is None else path + self._slash
             try:
-                return await self._attempt(target, header, order_number, attempt, timeout_s)
+                return await self._attempt(target, header, order_number, attempt, timeout_s, is_question)
             except _SlashLearnedError:
                 continue
             except TokenRefusedError:
@@ -166,14 +198,20 @@ class Client:
                 attempt += 1
 
     async def _attempt(
-        self, target: str, header: str, order_number: str | None, attempt: int, timeout_s: float
+        self,
+        target: str,
+        header: str,
+        order_number: str | None,
+        attempt: int,
+        timeout_s: float,
+        is_question: bool,
     ) -> Answer:
         """Make one request under a deadline, and tell whoever counts how it ended."""
         began = time.monotonic()
         self._in_flight += 1
         failure: BaseException | None = None
         deadline = self._deadlines.start(timeout_s)
-        this = _Attempt(deadline)
+        this = _Attempt(deadline, began, is_question and order_number is not None)
         try:
             answer = await self._exchange(target, header, order_number, this)
         except FOREIGN as error:
@@ -189,7 +227,7 @@ class Client:
             self._in_flight -= 1
             self._deadlines.end(deadline)
             if this.sent:
-                self._count(this.status, failure, attempt, time.monotonic() - began)
+                self._count(this, failure, attempt, time.monotonic() - began)
             # An error that its own frame names keeps that frame, and what was read, until a collection.
             del failure
         self._identity.accepted(header)
@@ -202,25 +240,32 @@ class Client:
             if response.status != 200:
                 await self._refuse(response, target, this)
             payload = await self._body(response, this)
-            return Answer(
-                payload, None if order_number is None else check(payload, order_number, self._max_items)
-            )
+            try:
+                status = None if order_number is None else check(payload, order_number, self._max_items)
+                answer = Answer(payload, status)
+            except AttemptError as error:
+                error.page = page_of(response.headers, payload)
+                if limit_of(response)[0]:
+                    raise _limited(response) from None
+                raise
+            self._good_at = time.monotonic()
+            return answer
         finally:
             response.release()
 
     async def _refuse(self, response: Response, target: str, this: _Attempt) -> NoReturn:
         """Raise what an answer's status means; what its body does must not turn it into a time-out."""
-        verdict = self._verdict(response, target)
+        verdict = self._verdict(response, target, this)
         this.deadline.stop()
         try:
-            await _read_out(response)
+            body = await _read_out(response)
+            if isinstance(verdict, AttemptError):
+                verdict.page = page_of(response.headers, body)
             raise verdict
         finally:
             del verdict  # see `_attempt`
 
-    def _count(
-        self, status: int | None, failure: BaseException | None, attempt: int, latency_s: float
-    ) -> None:
+    def _count(self, this: _Attempt, failure: BaseException | None, attempt: int, latency_s: float) -> None:
         self._sent += 1
         if isinstance(failure, ThrottledError):
             self._throttled += 1
@@ -230,26 +275,36 @@ class Client:
             self._retried += 1
         if isinstance(failure, asyncio.CancelledError):
             return
-        self._statistics.ended(status, failure, latency_s)
-        if isinstance(failure, ThrottledError):
-            self._slow_down(failure.retry_after_s, latency_s)
-        elif status is not None:
+        self._statistics.ended(this.status, failure, latency_s)
+        if isinstance(failure, ThrottledError) and not failure.is_stray:
+            self._slow_down(failure.retry_after_s, latency_s, str(failure.http_status))
+        elif this.is_question and isinstance(failure, PermanentError) and self._is_wall(failure):
+            self._slow_down(None, latency_s, str(failure.http_status))
+        elif this.status is not None:
             self._pace.answered(latency_s)
 
-    def _slow_down(self, retry_after_s: float | None, latency_s: float) -> None:
+    def _is_wall(self, failure: PermanentError) -> bool:
+        """Tell whether a known good order is refused as a firewall does it, perhaps for our pace."""
+        return self._good_at > -math.inf and failure.http_status not in (200, 404, *_REDIRECTS)
+
+    def _slow_down(self, retry_after_s: float | None, latency_s: float, cause: str) -> None:
         before = self._pace.snapshot().paused_until
-        self._pace.throttled(retry_after_s, latency_s)
+        self._pace.throttled(retry_after_s, latency_s, cause)
         until = self._pace.snapshot().paused_until
         if until is not None and until != before:
-            self._statistics.paused(until - time.monotonic(), "429")
+            self._statistics.paused(until - time.monotonic(), cause)
 
-    def _verdict(self, response: Response, target: str) -> Exception:
+    def _verdict(self, response: Response, target: str, this: _Attempt) -> Exception:
         """Return what an answer's status means, where that is not 200."""
         status = response.status
         if status == 401:
             return self._identity.refusal("401")
-        if status == 429:
-            return ThrottledError("the API answered 429", retry_after_s(response))
+        if status == 429 or (status >= 400 and limit_of(response)[0]):
+            return _limited(response)
+        if self._is_limit(status, this):
+            return ThrottledError(
+                f"the API answered {status}", None, status, is_guess=True, is_stray=self._is_stray()
+            )
         if status in _REDIRECTS:
             return self._redirect(response, target)
         if status == 408 or status >= 500:
@@ -258,6 +313,24 @@ class Client:
             reason = _REASON_BY_STATUS.get(status, "client_error")
             return PermanentError(reason, f"the API answered {status}", status)
         return BadResponseError(f"the API answered {status} where 200 was expected", status)
+
+    def _is_limit(self, status: int, this: _Attempt) -> bool:
+        """Tell whether a bare 503 is a limit, as nginx gives it: one among good answers is.
+
+        One pause is given to it. Where no good answer has come since, the API is down.
+        """
+        if status != 503:
+            return False
+        if this.began >= self._limit_at:
+            if self._good_at <= self._limit_at:
+                return False
+            self._limit_at = time.monotonic()
+        return True
+
+    def _is_stray(self) -> bool:
+        """Tell whether hardly any other request was refused so: then everybody's pace has nothing to do with it."""
+        self._bare.append(self._sent)
+        return len(self._bare) < _BARE_REFUSALS or self._sent - self._bare[0] > _AMONG_ANSWERS
 
     def _redirect(self, response: Response, target: str) -> Exception:
         """Learn the slash form of our own paths; nothing else is ever followed."""
@@ -298,15 +371,21 @@ class Client:
             return bytes(body)
 
 
-async def _read_out(response: Response) -> None:
+async def _read_out(response: Response) -> bytes:
     """Read what is left of a refusal's body, so that its connection can be used again."""
-    left = _REFUSAL_BYTES
+    body = b""
     try:
         async with asyncio.timeout(_REFUSAL_S):
-            while left > 0 and not response.body.at_eof():
-                left -= len(await response.body.readany())
+            while len(body) < _REFUSAL_BYTES and not response.body.at_eof():
+                body += await response.body.readany()
     except FOREIGN:
         pass  # the connection is closed instead
+    return body
+
+
+def _limited(response: Response) -> ThrottledError:
+    status = response.status
+    return ThrottledError(f"the API answered {status}", limit_of(response)[1], status)
 
 
 def _only_adds_a_slash(asked: URL, location: str) -> bool:

@@ -6,7 +6,7 @@ import asyncio
 
 import msgspec
 
-from exporter.api.aiohttp_errors import FOREIGN, retry_after_s, translated
+from exporter.api.aiohttp_errors import FOREIGN, limit_of, translated
 from exporter.api.credentials import token_of
 from exporter.api.pace import Gate
 from exporter.api.transport import Response, Sending, Transport
@@ -104,7 +104,7 @@ class Identity:
     def _verdict(self, response: Response) -> ExporterError:
         status = response.status
         if status == 429:
-            wait_s = retry_after_s(response)
+            _, wait_s = limit_of(response)
             self._pace.throttled(wait_s)
             return ThrottledError("the login was answered 429", wait_s)
         if status == 408 or status >= 500:

@@ -1,67 +1,89 @@
-"""Tells a dead API from dead orders, so that nobody sends thousands of hopeless requests."""
+"""Holds refusals until they are proven, and waits, with single questions, for an API that answers nobody."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Generic, TypeVar
 
 from exporter.api.client import Client
-from exporter.model.errors import ApiUnavailableError, AttemptError, PermanentError, ThrottledError
+from exporter.api.order_list import first_number
+from exporter.model.errors import (
+    ApiUnavailableError,
+    AttemptError,
+    ExporterError,
+    HopelessError,
+    PermanentError,
+    ThrottledError,
+    TokenRefusedError,
+)
+from exporter.model.proof_law import Proof, question_again_s
+from exporter.model.units import duration_text
+from exporter.system.stopping import Stop
 
 log = logging.getLogger("exporter")
 
-#: So many different orders in a row without one good answer mean that the API is not there ...
-ORDERS_IN_A_ROW = 20
-#: ... once that has lasted so long: a restart of the API behind its proxy is waited for.
-PATIENCE_S = 20.0
-#: So many are enough at once: at a high rate with few attempts, patience alone would let thousands go.
-MOST_ORDERS_IN_A_ROW = 200
 _QUESTION_S = 10.0
+_LIST = "the order list"
+#: In place of an order number: the order that the list names first.
+FIRST_OF_LIST = ""
+T = TypeVar("T")
 
 
-class OutageWatch:
-    """Watches for a row of failures that no good answer interrupts.
+class OutageWatch(Generic[T]):
+    """Watches one try's answers by the law of `proof_law`.
 
-    Before it calls an outage it asks for one order that is likely good, so that a stretch of broken
-    orders in the input never stops a run.
+    While there is doubt the client starts nothing but questions, so at most the orders in flight and those of
+    the row are asked for in vain.
 
     Args:
-        client: For that one question.
-        a_good_number: Returns an order number that is likely good, or None.
+        client: For the questions.
+        known: Returns order numbers to ask for, those that are surest to be good first.
+        record: Takes each refusal that is proven.
+        again: Takes each refusal that turned out to mean nothing.
+        stop: The end may be asked for.
         timeout_s: Seconds that an attempt is given.
-        patience_s: Seconds that a row of failures must have lasted.
-        now: Seconds on a steady clock.
+        patience_s: Seconds for which an API that has answered in this try is waited for.
+        in_flight: Requests at one time, at most.
     """
 
     def __init__(
         self,
         client: Client,
-        a_good_number: Callable[[], Awaitable[str | None]],
+        known: Callable[[], Awaitable[Sequence[str]]],
+        record: Callable[[T], Awaitable[None]],
+        again: Callable[[T], None],
         *,
+        stop: Stop,
         timeout_s: float,
-        patience_s: float = PATIENCE_S,
-        now: Callable[[], float] = time.monotonic,
+        patience_s: float,
+        in_flight: int,
     ) -> None:
         self._client = client
-        self._a_good_number = a_good_number
+        self._known = known
+        self._record = record
+        self._again = again
+        self._stop = stop
         self._timeout_s = timeout_s
-        self._patience_s = patience_s
-        self._now = now
-        self._orders: set[str] = set()
-        self._since = 0.0
-        self._last = "no answer"
+        self._law: Proof[T] = Proof(in_flight, patience_s)
+        self._last: AttemptError | None = None
         self._one_question = asyncio.Lock()
+        #: Since when nobody has had a good answer, in seconds since the epoch; None while nobody doubts.
+        self.down_since: float | None = None
 
-    def answered(self) -> None:
-        """Note an answer that only a living API gives."""
-        if self._orders:
-            self._orders.clear()
+    def good(self, began: float) -> list[T]:
+        """Take in a good answer; return the refusals that it proves.
+
+        Args:
+            began: When its request began, on the steady clock.
+        """
+        return self._law.good(began)
 
     async def failed(self, order_number: str, error: AttemptError, began: float) -> None:
-        """Note a failed attempt.
+        """Take in a failed attempt.
 
         Args:
             order_number: The order that it asked for.
@@ -69,59 +91,142 @@ class OutageWatch:
             began: When it began, on the steady clock, or earlier when it waited for its slot.
 
         Raises:
-            ApiUnavailableError: It completes an outage.
+            ApiUnavailableError: It completes an outage, or no wait can mend it.
+            TokenRefusedError: Nothing but 403 has come in this try.
         """
-        if isinstance(error, PermanentError):
-            self.answered()
-            return
-        if not self._orders:
-            # A time-out has lasted already; a wait for the slot says nothing of the API.
-            self._since = max(began, self._now() - self._timeout_s)
-        self._orders.add(order_number)
-        self._last = error.what
-        if self._is_suspected():
-            await self._judge(self._is_suspected)
+        if isinstance(error, HopelessError) and not self._law.ever_good:
+            raise ApiUnavailableError(f"{error.what}.", "Check --api-url, and the name server.", resumes=True)
+        self._last = error
+        # A time-out has lasted already; a wait for the slot says nothing of the API.
+        since = max(began, time.monotonic() - self._timeout_s)
+        self._law.bad(order_number, since, error.http_status)
+        await self._judge(lambda: self._law.is_in_doubt)
 
-    async def judge_the_end(self, settled: Counter[str]) -> None:
-        """Raise where nobody answered any of the few orders that this try asked for.
+    async def refused(self, order_number: str, error: AttemptError, began: float, refusal: T) -> None:
+        """Take in an attempt after which the order will not be asked for; arguments and errors as of `failed`.
 
         Args:
-            settled: How many orders of this try ended in each state.
-
-        Raises:
-            ApiUnavailableError: Every one ended as `unavailable`, and the API does not answer now either.
+            order_number: See `failed`.
+            error: See `failed`.
+            began: See `failed`.
+            refusal: What to record once it is proven.
         """
-        if settled["unavailable"] == settled.total():
-            await self._judge(lambda: bool(self._orders))
+        self._law.hold(refusal, time.monotonic())
+        await self.failed(order_number, error, began)
 
-    def _is_suspected(self) -> bool:
-        failed = len(self._orders)
-        lasting = self._now() - self._since >= self._patience_s
-        return failed >= MOST_ORDERS_IN_A_ROW or (failed >= ORDERS_IN_A_ROW and lasting)
+    async def settle(self) -> None:
+        """Prove or disprove what is left in doubt; errors as of `failed`."""
+        await self._judge(lambda: self._law.is_open)
 
-    async def _judge(self, still: Callable[[], bool]) -> None:
+    async def _judge(self, needed: Callable[[], bool]) -> None:
         """Ask for a good order, one worker for all; the others wait meanwhile, and send nothing."""
+        if not needed():
+            return
         async with self._one_question:
-            if not still():
+            if needed() and not self._stop.asked:
+                self._client.hold()
+                await self._until_served()
+                # Not when that raises: those who were held would ask before they end.
+                self._client.release()
+                self.down_since = None
+
+    async def _until_served(self) -> None:
+        law, failed, met = self._law, 0, len(self._law.orders)
+        while not self._stop.asked:
+            asked_at = time.monotonic()
+            refusal = await self._question(max(1.0, law.ends_at - asked_at))
+            if refusal is None:
+                await self._served(asked_at, at_once=not failed, met=met)
                 return
-            number = await self._a_good_number()
-            if number is None or not await self._answers(number):
-                raise self._outage()
-            log.warning("%d orders in a row failed (%s), yet the API answers.", len(self._orders), self._last)
-            self._orders.clear()
+            if time.monotonic() >= law.ends_at:
+                raise self._outage(refusal)
+            failed += 1
+            if failed == 1:
+                self._tell_down(refusal)
+            await self._sleep(min(question_again_s(failed), max(0.05, law.ends_at - time.monotonic())))
 
-    async def _answers(self, number: str) -> bool:
+    async def _served(self, asked_at: float, *, at_once: bool, met: int) -> None:
+        if not at_once:
+            log.warning("The API answers again.")
+            for refusal in self._law.disproven():
+                self._again(refusal)
+            return
+        if met > 1:
+            assert self._last is not None
+            log.warning("%d orders in a row failed (%s), yet the API answers.", met, self._last.what)
+        for refusal in self._law.proven(asked_at):
+            await self._record(refusal)
+
+    async def _question(self, within_s: float) -> str | None:
+        """Ask for a known good order; return None where it is served, else what came instead."""
+        facts = []
         try:
-            await self._client.fetch(number, attempt=2, timeout_s=min(_QUESTION_S, self._timeout_s))
-        except (PermanentError, ThrottledError):
-            return True
-        except AttemptError:
-            return False
-        return True
+            async with asyncio.timeout(within_s):
+                for number in await self._known():
+                    if (fact := await self._ask(number)) is None:
+                        return None
+                    facts.append(f"order {number}: {fact}" if number else fact)
+        except TimeoutError:
+            facts.append("a known good order: no answer in time")
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not self._stop.asked or (task is not None and task.cancelling()):
+                raise
+            facts.append("the end was asked for")  # the client starts nothing any more
+        return "; ".join(facts)
 
-    def _outage(self) -> ApiUnavailableError:
-        return ApiUnavailableError(
-            f"The API is not available: {len(self._orders)} orders in a row had no good answer ({self._last}).",
-            "Run the same command later.",
-            resumes=True,
+    async def _ask(self, number: str) -> str | None:
+        """Ask for an order, or where it is empty for the one that the order list names first."""
+        try:
+            if number == FIRST_OF_LIST:
+                number = await first_number(self._client)
+            await self._client.fetch(
+                number, attempt=2, timeout_s=min(_QUESTION_S, self._timeout_s), is_question=True
+            )
+        except ThrottledError:
+            self._law.since = time.monotonic()  # it lives, and says how long to wait: that is no outage
+            return "the API is throttling"
+        except AttemptError as error:
+            return error.detail if number else f"{_LIST}: {error.detail}"
+        return None
+
+    async def _sleep(self, seconds: float) -> None:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
+        except TimeoutError:
+            pass
+
+    def _tell_down(self, refusal: str) -> None:
+        now = time.monotonic()
+        self.down_since = time.time() - (now - self._law.since)
+        since = datetime.fromtimestamp(self.down_since, UTC).astimezone()
+        log.warning(
+            "No order had a good answer since %s (%s). Asking for one known order now and then, for another %s.",
+            f"{since:%H:%M:%S}",
+            refusal,
+            duration_text(max(0.0, self._law.ends_at - now)),
         )
+
+    def _outage(self, refusal: str) -> ExporterError:
+        assert self._last is not None
+        what = (
+            f"The API is not available: {len(self._law.orders)} orders in a row had no good answer"
+            f" ({self._last.detail}), nor had a known good one ({refusal})."
+        )
+        forbidden = self._law.all_forbidden and not self._law.ever_good
+        kind = TokenRefusedError if forbidden else ApiUnavailableError
+        return kind(what, _hint(self._last), resumes=True)
+
+
+def _hint(error: AttemptError) -> str:
+    """Say what to check, for what came back."""
+    if error.http_status == 403:
+        check = "Check the token's rights, and whether a firewall or a login page stands before the API"
+    elif error.page:
+        check = "Check --api-url, and whether the API is under maintenance"
+    elif isinstance(error, PermanentError):
+        check = "Check --api-url, and whether the list is of this API's orders"
+    else:
+        return "Run the same command later."
+    return f"{check}, then run the same command again."

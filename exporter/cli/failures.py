@@ -91,7 +91,7 @@ def _way_on(error: ExporterError, session: Session) -> str | None:
     if ctx is None or ctx.command.name != "run" or session.published:
         return None
     if isinstance(error, TooManyRejectsError):
-        return command_again(ctx, error.out, max_rejects=str(error.rejects))
+        return command_again(ctx, error.out, max_rejects=error.allow)
     return command_again(ctx, error.out) if error.exit_code in _RESUMABLE else None
 
 

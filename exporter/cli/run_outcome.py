@@ -91,6 +91,10 @@ def _notes(summary: Summary) -> Iterator[str]:
         more = f" and {len(summary.drift) - _MOST_PATHS} more" if len(summary.drift) > _MOST_PATHS else ""
         yield ""
         yield f"Kept in _unmapped, for no column fits: {paths}{more}."
+    if summary.stale_by_reason:
+        count = sum(summary.stale_by_reason.values())
+        yield ""
+        yield f"{count:,} orders are as they last were: {summary.out}/stale.jsonl says which, since when, and why."
     for path in summary.removed:
         yield f"Removed, older than --keep allows: {path}"
     ctx = click.get_current_context(silent=True)

@@ -64,6 +64,11 @@ pace_options = together(
     _of_pace("--concurrency", metavar="N", help="Requests in flight, at most."),
     _of_pace("--timeout", "timeout_s", metavar="SECONDS", help="For one attempt."),
     _of_pace("--max-attempts", metavar="N", help="For one order."),
+    _of_pace(
+        "--patience",
+        metavar="AGE",
+        help="Wait so long for an API that serves no order any more; as 90s or 10m.",
+    ),
 )
 
 fault_rate_option = click.option(

@@ -11,7 +11,7 @@ import hashlib
 import json
 import sqlite3
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
 from itertools import groupby
 from operator import itemgetter
@@ -22,7 +22,7 @@ import pyarrow as pa
 from exporter.dataset.table_reading import part_reader
 from exporter.model.column_selection import KEYS
 from exporter.model.errors import InputError
-from exporter.model.manifest import MANIFEST_FILE, REJECTS_FILE, Counts, Manifest, decode
+from exporter.model.manifest import MANIFEST_FILE, REJECTS_FILE, STALE_FILE, Counts, Manifest, decode
 from exporter.model.records import PartFile
 from exporter.system import durable
 
@@ -152,11 +152,17 @@ def _wrong_bytes(out: Path, part: PartFile) -> Iterator[str]:
 
 
 def _wrong_rejects(out: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
-    path = out / REJECTS_FILE
     if manifest.is_comparison:
         return
+    yield from _wrong_list(out, REJECTS_FILE, manifest.rejects_by_reason)
+    if manifest.stale_by_reason:
+        yield from _wrong_list(out, STALE_FILE, manifest.stale_by_reason)
+
+
+def _wrong_list(out: Path, name: str, by_reason: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+    path = out / name
     if not path.is_file():
-        yield "file", f"{REJECTS_FILE}: missing."
+        yield "file", f"{name}: missing."
         return
     reasons: Counter[str] = Counter()
     before = 0
@@ -168,14 +174,14 @@ def _wrong_rejects(out: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
                 in_order = before < reject["line"]
                 before = reject["line"]
             except (ValueError, KeyError, TypeError):
-                yield "reject", f"{REJECTS_FILE}:{line_number}: expected a reject as a JSON object."
+                yield "reject", f"{name}:{line_number}: expected a reject as a JSON object."
                 continue
             if not in_order:
-                yield "reject", f"{REJECTS_FILE}:{line_number}: not in the input's order."
-    for reason in sorted(reasons.keys() | manifest.rejects_by_reason.keys()):
-        expected = manifest.rejects_by_reason.get(reason, 0)
+                yield "reject", f"{name}:{line_number}: not in the input's order."
+    for reason in sorted(reasons.keys() | by_reason.keys()):
+        expected = by_reason.get(reason, 0)
         if reasons[reason] != expected:
-            yield "reject", f"{REJECTS_FILE}: expected {expected:,} × {reason}, got {reasons[reason]:,}."
+            yield "reject", f"{name}: expected {expected:,} × {reason}, got {reasons[reason]:,}."
 
 
 # --- rows ---

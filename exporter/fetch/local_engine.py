@@ -13,6 +13,7 @@ from exporter.dataset.publishing.publish_job import PublishResult
 from exporter.dataset.publishing.publisher_process import Publishing, start_publishing
 from exporter.fetch.fetch_job import Fetched, FetchJob, publish_job, tell_plan, tick
 from exporter.fetch.refresh import Refresh, Tally, refresh
+from exporter.fetch.reject_limit import most_new_rejects
 from exporter.model.progress import Progress, ProgressCallback
 from exporter.model.rate import Rate
 from exporter.model.records import Traffic
@@ -31,7 +32,8 @@ async def fetch(job: FetchJob, on_progress: ProgressCallback | None) -> Fetched:
     )
     pending = states.get(None, 0)
     tell_plan(job, pending)
-    fetching = _Fetching(job, pending)
+    most = most_new_rejects(job.options, job.counts, states)
+    fetching = _Fetching(job, pending, most)
     result = await fetching.run(on_progress)
     return Fetched(
         result=result,
@@ -43,9 +45,10 @@ async def fetch(job: FetchJob, on_progress: ProgressCallback | None) -> Fetched:
 class _Fetching:
     """The refresh and the publishing process of one try, side by side."""
 
-    def __init__(self, job: FetchJob, pending: int) -> None:
+    def __init__(self, job: FetchJob, pending: int, most_rejects: int | None) -> None:
         self._job = job
         self._pending = pending
+        self._most_rejects = most_rejects
         self._tally = Tally()
         self._over = False
         self._ended = False
@@ -103,6 +106,7 @@ class _Fetching:
                     statistics=self.statistics,
                     tally=self._tally,
                     stop=job.stop,
+                    most_rejects=self._most_rejects,
                 )
             )
 
@@ -135,7 +139,7 @@ class _Fetching:
             done=job.counts.requested - self._pending + self._tally.total,
             pending_at_start=self._pending,
             fetched=fetched,
-            rejected=self._tally.total - fetched,
+            rejected=self._tally.rejected,
             retried=traffic.retried,
             throttled=traffic.throttled,
             published=job.counts.requested if self._ended else publishing.lines,
@@ -145,4 +149,6 @@ class _Fetching:
             waiting=self._tally.backing_off,
             paused_s=None if pace.paused_until is None else max(0.0, pace.paused_until - time.monotonic()),
             why=pace.why,
+            limited=pace.limited,
+            down_since=self._tally.down_since(),
         )

@@ -14,13 +14,18 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 from exporter.api.client import Client
-from exporter.api.outage import PATIENCE_S, OutageWatch
+from exporter.api.outage import FIRST_OF_LIST, OutageWatch
 from exporter.api.pace import Gate
-from exporter.model.errors import AttemptError, ThrottledError
+from exporter.fetch.reject_limit import raise_stopped_early
+from exporter.model.errors import AttemptError, ThrottledError, TransientError
 from exporter.model.options import MIB, Options
+from exporter.model.proof_law import IN_A_ROW, Throttles
 from exporter.model.rate import concurrency_hint
 from exporter.model.records import FETCHED, Answer, Outcome, RunRecord, Traffic
 from exporter.model.retry import backoff_s, worth_another
@@ -39,19 +44,49 @@ _COMMIT_EVERY_S = 0.25
 _MOST_WAITING = 2 * _BATCH
 _GRACE_S = 8.0
 _HINT_AFTER = 50
+#: A last attempt is made so long after the one before it, at the least.
+_LATER_S = 2.0
+_MOST_LATER = 10_000
 
 
 class Tally:
-    """What this refresh has settled so far."""
+    """What this refresh has settled so far, and what it waits for."""
 
     def __init__(self) -> None:
         self.settled: Counter[str] = Counter()
         self.backing_off = 0
+        self.down_since: Callable[[], float | None] = lambda: None
+
+    @property
+    def rejected(self) -> int:
+        """Order numbers rejected by this refresh."""
+        return self.total - self.settled[FETCHED]
 
     @property
     def total(self) -> int:
         """Order numbers settled by this refresh."""
         return self.settled.total()
+
+
+class Try(NamedTuple):
+    """An order number to ask for.
+
+    Attributes:
+        number: The number.
+        attempt: Which attempt is next.
+        is_last: Whether none is made after it.
+    """
+
+    number: str
+    attempt: int = 1
+    is_last: bool = False
+
+
+class Refusal(NamedTuple):
+    """A reject, if it is proven: else the order is asked for again."""
+
+    outcome: Outcome
+    again: Try
 
 
 class Pending:
@@ -68,31 +103,47 @@ class Pending:
         self._freshness = freshness
         self._thread = thread
         self._line = -1
-        self._ready: deque[str] = deque()
+        self._ready: deque[Try] = deque()
         self._refill = asyncio.Lock()
         self._ahead: asyncio.Future[list[tuple[int, str]]] | None = None
+        self._furthest: str | None = None
+        self._read_out = False
         self.closed = False
 
-    async def next(self) -> str | None:
-        """Return the next order number, or None when there is none left or the end was asked for."""
-        while not self._ready and not self.closed:
+    async def next(self) -> Try | None:
+        """Return what to ask for next, or None when there is nothing left or the end was asked for."""
+        while not self._ready and not self._read_out and not self.closed:
             async with self._refill:
-                if not self._ready:
+                if not self._ready and not self._read_out:
                     await self._take_chunk()
-        return None if self.closed else self._ready.popleft()
+        return self._ready.popleft() if self._ready and not self.closed else None
+
+    def put_back(self, again: Try) -> None:
+        """Let an order be asked for again."""
+        self._ready.append(again)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether something was put back since the last one was given out."""
+        return bool(self._ready) and not self.closed
+
+    @property
+    def is_read_out(self) -> bool:
+        """Whether every number has been given out."""
+        return self._read_out and not self._ready
 
     @property
     def furthest(self) -> str | None:
         """The last of the numbers that have been read ahead."""
-        return self._ready[-1] if self._ready else None
+        return self._furthest
 
     async def _take_chunk(self) -> None:
         chunk = await (self._ahead or self._read())
         if not chunk:
-            self.closed = True
+            self._read_out = True
             return
-        self._line = chunk[-1][0]
-        self._ready.extend(number for _, number in chunk)
+        self._line, self._furthest = chunk[-1]
+        self._ready.extend(Try(number) for _, number in chunk)
         self._ahead = self._read()
 
     def _read(self) -> asyncio.Future[list[tuple[int, str]]]:
@@ -178,8 +229,9 @@ class Refresh:
         statistics: The client's; knows the mean latency.
         tally: Kept up to date, for the display.
         stop: The end may be asked for.
-        patience_s: Seconds of nothing but failures until the API counts as gone.
         good_number: An order that the API has answered for somebody else, or None.
+        most_rejects: With more than so many new ones nothing can be published: no more is asked for; None for no
+            such bound.
     """
 
     options: Options
@@ -191,8 +243,8 @@ class Refresh:
     statistics: Statistics
     tally: Tally
     stop: Stop
-    patience_s: float = PATIENCE_S
     good_number: str | None = None
+    most_rejects: int | None = None
 
 
 async def refresh(job: Refresh) -> None:
@@ -202,13 +254,15 @@ async def refresh(job: Refresh) -> None:
         job: All that it works with.
 
     Raises:
-        ApiUnavailableError: The API does not answer; what was fetched is kept.
+        ApiUnavailableError: The API serves no orders; what was fetched is kept.
         TokenRefusedError: The API refuses the token; what was fetched is kept.
+        TooManyRejectsError: More orders are rejects than may be; what was fetched is kept.
         InterruptedRunError: The end was asked for; what was fetched is kept.
         StorageError: The store cannot be written.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="store") as thread:
-        await _Crew(job, thread).work()
+        crew = _Crew(job, thread)
+        await crew.work()
     if job.stop.asked:
         raise job.stop.error(
             f"Stopped by a signal after {job.tally.total} orders of this try; they are kept.",
@@ -223,68 +277,151 @@ class _Crew:
         self._job = job
         self._pending = Pending(job.store, job.freshness, thread)
         self._recorder = Recorder(job.store, job.run, lambda: job.client.traffic, thread)
-        self._outage = OutageWatch(
-            job.client, self._a_good_number, timeout_s=job.options.timeout_s, patience_s=job.patience_s
+        self._outage: OutageWatch[Refusal] = OutageWatch(
+            job.client,
+            self._known_numbers,
+            lambda refusal: self._record(refusal.outcome),
+            lambda refusal: self._pending.put_back(refusal.again),
+            stop=job.stop,
+            timeout_s=job.options.timeout_s,
+            patience_s=job.options.patience_s,
+            in_flight=job.options.concurrency,
         )
+        job.tally.down_since = lambda: self._outage.down_since
         self._thread = thread
         self._workers: list[asyncio.Task[None]] = []
         self._hinted = False
+        self._last_good: str | None = None
+        self._good = self._throttled = 0
+        #: At the end of the line: what failed by what passes, up to its last attempt.
+        self._later: list[Try] = []
+        self._later_since = 0.0
 
     async def work(self) -> None:
         try:
             async with task_group() as group:
                 recorder = group.create_task(self._recorder.run())
                 watcher = group.create_task(self._watch_stop())
-                self._workers = [
-                    group.create_task(self._worker()) for _ in range(self._job.options.concurrency)
-                ]
-                await asyncio.wait(self._workers)
+                await self._ask_all(group)
+                while await self._is_more():
+                    await self._ask_all(group)
                 watcher.cancel()
                 self._recorder.close()
                 await recorder
         finally:
             await self._recorder.flush(last=True)
-        if not self._job.stop.asked:
-            await self._outage.judge_the_end(self._job.tally.settled)
+        if self._is_over_limit:
+            raise_if_pending = partial(raise_stopped_early, self._job.store, self._job.freshness)
+            loop = asyncio.get_running_loop()
+            await loop.run_in_executor(self._thread, raise_if_pending, self._job.options.max_rejects)
+
+    async def _ask_all(self, group: asyncio.TaskGroup) -> None:
+        """Ask until nothing is pending but what is held, or waits at the end of the line."""
+        workers = range(self._job.options.concurrency)
+        self._workers = [group.create_task(self._worker()) for _ in workers]
+        await asyncio.wait(self._workers)
+
+    async def _is_more(self) -> bool:
+        """Prove what is held, and call up who waits at the end of the line."""
+        if self._is_ending:
+            return False
+        # While the API answers nobody, a last attempt would be wasted.
+        await self._outage.settle()
+        if self._later and not self._pending.is_left:
+            await self._rest(self._later_since + _LATER_S - time.monotonic())
+            for last in self._later:
+                self._pending.put_back(last)
+            self._later.clear()
+        return self._pending.is_left and not self._is_ending
+
+    @property
+    def _is_ending(self) -> bool:
+        return self._job.stop.asked or self._is_over_limit
+
+    @property
+    def _is_over_limit(self) -> bool:
+        most = self._job.most_rejects
+        return most is not None and self._job.tally.rejected > most
 
     async def _worker(self) -> None:
-        stop = self._job.stop
-        while not stop.asked and (number := await self._pending.next()) is not None:
+        while not self._is_ending and (next_try := await self._pending.next()) is not None:
             # In a frame of its own: a local name here would keep each worker's last payload alive.
-            await self._record(await self._settle(number))
+            await self._record(await self._settle(*next_try))
 
     async def _record(self, outcome: Outcome | None) -> None:
         if outcome is not None:
             self._job.tally.settled[outcome.state] += 1
             await self._recorder.add(outcome)
 
-    async def _settle(self, number: str) -> Outcome | None:
-        """Ask until the order is settled; None when the end was asked for first."""
-        attempt = 1
-        while not self._job.stop.asked:
-            began = time.monotonic()
+    async def _settle(self, number: str, attempt: int, is_last: bool) -> Outcome | None:
+        """Ask until the order is fetched; None where it is held, waits at the end of the line, or the end came."""
+        throttles: Throttles | None = None
+        next_attempt: int | None = attempt
+        while next_attempt is not None and not self._is_ending:
+            attempt, began = next_attempt, time.monotonic()
             try:
                 answer = await self._job.client.fetch(number, attempt)
-            except ThrottledError:
-                self._outage.answered()  # and ask again: the pace makes everybody wait
-            except AttemptError as error:
-                await self._outage.failed(number, error, began)
-                if not worth_another(error, attempt, self._job.options.max_attempts):
+            except ThrottledError as error:  # the pace makes everybody wait
+                self._throttled += 1
+                throttles = throttles or Throttles(self._good, self._throttled)
+                if await self._is_alone(throttles):
                     return self._rejected(number, error, attempt)
-                await self._back_off(attempt)
-                attempt += 1
+                if error.is_guess and throttles.is_own_fault:
+                    attempt += throttles.attempts(but=1)
+                    failure = TransientError(error.what, error.http_status)
+                    next_attempt = await self._failed(Try(number, attempt, is_last), failure, began)
+                    del failure
+                elif error.is_stray:
+                    await self._back_off(1)
+            except AttemptError as error:
+                attempt += throttles.attempts(but=0) if throttles else 0
+                next_attempt = await self._failed(Try(number, attempt, is_last), error, began)
             else:
-                return self._fetched(number, answer, attempt)
+                return await self._fetched(number, answer, attempt, began)
         return None
 
-    async def _a_good_number(self) -> str | None:
-        """Return an order that the API has answered before, or else one that is far from the present ones."""
-        loop = asyncio.get_running_loop()
-        known = await loop.run_in_executor(self._thread, self._job.store.a_fetched_number)
-        return known or self._job.good_number or self._pending.furthest
+    async def _failed(self, this: Try, error: AttemptError, began: float) -> int | None:
+        """Take in a failed attempt; return the next one after its backoff, or None where none is made now."""
+        number, attempt, is_last = this
+        again = Try(number, attempt, True) if isinstance(error, TransientError) else Try(number, attempt + 1)
+        if is_last or not worth_another(error, attempt, self._job.options.max_attempts):
+            refusal = Refusal(self._rejected(number, error, attempt), again)
+            await self._outage.refused(number, error, began, refusal)
+            return None
+        await self._outage.failed(number, error, began)
+        if attempt + 1 >= self._job.options.max_attempts and len(self._later) < _MOST_LATER:
+            self._postpone(number, attempt + 1)
+            return None
+        await self._back_off(attempt)
+        return attempt + 1
 
-    def _fetched(self, number: str, answer: Answer, attempt: int) -> Outcome:
-        self._outage.answered()
+    def _postpone(self, number: str, attempt: int) -> None:
+        """Leave an order's last attempt for the end: what ails it may have passed by then."""
+        self._later.append(Try(number, attempt, True))
+        self._later_since = time.monotonic()
+
+    async def _is_alone(self, throttles: Throttles) -> bool:
+        """Tell whether an order is throttled while others are answered; where none is left, ask for one."""
+        if self._pending.is_read_out and throttles.nobody_answered(self._good) and self._last_good:
+            with suppress(AttemptError):
+                await self._job.client.fetch(self._last_good, attempt=2)
+                self._good += IN_A_ROW // 4
+        return throttles.again(self._good, self._throttled)
+
+    async def _known_numbers(self) -> list[str]:
+        """Return orders to ask for, the surest first: one of this try; else one of the store, of the list, far on."""
+        if self._last_good is not None:
+            return [self._last_good]
+        loop = asyncio.get_running_loop()
+        kept = await loop.run_in_executor(self._thread, self._job.store.a_fetched_number)
+        numbers = [kept or self._job.good_number, FIRST_OF_LIST, self._pending.furthest]
+        return [number for number in numbers if number is not None]
+
+    async def _fetched(self, number: str, answer: Answer, attempt: int, began: float) -> Outcome:
+        self._last_good = number
+        self._good += 1
+        for refusal in self._outage.good(began):
+            await self._record(refusal.outcome)
         self._hint_concurrency()
         return Outcome(
             number,
@@ -297,19 +434,23 @@ class _Crew:
         )
 
     def _rejected(self, number: str, error: AttemptError, attempt: int) -> Outcome:
-        return Outcome(number, error.reason, self._now(), attempt, error.http_status, detail=error.what)
+        return Outcome(number, error.reason, self._now(), attempt, error.http_status, detail=error.detail)
 
     def _now(self) -> float:
         # Never before the try's start, or a clock that was set back would leave the order pending for ever.
         return max(time.time(), self._job.freshness.try_started_at)
 
-    async def _back_off(self, attempt: int) -> None:
-        self._job.tally.backing_off += 1
+    async def _rest(self, seconds: float) -> None:
         try:
-            async with asyncio.timeout(backoff_s(attempt, random.random())):  # noqa: S311 - jitter, no secret
+            async with asyncio.timeout(max(0.0, seconds)):
                 await self._job.stop.wait()
         except TimeoutError:
             pass
+
+    async def _back_off(self, attempt: int) -> None:
+        self._job.tally.backing_off += 1
+        try:
+            await self._rest(backoff_s(attempt, random.random()))  # noqa: S311 - jitter, no secret
         finally:
             self._job.tally.backing_off -= 1
 

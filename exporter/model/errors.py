@@ -12,8 +12,9 @@ ExporterError
 ├── InterruptedRunError     130, 143   SIGINT or SIGTERM
 └── AttemptError            one request for one order failed; never leaves `refresh`
     ├── TransientError      worth another attempt
-    │   └── BadResponseError    200 with a body that may be whole next time
-    ├── ThrottledError      429: the whole pace waits, no attempt is counted
+    │   ├── BadResponseError    200 with a body that may be whole next time
+    │   └── HopelessError       no wait mends it: the name does not exist
+    ├── ThrottledError      429, or another limit: the whole pace waits, no attempt is counted
     └── PermanentError      never asked again; carries the reject reason
 """
 
@@ -126,14 +127,14 @@ class InputError(UsageError):
 class TooManyRejectsError(ExporterError):
     """Raised when more orders were rejected than `max_rejects` allows; nothing was published.
 
-    As `max_rejects`, `rejects` would be allowed.
+    With `allow` as `max_rejects`, the same command continues.
     """
 
     exit_code = 4
 
-    def __init__(self, what: str, hint: str = "", rejects: int = 0) -> None:
+    def __init__(self, what: str, hint: str = "", allow: str = "100%") -> None:
         super().__init__(what, hint)
-        self.rejects = rejects
+        self.allow = allow
 
 
 class DriftError(ExporterError):
@@ -178,13 +179,20 @@ class AttemptError(ExporterError):
     """Base of the failures of one attempt; `refresh` turns them into retries or rejects.
 
     Says what the API did without the token and without personal data; its HTTP status is None without an answer.
+    `page` says what kind of page came instead, where it was one for people.
     """
 
     reason = "unavailable"
+    page = ""
 
     def __init__(self, what: str, http_status: int | None = None) -> None:
         super().__init__(what)
         self.http_status = http_status
+
+    @property
+    def detail(self) -> str:
+        """What the API did, and the page that came."""
+        return f"{self.what} ({self.page})" if self.page else self.what
 
 
 class TransientError(AttemptError):
@@ -197,12 +205,30 @@ class BadResponseError(TransientError):
     reason = "bad_response"
 
 
-class ThrottledError(AttemptError):
-    """Raised for a 429; `retry_after_s` is None where the API did not say how long to wait."""
+class HopelessError(TransientError):
+    """Raised where no wait can mend it, as for a host name that does not exist."""
 
-    def __init__(self, what: str, retry_after_s: float | None) -> None:
-        super().__init__(what, 429)
+
+class ThrottledError(AttemptError):
+    """Raised for a 429, and for another refusal that is a limit.
+
+    `retry_after_s` is None where the API did not say how long to wait; `is_guess` where nothing says that it is
+    a limit but the good answers around it; `is_stray` where it is too rare to slow everybody.
+    """
+
+    def __init__(
+        self,
+        what: str,
+        retry_after_s: float | None,
+        http_status: int = 429,
+        *,
+        is_guess: bool = False,
+        is_stray: bool = False,
+    ) -> None:
+        super().__init__(what, http_status)
         self.retry_after_s = retry_after_s
+        self.is_guess = is_guess
+        self.is_stray = is_stray
 
 
 class PermanentError(AttemptError):

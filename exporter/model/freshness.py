@@ -4,27 +4,44 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+#: An order that could not be had in this run, and is published as it was when it was last had.
+STALE = "stale"
+#: What seems to come from further in the future was settled under a wrong clock.
+CLOCK_SLACK_S = 300.0
+
 
 @dataclass(frozen=True, slots=True)
 class Freshness:
-    """When an order number counts as done in this run, so that it is not asked for.
+    """When an order number counts as settled in this run, so that it is not asked for.
+
+    Payloads and refusals are judged apart. A payload is good for its age, whatever came after it. A refusal is
+    good for the run that proved it, and `unavailable` for the try alone.
 
     Attributes:
         run_started_at: Start of the run, kept over its tries; seconds since the epoch.
         try_started_at: Start of this process's try: `unavailable` before it is asked for again.
-        max_age_s: An order settled within that many seconds before the run's start is done.
+        max_age_s: An order fetched within that many seconds before the run's start is done.
         max_age_s_by_status: The same for orders of one status code; beats `max_age_s`.
+        retry_rejects: Every reject from before this try is asked for again.
+        stale_ok: A reject with an older payload counts as `stale`; a proven 404 stays `not_found`.
     """
 
     run_started_at: float
     try_started_at: float
     max_age_s: float = 0.0
     max_age_s_by_status: tuple[tuple[str, float], ...] = ()
+    retry_rejects: bool = False
+    stale_ok: bool = False
 
-    def done_sql(self) -> tuple[str, dict[str, float | str]]:
-        """Return an SQL condition over `orders AS o`, true where the number is done, and its values."""
+    def state_sql(self) -> tuple[str, dict[str, float | str]]:
+        """Return an SQL expression over `orders AS o`, and its values.
+
+        It is the state in which the number counts as settled: `fetched`, `stale` or a reject reason; null while it
+        is pending.
+        """
         values: dict[str, float | str] = {
             "try_started": self.try_started_at,
+            "rejects_since": self.try_started_at if self.retry_rejects else self.run_started_at,
             "fresh_since": self._since(self.max_age_s),
         }
         cases = ""
@@ -33,8 +50,14 @@ class Freshness:
             values[f"since{index}"] = self._since(age_s)
             cases += f" WHEN o.order_status = :status{index} THEN :since{index}"
         since = f"CASE{cases} ELSE :fresh_since END" if cases else ":fresh_since"
-        unavailable = "CASE WHEN o.state = 'unavailable' THEN :try_started"
-        return f"o.settled_at >= {unavailable} ELSE {since} END", values
+        reject = "o.state"
+        if self.stale_ok:
+            reject = f"iif(o.fetched_at IS NULL OR o.state = 'not_found', o.state, '{STALE}')"
+        refused = "o.settled_at >= iif(o.state = 'unavailable', :try_started, :rejects_since)"
+        return (
+            f"CASE WHEN o.state <> 'fetched' AND {refused} THEN {reject}"
+            f" WHEN o.fetched_at >= {since} THEN 'fetched' END"
+        ), values
 
     def _since(self, age_s: float) -> float:
         return self.run_started_at - age_s

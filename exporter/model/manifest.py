@@ -13,6 +13,7 @@ from exporter.model.records import PartFile, PlanCounts
 
 MANIFEST_FILE = "manifest.json"
 REJECTS_FILE = "rejects.jsonl"
+STALE_FILE = "stale.jsonl"
 REPORT_FILE = "report.html"
 MANIFEST_VERSION = 1
 
@@ -142,6 +143,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     timezone: str = "UTC"
     pii: Pii = Pii()
     changes: Changes | None = None
+    stale_by_reason: dict[str, int] = {}
 
     @property
     def first_seen(self) -> str:
@@ -174,7 +176,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     def names(self) -> frozenset[str]:
         """Every file that the dataset may hold, relative to it, with forward slashes."""
         parts = {part.path for table in self.tables.values() for part in table.files}
-        return frozenset(parts | {MANIFEST_FILE, REJECTS_FILE, REPORT_FILE})
+        stale = {STALE_FILE} if self.stale_by_reason else set()
+        return frozenset(parts | stale | {MANIFEST_FILE, REJECTS_FILE, REPORT_FILE})
 
 
 def input_of(path: str, sha256: str, counts: PlanCounts, read: dict[str, Any]) -> Input:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 from urllib.parse import SplitResult, urlsplit
@@ -21,6 +22,7 @@ JsonType = Literal["text", "json"]
 Table = Literal["orders", "order_items", "order_lines"]
 OnDrift = Literal["warn", "fail"]
 InputFormat = Literal["text", "csv", "json", "parquet", "arrow", "orc", "workbook"]
+Stale = Literal["reject", "ok"]
 
 #: Options that are never a word on the command line, and the environment variable of each.
 SECRETS = {
@@ -33,6 +35,7 @@ SECRETS = {
 PLACES = ("{date}", "{time}")
 _HIDDEN = "(hidden)"
 _SHORTEST_PII_KEY = 32
+_KNOWN_PATH = re.compile(r"(?<=[^/])/api(?:/i1(?:/orders)?)?$")
 MIB = 1024 * 1024
 #: A payload over this many decoded bytes is no order.
 MAX_PAYLOAD_BYTES = 32 * MIB
@@ -84,7 +87,10 @@ class AskOptions:
         store: A store that is kept between runs.
         max_age: An order fetched within that age is not asked for again.
         refresh_status: Other ages for orders of some statuses, such as `100,550,600=30d`.
-        resume_within: An unfinished run that began longer ago is begun anew.
+        retry_rejects: Rejects of the store or the work directory are asked for again.
+        stale: What becomes of an order that could not be had, but is in the store: a `reject`, or `ok`: published as
+            it last was.
+        resume_within: An unfinished run whose last answer is older is begun anew.
         rate: `N/s`, `N/m`, `N/h`, `auto` or `unlimited`.
         max_rate: What `auto` may reach.
     """
@@ -96,6 +102,8 @@ class AskOptions:
     store: str | None = None
     max_age: str = "0s"
     refresh_status: tuple[str, ...] = ()
+    retry_rejects: bool = False
+    stale: Stale = "reject"
     resume_within: str = "24h"
     rate: str = "10/s"
     max_rate: str = "50/s"
@@ -112,6 +120,8 @@ class AskOptions:
             try_started_at=now,
             max_age_s=units.seconds(self.max_age, option="max_age"),
             max_age_s_by_status=units.ages_by_status(self.refresh_status),
+            retry_rejects=self.retry_rejects,
+            stale_ok=self.stale == "ok" and self.store is not None,
         )
 
 
@@ -140,7 +150,8 @@ class Options(TableOptions, AskOptions):
         proxy: URL of an HTTP proxy.
         concurrency: Requests in flight, at most.
         timeout_s: Seconds for one attempt.
-        max_attempts: Attempts for one order.
+        max_attempts: Attempts for one order; the last one is made after all others have been asked for.
+        patience: How long an API that answered in this try, and then serves no order, is waited for.
         max_items: Items of one order, at most; one with more is rejected as `bad_response`.
         max_rejects: A count, or a percentage of all distinct lines.
         on_drift: What fields and values that fit no column do: `warn`, or `fail` the run.
@@ -172,6 +183,7 @@ class Options(TableOptions, AskOptions):
     timeout_s: float = 30
     max_attempts: int = 6
     max_items: int = MAX_ITEMS
+    patience: str = "10m"
     max_rejects: str = "5%"
     on_drift: OnDrift = "warn"
     keep: int | None = None
@@ -180,6 +192,11 @@ class Options(TableOptions, AskOptions):
     load: str | None = None
     dask: str | None = None
     dask_insecure: bool = False
+
+    @property
+    def patience_s(self) -> float:
+        """`patience` in seconds."""
+        return units.seconds(self.patience, option="patience")
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "api_url", checked_api_url(self.api_url, allow_http=self.allow_http))
@@ -196,7 +213,7 @@ class Options(TableOptions, AskOptions):
 
 
 def checked_api_url(url: str, *, allow_http: bool) -> str:
-    """Return the API's base URL without a trailing slash.
+    """Return the API's base URL without a trailing slash, and without the path of what is asked for below it.
 
     Args:
         url: As the user gave it.
@@ -230,7 +247,16 @@ def checked_api_url(url: str, *, allow_http: bool) -> str:
             "Give an https URL, or --allow-http if this network is yours.",
             option="api_url",
         )
-    return url.rstrip("/")
+    return without_known_path(url)
+
+
+def without_known_path(url: str) -> str:
+    """Return a base URL without the path of what is asked for below it, as a page of the API may show it.
+
+    >>> without_known_path("https://shop.example/api/i1/orders/")
+    'https://shop.example'
+    """
+    return _KNOWN_PATH.sub("", url.rstrip("/"))
 
 
 def is_loopback(host: str) -> bool:
@@ -308,6 +334,7 @@ def _check_words(options: Options) -> None:
         ("csv_dialect", options.csv_dialect, CsvDialect),
         ("json_type", options.json_type, JsonType),
         ("on_drift", options.on_drift, OnDrift),
+        ("stale", options.stale, Stale),
     ]
     for option, word, known in chosen:
         if word not in get_args(known):
@@ -338,6 +365,7 @@ def _check_texts(options: Options) -> None:
         raise UsageError("expected the bound of auto, got auto.", "Give for example 50/s.", option="max_rate")
     units.seconds(options.max_age, option="max_age")
     units.seconds(options.resume_within, option="resume_within")
+    units.seconds(options.patience, option="patience")
     units.ages_by_status(options.refresh_status)
     units.allowed_rejects(options.max_rejects, 0)
     if not options.out:

@@ -29,6 +29,8 @@ class Progress:
         waiting: Orders that wait for another attempt.
         paused_s: Seconds until the pause's end; None while nobody waits.
         why: What set the pace, in words.
+        limited: Whether the API set it, by its answers.
+        down_since: Since when the API serves no order, in seconds since the epoch; None while it does.
     """
 
     phase: Literal["fetching", "publishing", "done"]
@@ -46,6 +48,8 @@ class Progress:
     waiting: int
     paused_s: float | None
     why: str
+    limited: bool = False
+    down_since: float | None = None
 
     @property
     def left_s(self) -> float | None:

@@ -6,6 +6,8 @@ import operator
 from dataclasses import astuple, dataclass, field
 from typing import NamedTuple
 
+from exporter.model.freshness import CLOCK_SLACK_S
+
 # Outcome and Answer are named tuples: one of each is made for every order, and a frozen dataclass takes
 # five times as long to make (1.5 µs against 0.3, measured 2026-11-24).
 
@@ -34,6 +36,8 @@ class Outcome(NamedTuple):
         order_status: The order's own status code, where the payload has one.
         detail: Why it was rejected, in one sentence without personal data.
         payload: The order's JSON as received; None for a reject.
+        source: Where the payload came from: `detail` or `list`.
+        list_digest: Of the order's entry in the order list, where that is known.
     """
 
     order_number: str
@@ -44,6 +48,8 @@ class Outcome(NamedTuple):
     order_status: str | None = None
     detail: str | None = None
     payload: bytes | None = None
+    source: str = "detail"
+    list_digest: str | None = None
 
 
 class Answer(NamedTuple):
@@ -83,12 +89,33 @@ class PlanCounts:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One run as the store remembers it; a resumed run keeps its identity and its start."""
+    """One run as the store remembers it; a resumed run keeps its identity and its start.
+
+    Attributes:
+        run_id: Names it.
+        started_at: Seconds since the epoch.
+        resumed: Whether an earlier try of it had been stopped.
+        traffic: What its earlier tries have sent.
+        answered_at: When the last answer came that was kept; None for none.
+        dropped: The unfinished run that was too old to be resumed, so that this one was begun.
+    """
 
     run_id: str
     started_at: float
     resumed: bool
     traffic: Traffic = field(default_factory=Traffic)
+    answered_at: float | None = None
+    dropped: RunRecord | None = None
+
+    def may_resume(self, now: float, within_s: float) -> bool:
+        """Tell whether its last answer is young enough, and not from the future.
+
+        Args:
+            now: Seconds since the epoch; the run's own start where it is known to be this very run.
+            within_s: How old its last answer may be.
+        """
+        last = max(self.started_at, self.answered_at or 0.0)
+        return self.started_at == now or last - CLOCK_SLACK_S <= now <= last + within_s
 
 
 @dataclass(frozen=True, slots=True)

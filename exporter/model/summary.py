@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import msgspec
@@ -35,6 +35,7 @@ class Summary:
         drift: Paths that fitted no column, with counts.
         removed: Older datasets that `keep` has removed.
         changes: What differs from the dataset before, in counts; None where it was not compared.
+        stale_by_reason: Orders that could not be had and are exported as they last were, by what was answered.
     """
 
     out: str
@@ -56,6 +57,7 @@ class Summary:
     drift: dict[str, int]
     removed: tuple[str, ...] = ()
     changes: dict[str, Any] | None = None
+    stale_by_reason: dict[str, int] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -88,6 +90,7 @@ def summary_of(
         drift=manifest.drift.unmapped_paths | manifest.drift.uncoerced,
         removed=removed,
         changes=None if manifest.changes is None else msgspec.to_builtins(manifest.changes),
+        stale_by_reason=dict(manifest.stale_by_reason),
     )
 
 

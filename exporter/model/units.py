@@ -32,14 +32,17 @@ def seconds(text: str, *, option: str) -> float:
 def allowed_rejects(text: str, requested: int) -> int:
     """Return how many rejects a text such as `20` or `5%` allows among `requested` order numbers.
 
-    >>> allowed_rejects("5%", 400), allowed_rejects("20", 400)
-    (20, 20)
+    A share below one allows one.
+
+    >>> allowed_rejects("5%", 400), allowed_rejects("20", 400), allowed_rejects("5%", 3)
+    (20, 20, 1)
     """
     number = text.strip()
     if re.fullmatch(r"\d+", number):
         return int(number)
     if re.fullmatch(r"\d+(?:\.\d+)?%", number) and float(number[:-1]) <= 100:
-        return int(requested * float(number[:-1]) / 100)
+        share = requested * float(number[:-1]) / 100
+        return max(1, int(share)) if share else 0
     raise UsageError(
         f"expected a count or a percentage, got {text!r}.",
         "Write for example 20 or 5%.",

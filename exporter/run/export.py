@@ -31,8 +31,9 @@ from exporter.dataset.loading.target import kind_of
 from exporter.dataset.publishing.publish_job import PublishResult
 from exporter.fetch.cluster import check_extra as check_dask_extra
 from exporter.fetch.fetch_job import Fetched, FetchJob
+from exporter.fetch.reject_limit import allowed_rejects, examples
 from exporter.fetch.work_directory import WorkDirectory, locked_store, place_of, work_directory
-from exporter.model import manifest, units
+from exporter.model import manifest
 from exporter.model.column_selection import choose_columns
 from exporter.model.errors import (
     DriftError,
@@ -46,7 +47,7 @@ from exporter.model.errors import (
 from exporter.model.manifest import Input, Manifest
 from exporter.model.options import Options
 from exporter.model.progress import ProgressCallback
-from exporter.model.records import PlanCounts
+from exporter.model.records import PlanCounts, RunRecord
 from exporter.model.summary import Summary, summary_of
 from exporter.model.version import __version__
 from exporter.report.report_process import write_report_apart
@@ -139,7 +140,9 @@ async def _export(
             )
             _refuse_invalid(options, counts, input_record)
             store.attach_plan(work.plan)
+            store.disbelieve_the_future(now)
             record = store.begin_run(out, now, options.resume_within_s)
+            _tell_dropped(store, record, options)
             run = _Run(
                 out=out,
                 destination=destination,
@@ -157,14 +160,28 @@ async def _export(
 
 def _refuse_invalid(options: Options, counts: PlanCounts, record: Input) -> None:
     """Raise before the first request where the input's invalid lines alone forbid publishing."""
-    allowed = units.allowed_rejects(options.max_rejects, counts.requested + counts.invalid)
+    allowed = allowed_rejects(options, counts)
     if counts.invalid > allowed:
         line, text, detail = record.read["invalid"]
         raise TooManyRejectsError(
             f"{options.orders}: {counts.invalid} invalid lines are more than --max-rejects {options.max_rejects}"
             f" allows ({allowed}); nothing was asked for. The first is line {line}, {text!r}: {detail}",
             "Mend the list. The same command with a higher --max-rejects leaves these lines out.",
-            counts.invalid,
+            str(counts.invalid),
+        )
+
+
+def _tell_dropped(store: Store, record: RunRecord, options: Options) -> None:
+    """Say which unfinished run was too old to be resumed, and what is asked for again for that."""
+    if (old := record.dropped) is not None:
+        last = manifest.time_text(max(old.started_at, old.answered_at or 0.0))
+        log.warning(
+            "The unfinished run of %s had its last answer at %s, longer ago than --resume-within %s: begun anew,"
+            " and its %d answers are dropped.",
+            manifest.time_text(old.started_at),
+            last,
+            options.resume_within,
+            store.answered_since(old.started_at),
         )
 
 
@@ -353,16 +370,16 @@ class _Run(FetchJob):
     def _judge(self, result: PublishResult) -> None:
         """Raise where what was rejected, or what fits no column, forbids publishing."""
         rejects = sum(result.rejects_by_reason.values())
-        lines = self.counts.requested + self.counts.invalid
-        allowed = units.allowed_rejects(self.options.max_rejects, lines)
+        allowed = allowed_rejects(self.options, self.counts)
         if rejects > allowed:
             reasons = ", ".join(f"{reason} {count}" for reason, count in result.rejects_by_reason.items())
             raise TooManyRejectsError(
                 f"{rejects} rejects ({reasons}) are more than --max-rejects {self.options.max_rejects} allows"
-                f" ({allowed}); nothing was published.",
+                f" ({allowed}); nothing was published.{examples(self.store, self.freshness)}",
                 f"They are listed in {self.work.staged / 'rejects.jsonl'}. The same command with a higher"
-                f" --max-rejects publishes {_asking(result.rejects_by_reason)}.",
-                rejects,
+                f" --max-rejects publishes {_asking(result.rejects_by_reason)}; with --retry-rejects it asks for all of"
+                " them again.",
+                str(rejects),
             )
         drifted = {**result.unmapped_paths, **result.uncoerced}
         if self.options.on_drift == "fail" and drifted:
@@ -401,6 +418,7 @@ class _Run(FetchJob):
             statistics=fetched.statistics,
             timezone=self.options.timezone,
             pii=manifest.pii_of(self.options.pii, self.options.pii_key),
+            stale_by_reason=result.stale_by_reason,
         )
 
 

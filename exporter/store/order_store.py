@@ -1,51 +1,68 @@
 """The SQLite file that remembers what the API answered: checkpoint, cache and list of rejects at once.
 
-A row stands for each order number that was ever settled: how it ended, when, after how many attempts,
-and the payload as received, compressed. What is *pending* is never written down: it follows from those
+A row stands for each order number that was ever settled: how it ended last, when, after how many attempts;
+and beside that the last good payload as received, compressed, with its time: no refusal takes it away. What is *pending* is never written down: it follows from those
 facts, the run's start and the ages that the options allow (`Freshness`), so that changing an option
 changes the answer and nothing else.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import uuid
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import astuple
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import zstandard
 
+from exporter.model.freshness import CLOCK_SLACK_S, STALE
 from exporter.model.freshness import Freshness as Freshness
 from exporter.model.records import FETCHED, Outcome, RunRecord, Traffic
+from exporter.store.checksum import crc
 from exporter.store.compression import Frames, dictionary_of
+from exporter.store.migration import payload_crc
 from exporter.store.store_file import StoreFile
 from exporter.system import durable
+
+log = logging.getLogger("exporter")
 
 # One statement writes a whole batch from JSON text: sqlite3 gives the GIL back once for each statement,
 # and a thread that takes it again for each row starves the event loop.
 _SETTLE_ORDERS = """
-INSERT INTO orders(number, state, settled_at, attempts, http_status, order_status, detail, crc)
+INSERT INTO orders(
+  number, state, settled_at, attempts, http_status, detail, crc,
+  fetched_at, order_status, source, list_digest, payload_crc)
 SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
        json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
-       json_extract(value, '$[6]'), json_extract(value, '$[7]')
+       json_extract(value, '$[6]'), json_extract(value, '$[7]'), json_extract(value, '$[8]'),
+       json_extract(value, '$[9]'), json_extract(value, '$[10]'), json_extract(value, '$[11]')
 FROM json_each(?1) WHERE true
 ON CONFLICT(number) DO UPDATE SET
   state = excluded.state, settled_at = excluded.settled_at, attempts = excluded.attempts,
-  http_status = excluded.http_status, order_status = excluded.order_status, detail = excluded.detail,
-  crc = excluded.crc
+  http_status = excluded.http_status, detail = excluded.detail, crc = excluded.crc,
+  order_status = iif(excluded.fetched_at IS NULL, order_status, excluded.order_status),
+  list_digest = iif(excluded.fetched_at IS NULL, list_digest, excluded.list_digest),
+  source = coalesce(excluded.source, source), fetched_at = coalesce(excluded.fetched_at, fetched_at),
+  payload_crc = coalesce(excluded.payload_crc, payload_crc)
 """
 _SETTLE_PAYLOADS = """
 INSERT OR REPLACE INTO payloads
 SELECT o.id, substr(?2, json_extract(value, '$[1]') + 1, json_extract(value, '$[2]'))
 FROM json_each(?1) JOIN orders AS o ON o.number = json_extract(value, '$[0]')
 """
-_DROP_PAYLOADS = """
-DELETE FROM payloads WHERE id IN (
-  SELECT o.id FROM json_each(?1) JOIN orders AS o ON o.number = json_each.value)
+# As old as can be: a new crc goes with the new time, or the next reader would find it damaged.
+_DISBELIEVE_PAYLOADS = """
+UPDATE orders SET fetched_at = 0.0, payload_crc = payload_crc(
+  number, 0.0, order_status, source, list_digest, (SELECT body FROM payloads AS p WHERE p.id = orders.id))
+WHERE fetched_at > ?
+"""
+_DISBELIEVE_OUTCOMES = """
+UPDATE orders SET settled_at = 0.0, crc = crc(number, state, 0.0, attempts, http_status, detail)
+WHERE settled_at > ?
 """
 
 
@@ -55,11 +72,11 @@ class PlannedOrder(NamedTuple):
     Attributes:
         line: Its line in the input.
         order_number: The number.
-        state: `fetched` or a reject reason; None while pending.
+        state: `fetched`, `stale` or a reject reason; None while pending.
         attempts: Attempts made for it.
         http_status: The last answer's status.
         detail: Why it was rejected.
-        payload: The order's JSON; None unless fetched.
+        payload: The order's JSON; None unless fetched or stale.
     """
 
     line: int
@@ -113,27 +130,52 @@ class Store:
     # Runs ---------------------------------------------------------------------------------------
 
     def begin_run(self, out: str, now: float, resume_within_s: float) -> RunRecord:
-        """Go on with the unfinished run into `out`, or begin a new one where none is young enough.
+        """Resume the unfinished run into `out`, or begin a new one where none is young enough.
 
         Args:
             out: Where the dataset will stand.
             now: Seconds since the epoch.
-            resume_within_s: A run that began longer ago is begun anew.
+            resume_within_s: A run whose last answer is older is begun anew.
 
         Returns:
             The run, with the traffic of its earlier tries.
         """
         found = self.unfinished_run(out)
-        if found is not None and now - found.started_at <= resume_within_s:
+        if found is not None and found.may_resume(now, resume_within_s):
             return found
         run_id = uuid.uuid4().hex
         with durable.storage_errors("writing to the store", self.path):
             self._connection.execute(
                 "INSERT INTO runs(run_id, out, started_at, crc) VALUES (?, ?, ?, ?)",
-                (run_id, out, now, _crc(run_id, out, now, 0, 0, 0, 0)),
+                (run_id, out, now, crc(run_id, out, now, 0, 0, 0, 0)),
             )
             durable.step("commit")
-        return RunRecord(run_id, now, resumed=False)
+        return RunRecord(run_id, now, resumed=False, dropped=found)
+
+    def disbelieve_the_future(self, now: float) -> None:
+        """Make what was settled under a clock that was ahead as old as can be: it would be fresh for too long.
+
+        Args:
+            now: Seconds since the epoch.
+        """
+        latest = now + CLOCK_SLACK_S
+        with durable.storage_errors("writing to the store", self.path):
+            self._connection.create_function("crc", 6, crc)
+            self._connection.create_function("payload_crc", 6, payload_crc)
+            found = self._connection.execute(_DISBELIEVE_PAYLOADS, (latest,)).rowcount
+            self._connection.execute(_DISBELIEVE_OUTCOMES, (latest,))
+        if found:
+            log.warning(
+                "%s: %d orders were fetched in the future, by a clock that was wrong: they count as old.",
+                self.path,
+                found,
+            )
+
+    def answered_since(self, since: float) -> int:
+        """Return how many orders were settled since a moment."""
+        with durable.storage_errors("reading the store", self.path):
+            query = "SELECT count(*) FROM orders WHERE settled_at >= ?"
+            return int(self._connection.execute(query, (since,)).fetchone()[0])
 
     def unfinished_run(self, out: str) -> RunRecord | None:
         """Return the newest run into `out`, unless it is finished.
@@ -143,15 +185,16 @@ class Store:
         """
         with durable.storage_errors("reading the store", self.path):
             row = self._connection.execute(
-                "SELECT run_id, started_at, finished_at, crc, sent, retried, throttled, redirected FROM runs"
+                "SELECT run_id, started_at, finished_at, crc, answered_at, sent, retried, throttled, redirected"
+                " FROM runs"
                 " WHERE out = ? ORDER BY id DESC LIMIT 1",
                 (out,),
             ).fetchone()
         if row is None or row[2] is not None:
             return None
-        if row[3] != _crc(row[0], out, row[1], *row[4:]):
+        if row[3] != crc(row[0], out, row[1], *row[5:]):
             raise self._file.corrupt("the record of the unfinished run is damaged")
-        return RunRecord(row[0], row[1], resumed=True, traffic=Traffic(*row[4:]))
+        return RunRecord(row[0], row[1], resumed=True, traffic=Traffic(*row[5:]), answered_at=row[4])
 
     def finish_run(self, run_id: str, now: float) -> None:
         """Remember that the dataset of this run stands in its place."""
@@ -194,10 +237,12 @@ class Store:
         self._connection.execute(_SETTLE_ORDERS, (msgspec.json.encode(facts).decode(),))
         if frames:
             self._connection.execute(_SETTLE_PAYLOADS, _joined(frames))
-        rejected = [o.order_number for o in outcomes if o.payload is None]
-        if rejected:
-            self._connection.execute(_DROP_PAYLOADS, (msgspec.json.encode(rejected).decode(),))
         self._add_traffic(run_id, traffic)
+        if outcomes:
+            answered_at = max(outcome.settled_at for outcome in outcomes)
+            self._connection.execute(
+                "UPDATE runs SET answered_at = ? WHERE run_id = ?", (answered_at, run_id)
+            )
 
     def _add_traffic(self, run_id: str, traffic: Traffic) -> None:
         out, started_at, *before = self._connection.execute(
@@ -207,7 +252,7 @@ class Store:
         total = astuple(Traffic(*before) + traffic)
         self._connection.execute(
             "UPDATE runs SET sent = ?, retried = ?, throttled = ?, redirected = ?, crc = ? WHERE run_id = ?",
-            (*total, _crc(run_id, out, started_at, *total), run_id),
+            (*total, crc(run_id, out, started_at, *total), run_id),
         )
 
     def _compressed(self, fetched: Sequence[Outcome]) -> dict[str, bytes]:
@@ -240,18 +285,18 @@ class Store:
 
     def pending(self, freshness: Freshness, after_line: int, limit: int) -> list[tuple[int, str]]:
         """Return up to `limit` (line, order number) pairs beyond `after_line` that must be asked for."""
-        done, values = freshness.done_sql()
+        state, values = freshness.state_sql()
         query = f"""
             SELECT p.line, p.number FROM plan.plan AS p LEFT JOIN orders AS o ON o.number = p.number
-            WHERE p.line > :after AND NOT coalesce({done}, 0) ORDER BY p.line LIMIT :limit"""  # noqa: S608 - our own words
+            WHERE p.line > :after AND {state} IS NULL ORDER BY p.line LIMIT :limit"""  # noqa: S608 - our own words
         with durable.storage_errors("reading the store", self.path):
             return self._connection.execute(query, values | {"after": after_line, "limit": limit}).fetchall()
 
     def states(self, freshness: Freshness) -> dict[str | None, int]:
         """Return how many numbers of the plan stand in each state; None is pending."""
-        done, values = freshness.done_sql()
+        state, values = freshness.state_sql()
         query = f"""
-            SELECT CASE WHEN coalesce({done}, 0) THEN o.state END, count(*)
+            SELECT {state}, count(*)
             FROM plan.plan AS p LEFT JOIN orders AS o ON o.number = p.number GROUP BY 1"""  # noqa: S608 - our own words
         with durable.storage_errors("reading the store", self.path):
             return dict(self._connection.execute(query, values).fetchall())
@@ -270,10 +315,10 @@ class Store:
         Raises:
             StorageError: A payload is damaged.
         """
-        done, values = freshness.done_sql()
+        state, values = freshness.state_sql()
         query = f"""
-            SELECT p.line, p.number, CASE WHEN coalesce({done}, 0) THEN o.state END,
-                   o.settled_at, o.attempts, o.http_status, o.order_status, o.detail, o.crc, b.body
+            SELECT p.line, p.number, {state}, o.state, o.settled_at, o.attempts, o.http_status, o.detail, o.crc,
+                   o.fetched_at, o.order_status, o.source, o.list_digest, o.payload_crc, b.body
             FROM plan.plan AS p LEFT JOIN orders AS o ON o.number = p.number
             LEFT JOIN payloads AS b ON b.id = o.id
             WHERE p.line > :after ORDER BY p.line LIMIT :limit"""  # noqa: S608 - our own words
@@ -281,33 +326,28 @@ class Store:
             rows = self._connection.execute(query, values | {"after": after_line, "limit": limit})
             planned, size = [], 0
             for row in rows:
-                planned.append(self._planned_order(*row))
+                planned.append(self._planned_order(row))
                 size += len(planned[-1].payload or b"")
                 if planned[-1].state is None or size >= limit_bytes:
                     break
             rows.close()  # an open reader keeps the write-ahead log from being used anew
         return planned
 
-    def _planned_order(
-        self,
-        line: int,
-        number: str,
-        state: str | None,
-        settled_at: float,
-        attempts: int,
-        http_status: int | None,
-        order_status: str | None,
-        detail: str | None,
-        crc: int,
-        body: bytes | None,
-    ) -> PlannedOrder:
+    def _planned_order(self, row: tuple[Any, ...]) -> PlannedOrder:
+        line, number, state, *facts, known_crc = row[:9]
         if state is None:
             return PlannedOrder(line, number, None, 0, None, None, None)
-        facts = (number, state, settled_at, attempts, http_status, order_status, detail)
-        if _crc(*facts, frame=body or b"") != crc:
+        outcome, _, attempts, http_status, detail = facts
+        if crc(number, *facts) != known_crc:
             raise self._file.corrupt(f"what it holds of order {number} is damaged")
-        payload = self._payload(number, body or b"") if state == FETCHED else None
-        return PlannedOrder(line, number, state, attempts, http_status, detail, payload)
+        if state not in (FETCHED, STALE):
+            return PlannedOrder(line, number, outcome, attempts, http_status, detail, None)
+        *about, known_crc, body = row[9:]
+        if crc(number, *about, frame=body or b"") != known_crc:
+            raise self._file.corrupt(f"what it holds of order {number} is damaged")
+        return PlannedOrder(
+            line, number, state, attempts, http_status, detail, self._payload(number, body or b"")
+        )
 
     def _payload(self, number: str, frame: bytes) -> bytes:
         if self._frames is None:
@@ -320,21 +360,34 @@ class Store:
 
     def rejects(self, freshness: Freshness) -> Iterator[tuple[int, str, str, int | None, int, str]]:
         """Yield (line, text, reason, HTTP status, attempts, detail) of invalid lines and rejects, in line order."""
-        done, values = freshness.done_sql()
+        state, values = freshness.state_sql()
         query = f"""
             SELECT line, number, 'invalid_order_number', NULL, 0, detail FROM plan.invalid
             UNION ALL
             SELECT p.line, p.number, o.state, o.http_status, o.attempts, coalesce(o.detail, '')
             FROM plan.plan AS p JOIN orders AS o ON o.number = p.number
-            WHERE {done} AND o.state <> 'fetched'
+            WHERE {state} NOT IN ('{FETCHED}', '{STALE}')
             ORDER BY line"""  # noqa: S608 - our own words
         with durable.storage_errors("reading the store", self.path):
             yield from self._connection.execute(query, values)
 
+    def stale(
+        self, freshness: Freshness
+    ) -> Iterator[tuple[tuple[int, str, str, int | None, int, str], float]]:
+        """Yield what `rejects` does, and when they were fetched, of orders that count as stale."""
+        state, values = freshness.state_sql()
+        query = f"""
+            SELECT p.line, p.number, o.state, o.http_status, o.attempts, coalesce(o.detail, ''), o.fetched_at
+            FROM plan.plan AS p JOIN orders AS o ON o.number = p.number
+            WHERE {state} = '{STALE}' ORDER BY p.line"""  # noqa: S608 - our own words
+        with durable.storage_errors("reading the store", self.path):
+            for *facts, fetched_at in self._connection.execute(query, values):
+                yield tuple(facts), fetched_at
+
     def a_fetched_number(self) -> str | None:
         """Return an order number that the API has answered well before, to tell a dead API from dead orders."""
         row = self._connection.execute(
-            "SELECT number FROM orders WHERE state = 'fetched' ORDER BY id DESC LIMIT 1"
+            "SELECT number FROM orders WHERE id = (SELECT max(id) FROM payloads)"
         ).fetchone()
         return None if row is None else str(row[0])
 
@@ -342,13 +395,11 @@ class Store:
 def _facts(outcome: Outcome, frame: bytes) -> tuple[object, ...]:
     # Milliseconds, upwards: SQLite reads the number back as it is here, and never before a try's start.
     settled_at = math.ceil(outcome.settled_at * 1000) / 1000
-    facts = (*outcome[:2], settled_at, *outcome[3:7])
-    return (*facts, _crc(*facts, frame=frame))
-
-
-def _crc(*facts: object, frame: bytes = b"") -> int:
-    """Return a checksum of facts and payload together: SQLite itself keeps none of what a page holds."""
-    return zlib.crc32(frame, zlib.crc32(msgspec.json.encode(facts)))
+    facts = (*outcome[:2], settled_at, *outcome[3:5], outcome.detail)
+    if outcome.payload is None:
+        return (*facts, crc(*facts), None, None, None, None, None)
+    about = (settled_at, outcome.order_status, outcome.source, outcome.list_digest)
+    return (*facts, crc(*facts), *about, crc(outcome.order_number, *about, frame=frame))
 
 
 def _joined(frames: Mapping[str, bytes]) -> tuple[str, bytes]:

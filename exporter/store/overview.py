@@ -87,8 +87,8 @@ def holdings(path: Path) -> Holdings:
 
 def pending_of_store(path: Path, freshness: Freshness) -> int:
     """Return how many of a store's own order numbers must be asked for."""
-    done, values = freshness.done_sql()
-    query = f"SELECT count(*) FROM orders AS o WHERE NOT coalesce({done}, 0)"  # noqa: S608 - our own words
+    state, values = freshness.state_sql()
+    query = f"SELECT count(*) FROM orders AS o WHERE {state} IS NULL"  # noqa: S608 - our own words
     with _reading(path) as connection:
         return int(connection.execute(query, values).fetchone()[0])
 

@@ -6,11 +6,14 @@ import sqlite3
 from pathlib import Path
 
 from exporter.model.errors import StorageError, UsageError
+from exporter.store.migration import migrate
 from exporter.system import durable, private_files
 
-STORE_VERSION = 1
+STORE_VERSION = 2
 _APPLICATION_ID = 0x4F4D4E45  # "OMNE": tells our store from any other SQLite file
-_SCHEMA = f"""
+#: The columns after `crc` are of the last good payload: a refusal that comes later leaves them as they are.
+#: `source` says where it came from, `detail` or `list`; `list_digest` is that of its entry in the order list.
+_CHANGED_TABLES = """
 CREATE TABLE orders(
   id INTEGER PRIMARY KEY,
   number TEXT NOT NULL UNIQUE,
@@ -18,11 +21,14 @@ CREATE TABLE orders(
   settled_at REAL NOT NULL,
   attempts INTEGER NOT NULL,
   http_status INTEGER,
-  order_status TEXT,
   detail TEXT,
-  crc INTEGER NOT NULL
+  crc INTEGER NOT NULL,
+  order_status TEXT,
+  fetched_at REAL,
+  source TEXT,
+  list_digest TEXT,
+  payload_crc INTEGER
 );
-CREATE TABLE payloads(id INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE runs(
   id INTEGER PRIMARY KEY,
   run_id TEXT NOT NULL UNIQUE,
@@ -33,11 +39,17 @@ CREATE TABLE runs(
   sent INTEGER NOT NULL DEFAULT 0,
   retried INTEGER NOT NULL DEFAULT 0,
   throttled INTEGER NOT NULL DEFAULT 0,
-  redirected INTEGER NOT NULL DEFAULT 0
+  redirected INTEGER NOT NULL DEFAULT 0,
+  answered_at REAL
 );
+"""
+_SET_VERSION = f"PRAGMA user_version = {STORE_VERSION};"
+_SCHEMA = f"""
+{_CHANGED_TABLES}
+CREATE TABLE payloads(id INTEGER PRIMARY KEY, body BLOB NOT NULL);
 CREATE TABLE meta(key TEXT PRIMARY KEY, value);
 PRAGMA application_id = {_APPLICATION_ID};
-PRAGMA user_version = {STORE_VERSION};
+{_SET_VERSION}
 """
 _WAL_PAGES = 4000
 _PAGE_BYTES = 4096  # SQLite's own choice
@@ -90,18 +102,39 @@ class StoreFile:
     def _check(self, api_url: str | None, *, readonly: bool) -> None:
         if not readonly and self._is_empty():
             self._create(api_url)
-        version = self._pragma("user_version")
-        if version != STORE_VERSION:
-            raise UsageError(
-                f"{self.path}: expected store version {STORE_VERSION}, got {version}.",
-                "Use the exporter that wrote it, or remove the file to fetch everything anew.",
-            )
+        self._check_version(readonly=readonly)
         self._check_health()
         if api_url is not None and self.meta("api_url") != api_url:
+            self._change_hands(api_url, readonly=readonly)
+
+    def _check_version(self, *, readonly: bool) -> None:
+        version = self._pragma("user_version")
+        if version == STORE_VERSION:
+            return
+        if readonly and version < STORE_VERSION:
+            raise UsageError(
+                f"{self.path}: a store of version {version}, which the next run brings to {STORE_VERSION}.",
+                "Run the exporter with it first.",
+            )
+        if not migrate(self.connection, version, _CHANGED_TABLES, _SET_VERSION):
+            raise UsageError(
+                f"{self.path}: expected store version {STORE_VERSION} or older, got {version}.",
+                "Use the exporter that wrote it, or a newer one.",
+            )
+        durable.step("commit")
+
+    def _change_hands(self, api_url: str, *, readonly: bool) -> None:
+        """Take a store over for another API, where nothing in it came from the one before."""
+        if self.connection.execute("SELECT 1 FROM payloads").fetchone():
             raise UsageError(
                 f"{self.path}: this store belongs to {self.meta('api_url')}, got {api_url}.",
                 "Give the API it belongs to, or another --store or --out.",
             )
+        if not readonly:
+            self.connection.executescript("BEGIN IMMEDIATE; DELETE FROM orders; DELETE FROM runs;")
+            self.set_meta("api_url", api_url)
+            self.connection.execute("COMMIT")
+            durable.step("commit")
 
     def _check_ours(self) -> None:
         """Refuse somebody else's database before a byte of it changes."""

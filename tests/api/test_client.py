@@ -528,7 +528,7 @@ def test_what_never_connected_is_not_counted() -> None:
         async with client_of(url) as client:
             error = await failure_of(client)
             assert isinstance(error, TransientError)
-            assert error.what == f"no connection to {url.removeprefix('http://')}"
+            assert error.what == f"no connection to {url.removeprefix('http://')}: it refuses connections"
             assert client.traffic == Traffic()
 
     run(ask())

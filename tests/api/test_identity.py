@@ -250,11 +250,11 @@ def leaks(folder: Path, *told: str) -> list[str]:
 
 FATES: dict[str, tuple[Behaviour, int]] = {
     "exported": (moves.good, 0),
-    "rejected": (moves.status(404), 3),
+    "rejected": (moves.status(404), 6),
     "refused": (moves.status(401), 5),
     "broken": (moves.end(moves.End.RESET), 6),
-    "not HTTP": (moves.header_flood(500), 3),
-    "redirected": (moves.redirect("http://127.0.0.1:9/"), 3),
+    "not HTTP": (moves.header_flood(500), 6),
+    "redirected": (moves.redirect("http://127.0.0.1:9/"), 6),
 }
 
 
@@ -270,6 +270,7 @@ def test_a_run_leaves_no_secret_behind(tmp_path: Path, fate: str, log_format: st
         exporter = exporter_for(server.url, tmp_path, ["a1", "a2"], XDG_STATE_HOME=str(tmp_path / "state"))
         ended = exporter.run(
             *("--max-attempts", 1, "--max-rejects", "100%", "--log-format", log_format, "--store", "kept.db"),
+            *("--patience", "1s"),
             **credentials,
         )
         sent = "Token token-1" if logged_in else f"Token {TOKEN}"

@@ -17,7 +17,7 @@ import pytest
 from exporter.cli import main
 from exporter.demo.orders import order_numbers
 from tests.support.clients import serving
-from tests.support.processes import Api, Ended, Exporter, demo_api, exporter_for
+from tests.support.processes import Api, Ended, Exporter, demo_api, exporter_for, wait_until
 from tests.support.servers import moves
 from tests.support.servers.faulty import FaultyServer, Plan
 from tests.support.servers.moves import Behaviour, Step
@@ -85,13 +85,19 @@ def test_every_order_is_listed_and_the_file_is_input_for_run(tmp_path: Path, api
 
 
 def test_filters_are_passed_on_as_given(tmp_path: Path) -> None:
-    """Any key, any value, twice as well; the page size only where it was given."""
+    """Any key, any value, twice as well; pages of 100 unless told otherwise."""
     filters = ["--filter", "status=500", "--filter", "status=550", "--filter", "q=a b&c=ü/?"]
     ended, lines, server = listed(tmp_path, pages(page(["a1"], count=1, more=False)), *filters)
     assert (ended.code, lines) == (0, ["a1"])
     [arrival] = server.arrivals
     query = parse_qsl(urlsplit(arrival.target).query)
-    assert query == [("status", "500"), ("status", "550"), ("q", "a b&c=ü/?"), ("page", "1")]
+    assert query == [
+        ("status", "500"),
+        ("status", "550"),
+        ("q", "a b&c=ü/?"),
+        ("limit", "100"),
+        ("page", "1"),
+    ]
     assert urlsplit(arrival.target).path == "/api/i1/orders/"
     assert arrival.headers["authorization"] == "Token demo-token"
 
@@ -118,16 +124,102 @@ def test_orders_that_move_between_pages_are_written_once(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    "last",
-    [page([], count=9, more=True), moves.status(404), page(["a3"], count=9, more=False)],
-    ids=["empty", "404", "next is null"],
+    ("last", "told"),
+    [
+        (page([], count=9, more=True), "page 2: it is empty"),
+        (moves.status(404), "page 2: the API answered 404"),
+        (moves.status(403), "page 2: the API answered 403"),
+        (moves.html(), "page 2: the API answered with something else"),
+        (page(["a3"], count=9, more=False), "counts 9 orders, 3 were listed"),
+    ],
+    ids=["empty", "404", "403", "html", "too few"],
 )
-def test_the_list_ends_with_its_last_page(tmp_path: Path, last: Behaviour) -> None:
-    """Also where it has become shorter than it promised; then fewer than counted is worth a warning."""
-    ended, lines, _ = listed(tmp_path, pages(page(["a1", "a2"], count=9, more=True), last))
-    assert ended.code == 0, ended.err
-    assert lines[:2] == ["a1", "a2"]
-    assert f"counts 9 orders, {len(lines)} were listed" in ended.err
+def test_an_end_that_is_none_makes_no_list(tmp_path: Path, last: Behaviour, told: str) -> None:
+    """Exit 6 and no file; and once the API is well, the same command resumes and lists everything."""
+    plan = pages(page(["a1", "a2"], count=9, more=True), last)
+    ended, lines, _ = listed(tmp_path, plan, "--max-attempts", 2)
+    ended.said(6, told)
+    assert lines == []
+    rest = page([f"a{index}" for index in range(3, 10)], count=9, more=False)
+    ended, lines, _ = listed(tmp_path, pages(page(["a1", "a2"], count=9, more=True), rest))
+    assert (ended.code, lines) == (0, [f"a{index}" for index in range(1, 10)]), ended.err
+
+
+@pytest.mark.parametrize(
+    "hiccup", [moves.status(404), moves.html(), moves.status(502), page([], count=6, more=True)]
+)
+def test_a_hiccup_in_mid_listing_is_asked_again(tmp_path: Path, hiccup: Behaviour) -> None:
+    """One wrong answer for a page in the middle costs a request or two, and no order."""
+    plan = pages(
+        page(["a1", "a2"], count=6, more=True),
+        moves.in_turn(hiccup, page(["a3", "a4"], count=6, more=True)),
+        page(["a5", "a6"], count=6, more=False),
+    )
+    ended, lines, server = listed(tmp_path, plan)
+    assert (ended.code, lines) == (0, [f"a{index}" for index in range(1, 7)]), ended.err
+    assert len(server.arrivals) <= 5
+
+
+def test_a_list_that_shrinks_meanwhile_ends_where_it_does(tmp_path: Path) -> None:
+    """A page that was promised is gone, and the one before says now that it is the last."""
+    shorter = moves.in_turn(page(["a1", "a2"], count=3, more=True), page(["a1", "a2"], count=2, more=False))
+    ended, lines, _ = listed(tmp_path, pages(shorter))
+    assert (ended.code, lines) == (0, ["a1", "a2"]), ended.err
+
+
+def test_what_moved_away_is_found_in_a_second_walk(tmp_path: Path) -> None:
+    """An order that left the first page pulls one of the second onto it, which the first walk has passed by."""
+    plan = pages(
+        moves.in_turn(page(["a1", "a2"], count=4, more=True), page(["a2", "a3"], count=3, more=True)),
+        page(["a4"], count=4, more=False),
+    )
+    ended, lines, _ = listed(tmp_path, plan)
+    assert (ended.code, sorted(lines)) == (0, ["a1", "a2", "a3", "a4"]), ended.err
+
+
+def test_numbers_that_two_channels_share_are_no_missing_orders(tmp_path: Path) -> None:
+    """An order number is unique within its channel only: two orders, one line."""
+    body = {"count": 2, "next": None, "results": [{"id": 1, "number": "a1"}, {"id": 2, "number": "a1"}]}
+    ended, lines, server = listed(tmp_path, moves.answer(json.dumps(body).encode()))
+    assert (ended.code, lines, len(server.arrivals)) == (0, ["a1"], 1)
+
+
+def test_pages_are_read_side_by_side(tmp_path: Path) -> None:
+    """Twenty pages that take 0.1 s each take a fraction of two seconds, and stand in the list's order."""
+    contents = (page([f"a{index}"], count=20, more=index < 19) for index in range(20))
+    ended, lines, server = listed(tmp_path, Plan(behaviour=pages(*contents), latency_s=0.1))
+    assert (ended.code, lines) == (0, [f"a{index}" for index in range(20)])
+    assert len(server.arrivals) == 20
+    assert len({arrival.connection for arrival in server.arrivals}) > 1
+
+
+def test_a_listing_resumes_where_it_was_killed(tmp_path: Path) -> None:
+    """Killed in the middle, the same command asks for the last page again and those beyond it; no other list is made."""
+    with demo_api(orders=400) as api:
+        exporter = api.exporter(tmp_path)
+        words = ("numbers", "--out", "listed.txt", "--page-size", 5)
+        with exporter.started(*words, "--rate", "8/s") as running:
+            wait_until(lambda: api.asked() >= 18)
+            exporter(*words).said(8, "listed.txt.partial is in use by process")
+            running.kill()
+        before = api.asked()
+        assert not (tmp_path / "listed.txt").exists()
+        ended = exporter(*words, "--rate", "40/s")
+        assert ended.code == 0, ended.err
+        assert "Resuming at page" in ended.err
+        assert api.asked() - before < 80 - 10
+    assert (tmp_path / "listed.txt").read_text().splitlines() == list(order_numbers(400))
+    assert not list(tmp_path.glob("*.partial"))
+
+
+def test_another_list_is_begun_anew(tmp_path: Path) -> None:
+    """What was listed with other filters, or longer ago than --resume-within, is dropped, and that is said."""
+    plan = pages(page(["a1", "a2"], count=3, more=True), moves.status(500))
+    listed(tmp_path, plan, "--max-attempts", 1)[0].said(6)
+    whole = pages(page(["b1"], count=1, more=False))
+    ended, lines, _ = listed(tmp_path, whole, "--filter", "status=500")
+    assert (ended.code, lines) == (0, ["b1"])
+    assert "2 of its orders are dropped" in ended.err
 
 
 def test_the_same_page_for_ever_is_an_error(tmp_path: Path) -> None:
@@ -244,11 +336,11 @@ def test_what_cannot_work_is_refused_before_asking(tmp_path: Path, words: list[s
 
 
 def test_a_failed_listing_leaves_no_file(tmp_path: Path) -> None:
-    """The file appears whole or not at all: not after the first of two pages either."""
+    """The file appears whole or not at all: not after the first of two pages either; what was read is kept."""
     plan = pages(page(["a1"], count=2, more=True), moves.status(500))
     ended, _, _ = listed(tmp_path, plan, "--max-attempts", 1)
     ended.said(6, "page 2: the API answered 500")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["numbers.txt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["listed.txt.partial", "numbers.txt"]
 
 
 def test_the_configuration_file_of_run_does_not_name_the_file(tmp_path: Path) -> None:

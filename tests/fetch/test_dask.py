@@ -93,8 +93,9 @@ def test_local_workers_write_the_same_rows(api: Api, alone: Path, tmp_path: Path
     assert "WARNING" not in ended.err
     same_rows(alone, tmp_path / "out")
     facts = manifest_of(tmp_path / "out")
-    assert facts["requests"]["sent"] == api.asked() - before == ORDERS + 2
-    assert facts["statistics"]["statuses"] == {"200": ORDERS, "404": 2}
+    assert facts["requests"]["sent"] == api.asked() - before
+    assert 0 <= api.asked() - before - (ORDERS + 2) <= PROOFS
+    assert facts["statistics"]["statuses"]["404"] == 2
     assert [part["path"] for part in facts["tables"]["orders"]["files"]] == [
         f"orders.parquet/part-{index:05}.parquet" for index in range(3)
     ]
@@ -145,6 +146,8 @@ def test_a_file_of_our_name_does_not_take_our_place(api: Api, tmp_path: Path) ->
 SLOW = ("--rate", "300/s", "--concurrency", CONCURRENCY)
 #: What one kill may cost: the requests in flight, and the answers of half a second.
 COST = CONCURRENCY + 300 // 2
+#: Questions to known orders that prove the two dead ones.
+PROOFS = 4
 
 
 def half_done(api: Api, before: int) -> None:
@@ -207,7 +210,7 @@ def stopped(exporter: Exporter, api: Api, number: int, *words: object) -> None:
         took_s = time.monotonic() - began
     ended.said(128 + number, "Stopped by a signal")
     assert took_s < 10
-    assert api.asked() - before == stored(exporter.cwd / "out")
+    assert 0 <= api.asked() - before - stored(exporter.cwd / "out") <= 2  # refusals that were not proven
 
 
 def test_a_signal_stops_every_worker(cluster: DaskCluster, api: Api, alone: Path, tmp_path: Path) -> None:
@@ -216,7 +219,9 @@ def test_a_signal_stops_every_worker(cluster: DaskCluster, api: Api, alone: Path
     stopped(exporter, api, signal.SIGTERM, "--dask", cluster.address, *SLOW)
     exporter.run().said(2, "was begun with --dask")
     assert exporter.run("--dask", cluster.address).code == 3
-    assert api.asked() - before == ORDERS + 2
+    assert (
+        0 <= api.asked() - before - (ORDERS + 2) <= PROOFS + 2
+    )  # a refusal that is not proven is asked again
     same_rows(alone, tmp_path / "out")
 
 

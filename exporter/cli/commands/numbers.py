@@ -44,7 +44,9 @@ def _pairs(_: click.Context, __: click.Parameter, texts: tuple[str, ...]) -> lis
     "--page-size",
     type=click.IntRange(1),
     metavar="N",
-    help="Orders on a page, as far as the API permits.  [default: the API's own]",
+    default=100,
+    show_default=True,
+    help="Orders on a page, as far as the API permits.",
 )
 @pace_options
 @api_options
@@ -53,18 +55,19 @@ def command(
     out: str,
     overwrite: bool,
     filters: list[tuple[str, str]],
-    page_size: int | None,
+    page_size: int,
     quiet: bool,
     log_format: str,
     **settings: Any,
 ) -> int:
     """List the API's orders and write their numbers to FILE, as input for `exporter run`.
 
-    Orders that move between pages meanwhile are written once. FILE appears whole or not at all.
+    Orders that move between pages meanwhile are written once. FILE appears whole or not at all; stopped or
+    killed, the same command resumes.
     """
-    from exporter.api.order_list import list_numbers
     from exporter.cli.signals import run_stoppable
     from exporter.cli.watching import watching
+    from exporter.fetch.number_listing import list_numbers
     from exporter.model.options import Options
     from exporter.model.outside_text import visible
 

@@ -63,7 +63,7 @@ _files = together(
     _input(
         "--max-rejects",
         metavar="N|N%",
-        help="A count, or a percentage of the lines; with more nothing is published.",
+        help="A count, or a percentage of the lines; with more the run stops, and nothing is published.",
     ),
     _input("--max-items", metavar="N", help="An order with more items is rejected as bad_response."),
     _input(
@@ -104,7 +104,14 @@ freshness_options = together(
         metavar="CODES=AGE",
         help="Another --max-age for orders of these statuses, as 550,600=30d; may be given again.",
     ),
-    _kept("--resume-within", metavar="AGE", help="An unfinished run that is older is begun anew."),
+    _kept(
+        "--resume-within", metavar="AGE", help="An unfinished run whose last answer is older is begun anew."
+    ),
+    _kept("--retry-rejects", help="Ask again for what was rejected before, whatever the reason."),
+    _kept(
+        "--stale",
+        help="ok publishes an order that cannot be had now as it is in the store, and lists it as stale.",
+    ),
 )
 
 _dask = together(

@@ -43,7 +43,10 @@ class PublishProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishResult:
-    """What stands in the staged folder: `exported` orders, and the part files of each table over all formats."""
+    """What stands in the staged folder: `exported` orders, and the part files of each table over all formats.
+
+    Orders counted in `stale_by_reason` could not be had, and are in the tables as they were last had.
+    """
 
     exported: int
     order_items: int
@@ -51,6 +54,7 @@ class PublishResult:
     files: dict[str, list[PartFile]]
     unmapped_paths: dict[str, int]
     uncoerced: dict[str, int]
+    stale_by_reason: dict[str, int] = field(default_factory=dict)
 
 
 class Message(msgspec.Struct, omit_defaults=True):

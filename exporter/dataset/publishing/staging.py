@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -18,10 +18,10 @@ import pyarrow as pa
 from exporter.dataset.flatten import Flattener, make_lines
 from exporter.dataset.publishing.dataset_writer import DatasetWriter
 from exporter.dataset.publishing.publish_job import PublishJob, PublishProgress, PublishResult
-from exporter.model.manifest import REJECTS_FILE
+from exporter.model.freshness import STALE
+from exporter.model.manifest import REJECTS_FILE, STALE_FILE, time_text
 from exporter.model.options import MIB
 from exporter.model.outside_text import json_line
-from exporter.model.records import FETCHED
 from exporter.store.order_store import PlannedOrder, Store
 from exporter.system import durable
 
@@ -74,7 +74,7 @@ class _Publish:
         key = job.pii_key.encode() if job.pii_key else None
         self._flattener = Flattener(pii=job.pii, pii_key=key)
         self._writer = DatasetWriter(job)
-        self._exported = self._order_items = 0
+        self._exported = self._order_items = self._stale = 0
         self._line = -1
         self._through = 0
         self._batch: list[tuple[str, bytes]] = []
@@ -87,12 +87,13 @@ class _Publish:
             self._follow(refresh_is_over)
             self._flatten()
             self._end_row_group()
-            rejects = self._write_rejects()
+            rejects, stale = self._write_rejects(), self._write_stale()
             files = writer.close(self._counts(rejects))
         return PublishResult(
             exported=self._exported,
             order_items=self._order_items,
             rejects_by_reason=rejects,
+            stale_by_reason=stale,
             files=files,
             unmapped_paths=dict(sorted(self._flattener.drift.unmapped_paths.items())),
             uncoerced=dict(sorted(self._flattener.drift.uncoerced.items())),
@@ -120,7 +121,8 @@ class _Publish:
         self._line = settled[-1].line
         self._through += len(settled)
         for order in settled:
-            if order.state == FETCHED and order.payload is not None:
+            self._stale += order.state == STALE
+            if order.payload is not None:
                 self._add(order.order_number, order.payload)
         if time.monotonic() - self._told_at >= _TELL_EVERY_S:
             self._told_at = time.monotonic()
@@ -175,21 +177,38 @@ class _Publish:
         reasons: Counter[str] = Counter()
         path = self._staged / REJECTS_FILE
         with durable.storage_errors("writing the rejects", path):
-            durable.write_lines(path, self._reject_lines(reasons), mode=None)
+            rejects = self._store.rejects(self._job.freshness)
+            durable.write_lines(path, (_reject_line(reasons, reject) for reject in rejects), mode=None)
         return dict(reasons)
 
-    def _reject_lines(self, reasons: Counter[str]) -> Iterator[bytes]:
-        for line, number, reason, http_status, attempts, detail in self._store.rejects(self._job.freshness):
-            reasons[reason] += 1
-            reject = {
-                "order_number": number,
-                "line": line,
-                "reason": reason,
-                "http_status": http_status,
-                "attempts": attempts,
-                "detail": detail,
-            }
-            yield json_line(reject).encode() + b"\n"
+    def _write_stale(self) -> dict[str, int]:
+        """List what is published as it was last had, in a file like that of the rejects; none makes no file."""
+        reasons: Counter[str] = Counter()
+        path = self._staged / STALE_FILE
+        if self._stale:
+            with durable.storage_errors("writing the stale orders", path):
+                stale = self._store.stale(self._job.freshness)
+                lines = (_reject_line(reasons, facts, fetched_at=time_text(at)) for facts, at in stale)
+                durable.write_lines(path, lines, mode=None)
+        return dict(reasons)
+
+
+def _reject_line(
+    reasons: Counter[str], facts: tuple[int, str, str, int | None, int, str], **more: str
+) -> bytes:
+    """Return a reject as a line of JSON, and count it."""
+    line, number, reason, http_status, attempts, detail = facts
+    reasons[reason] += 1
+    reject = {
+        "order_number": number,
+        "line": line,
+        "reason": reason,
+        "http_status": http_status,
+        "attempts": attempts,
+        "detail": detail,
+        **more,
+    }
+    return json_line(reject).encode() + b"\n"
 
 
 def flatten_batch(

@@ -57,9 +57,11 @@ def answer(body: bytes, status: int = 200, headers: Mapping[str, str] | None = N
 
 
 def good(number: str, nth: int) -> Iterable[Step]:
-    """The order asked for; a login gets `token-1`, then `token-2`, and so on."""
+    """The order asked for; a login gets `token-1`, then `token-2`, and so on; the order list names one order."""
     if number == LOGIN:
         return answer(json.dumps({"key": f"token-{nth}"}).encode())(number, nth)
+    if number.startswith("/api/i1/orders/?"):
+        return answer(b'{"count": 1, "next": null, "results": [{"number": "listed"}]}')(number, nth)
     if number.startswith("/"):
         return status(404)(number, nth)
     return answer(order_body(number))(number, nth)

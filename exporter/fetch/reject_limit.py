@@ -1,0 +1,70 @@
+"""How many rejects a run may have, and what is told where it has more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+
+from exporter.model import units
+from exporter.model.errors import TooManyRejectsError
+from exporter.model.freshness import STALE
+from exporter.model.options import Options
+from exporter.model.records import FETCHED, PlanCounts
+from exporter.store.order_store import Freshness, Store
+
+_EXAMPLES = 3
+
+
+def allowed_rejects(options: Options, counts: PlanCounts) -> int:
+    """Return how many rejects a run may have, invalid lines included."""
+    return units.allowed_rejects(options.max_rejects, counts.requested + counts.invalid)
+
+
+def most_new_rejects(options: Options, counts: PlanCounts, states: Mapping[str | None, int]) -> int | None:
+    """Return how many more rejects there may be; None where only the publish can tell.
+
+    Args:
+        options: What the export is asked to do.
+        counts: What the input held.
+        states: How many of the plan's numbers stand in each state.
+    """
+    if options.stale == "ok":
+        return None  # a reject may have an older payload
+    standing = sum(count for state, count in states.items() if state not in (None, FETCHED, STALE))
+    return allowed_rejects(options, counts) - counts.invalid - standing
+
+
+def examples(store: Store, freshness: Freshness) -> str:
+    """Return a sentence with the first rejects, and what came back for each; empty where there is none."""
+    told = [
+        f"line {line}, {number}: {reason}{f' ({detail})' if detail else ''}"
+        for line, number, reason, _, _, detail in islice(store.rejects(freshness), _EXAMPLES)
+    ]
+    return f" For example {'; '.join(told)}." if told else ""
+
+
+def raise_stopped_early(store: Store, freshness: Freshness, max_rejects: str) -> None:
+    """Raise the error of a run that stops because it can no longer publish; nothing where all is settled.
+
+    Args:
+        store: With the plan attached, and everything in it.
+        freshness: What counts as settled.
+        max_rejects: The option, as it was given.
+
+    Raises:
+        TooManyRejectsError: Orders are still pending.
+    """
+    states = store.states(freshness)
+    pending = states.pop(None, 0)
+    if not pending:
+        return  # the publish tells more: it lists the rejects
+    rejects = {state: count for state, count in states.items() if state not in (FETCHED, STALE)}
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in rejects.items())
+    settled = sum(states.values())
+    raise TooManyRejectsError(
+        f"{sum(rejects.values()):,} rejects ({reasons or 'invalid lines'}) are more than --max-rejects {max_rejects}"
+        f" allows: stopped after {settled:,} of {settled + pending:,} orders; nothing was published."
+        f"{examples(store, freshness)}",
+        "Check the list and --api-url. With a higher --max-rejects the same command continues from there; with"
+        " --retry-rejects it asks for the rejects again as well.",
+    )

@@ -1,0 +1,181 @@
+"""When a refusal is believed: the law of `outage`, without a clock and without a network.
+
+A refusal is a fact about an order only if the API is known to serve orders at that time. So it is held,
+unrecorded, until an answer to a request that began after it is good. Where none comes, one order that is
+known to be good is asked for, and nothing else meanwhile: its answer proves or disproves all that is held.
+"""
+
+from __future__ import annotations
+
+from typing import Generic, NamedTuple, TypeVar
+
+#: So many bad answers in a row raise a doubt ...
+IN_A_ROW = 20
+#: ... and ten times as many the next one, where the API was found to serve orders: dead orders stop no run.
+IN_A_ROW_AFTER_PROOF = 200
+#: An API that never gave a good answer in this try is waited for no longer: a wrong address is told soon.
+FIRST_PATIENCE_S = 20.0
+FIRST_QUESTION_AGAIN_S = 0.5
+LONGEST_QUESTION_AGAIN_S = 30.0
+_THROTTLED_ALONE = 5
+
+T = TypeVar("T")
+
+
+class Held(NamedTuple, Generic[T]):
+    """A refusal that is not proven yet, and when its answer came."""
+
+    refusal: T
+    at: float
+
+
+class Proof(Generic[T]):
+    """What is held, and how long nobody had a good answer. Times are of one steady clock.
+
+    Args:
+        in_flight: Requests at one time, at most.
+        patience_s: Seconds for which an API that has answered before is waited for.
+
+    Attributes:
+        ever_good: Whether a good answer has come.
+        orders: The orders of the row of bad answers.
+        since: When that row began.
+        all_forbidden: Whether every answer of the row was a 403.
+    """
+
+    def __init__(self, in_flight: int, patience_s: float) -> None:
+        self.ever_good = False
+        self.orders: set[str] = set()
+        self.since = 0.0
+        self.all_forbidden = True
+        self._in_flight = in_flight
+        self._patience_s = patience_s
+        self._row = 0
+        self._enough = IN_A_ROW
+        self._held: list[Held[T]] = []
+
+    def good(self, began: float) -> list[T]:
+        """Take in a good answer; return the refusals that it proves: those that came before it was asked for."""
+        self.ever_good = True
+        if not self._row and not self._held:
+            return []
+        self._end_row(IN_A_ROW)
+        return self._release(began)
+
+    def bad(self, order: str, began: float, status: int | None) -> None:
+        """Take in an answer that is not good, or none.
+
+        Args:
+            order: Which order it was for.
+            began: When its request began.
+            status: The answer's status.
+        """
+        if not self._row:
+            self.since = began
+        self._row += 1
+        self.orders.add(order)
+        self.all_forbidden = self.all_forbidden and status == 403
+
+    def hold(self, refusal: T, now: float) -> None:
+        """Keep a refusal until it is proven; `bad` has been told of it."""
+        self._held.append(Held(refusal, now))
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether a known good order is to be asked for before anything else.
+
+        Good answers to requests that were in flight already end a row, yet prove nothing of what was refused
+        meanwhile: so what is held is bounded, too.
+        """
+        return self._row >= self._enough or len(self._held) >= self._enough + self._in_flight
+
+    @property
+    def is_open(self) -> bool:
+        """Whether something would be left in doubt if nothing more were asked for."""
+        return bool(self._held or self._row)
+
+    @property
+    def ends_at(self) -> float:
+        """Until when good answers are waited for."""
+        patience_s = self._patience_s if self.ever_good else min(FIRST_PATIENCE_S, self._patience_s)
+        return self.since + patience_s
+
+    def proven(self, asked_at: float) -> list[T]:
+        """Take in that the known good order was served at once; return the refusals that this proves."""
+        self.ever_good = True
+        self._end_row(IN_A_ROW_AFTER_PROOF)
+        return self._release(asked_at)
+
+    def disproven(self) -> list[T]:
+        """Take in that it was refused at first, and served later; return the refusals that mean nothing."""
+        self.ever_good = True
+        self._end_row(IN_A_ROW)
+        held, self._held = self._held, []
+        return [one.refusal for one in held]
+
+    def _end_row(self, enough: int) -> None:
+        self._row, self._enough, self.all_forbidden = 0, enough, True
+        self.orders.clear()
+
+    def _release(self, before: float) -> list[T]:
+        released = [one.refusal for one in self._held if one.at <= before]
+        self._held = [one for one in self._held if one.at > before]
+        return released
+
+
+def question_again_s(failed: int) -> float:
+    """Return how long to wait after so many failed questions in a row.
+
+    >>> [question_again_s(failed) for failed in (1, 2, 3, 9)]
+    [0.5, 1.0, 2.0, 30.0]
+    """
+    return float(min(LONGEST_QUESTION_AGAIN_S, FIRST_QUESTION_AGAIN_S * 2.0 ** (failed - 1)))
+
+
+class Throttles:
+    """Tells an order that is throttled alone from a limit that everybody meets.
+
+    Args:
+        good: Good answers so far, of all orders.
+        throttled: Throttled answers so far, of all orders, its first one included.
+    """
+
+    def __init__(self, good: int, throttled: int) -> None:
+        self._good = self._good_before = good
+        self._throttled_before = throttled - 1
+        self._others = 0
+        self._own = 0
+        self._counted = 0
+
+    def nobody_answered(self, good: int) -> bool:
+        """Return whether no other order was answered since the last time that this one was throttled."""
+        return self._own > 0 and good == self._good_before
+
+    def again(self, good: int, throttled: int) -> bool:
+        """Take in that it is throttled; return whether it is so alone: five times, others answered meanwhile.
+
+        Args:
+            good: As above, now.
+            throttled: As above, now, this one included.
+        """
+        self._own += 1
+        self._good_before = good
+        self._others = throttled - self._throttled_before - self._own
+        enough = self._own >= _THROTTLED_ALONE and good - self._good >= IN_A_ROW
+        return enough and self._others < _THROTTLED_ALONE * self._own
+
+    @property
+    def is_own_fault(self) -> bool:
+        """Whether what was taken for a limit was met by hardly any other order, and again by this one."""
+        return self._own > 1 and self._others <= self._own
+
+    def attempts(self, *, but: int) -> int:
+        """Return how many attempts its own fault has used up, beyond those returned before.
+
+        Args:
+            but: So many of the last ones are not counted here.
+        """
+        if self._others > self._own:
+            return 0
+        used, self._counted = self._own - but - self._counted, self._own
+        return max(0, used)

@@ -1,0 +1,76 @@
+"""A store of an older version becomes one of this version, where it stands and in one transaction."""
+
+from __future__ import annotations
+
+import sqlite3
+
+from exporter.store.checksum import crc
+
+# Version 1 had one outcome for each order, the payload's with it: a refusal took the payload away.
+_FROM_1 = """
+ALTER TABLE orders RENAME TO orders_1;
+ALTER TABLE runs RENAME TO runs_1;
+{schema}
+INSERT INTO orders
+SELECT o.id, number, state, settled_at, attempts, http_status, detail,
+       outcome_crc(o.crc, number, state, settled_at, attempts, http_status, order_status, detail, body),
+       order_status, iif(state = 'fetched', settled_at, NULL), iif(state = 'fetched', 'detail', NULL), NULL,
+       iif(state = 'fetched', payload_crc(number, settled_at, order_status, 'detail', NULL, body), NULL)
+FROM orders_1 AS o LEFT JOIN payloads AS p ON p.id = o.id;
+INSERT INTO runs
+SELECT id, run_id, out, started_at, crc, finished_at, sent, retried, throttled, redirected, NULL FROM runs_1;
+DROP TABLE orders_1;
+DROP TABLE runs_1;
+"""
+
+
+def migrate(connection: sqlite3.Connection, version: int, tables: str, set_version: str) -> bool:
+    """Bring a store to this version; return whether its version is one that can be brought.
+
+    What is damaged stays so: its checksum does not become right by the way.
+
+    Args:
+        connection: To the store.
+        version: Its version.
+        tables: The statements that make the tables `orders` and `runs` of this version.
+        set_version: The statement that says which version it is.
+    """
+    if version != 1:
+        return False
+    connection.create_function("outcome_crc", 9, _outcome_crc, deterministic=True)
+    connection.create_function("payload_crc", 6, payload_crc, deterministic=True)
+    try:
+        connection.executescript(f"BEGIN IMMEDIATE; {_FROM_1.format(schema=tables)} {set_version} COMMIT;")
+    except BaseException:
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
+    return True
+
+
+def payload_crc(
+    number: str,
+    fetched_at: float,
+    order_status: str | None,
+    source: str,
+    list_digest: str | None,
+    frame: bytes | None,
+) -> int:
+    """Return the checksum of an order's payload with what is known of it."""
+    return crc(number, fetched_at, order_status, source, list_digest, frame=frame or b"")
+
+
+def _outcome_crc(
+    before: int,
+    number: str,
+    state: str,
+    settled_at: float,
+    attempts: int,
+    http_status: int | None,
+    order_status: str | None,
+    detail: str | None,
+    body: bytes | None,
+) -> int:
+    facts = (number, state, settled_at, attempts, http_status)
+    whole = crc(*facts, order_status, detail, frame=body or b"") == before
+    return crc(*facts, detail) ^ (not whole)
