@@ -6,7 +6,6 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from glob import glob
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,38 +32,12 @@ log = logging.getLogger("exporter")
 
 
 def check_extra(what: str) -> None:
-    """Raise where DuckDB is not installed.
-
-    Args:
-        what: What needs it, for the message.
-
-    Raises:
-        UsageError: It is not.
-    """
+    """Raise a `UsageError` where DuckDB is not installed; `what` needs it, for the message."""
     if find_spec("duckdb") is None:
         raise missing_extra(what, "duckdb")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Compared:
-    """What a comparison brought.
-
-    Attributes:
-        out: Where its files are.
-        manifest: Their record.
-    """
-
-    out: str
-    manifest: Manifest
-
-    @property
-    def changes(self) -> Changes:
-        """What differs, in counts."""
-        assert self.manifest.changes is not None
-        return self.manifest.changes
-
-
-def compare(old: str, new: str, out: str, options: TableOptions, *, full: bool, overwrite: bool) -> Compared:
+def compare(old: str, new: str, out: str, options: TableOptions, *, full: bool, overwrite: bool) -> Manifest:
     """Compare two finished datasets, and put what differs into a folder of its own, all at once.
 
     Args:
@@ -74,6 +47,9 @@ def compare(old: str, new: str, out: str, options: TableOptions, *, full: bool, 
         options: Say in which formats.
         full: Write the whole rows of changed orders as well.
         overwrite: Replace a finished comparison at `out`.
+
+    Returns:
+        The record of its files, and of what differs in counts.
 
     Raises:
         UsageError: A dataset is none, or `out` is not free.
@@ -94,7 +70,7 @@ def compare(old: str, new: str, out: str, options: TableOptions, *, full: bool, 
             work.mark(finished.run_id)
             destination.put(work.staged, work.retired)
         work.remove()
-    return Compared(out=out, manifest=finished)
+    return finished
 
 
 def _refuse_to_replace(standing: Manifest, out: str, *, overwrite: bool) -> None:

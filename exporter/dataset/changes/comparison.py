@@ -355,10 +355,7 @@ class Comparison:
         rows = self._all("""
             SELECT coalesce(old, ''), coalesce(new, ''), count(*) FROM gathered
             WHERE item = -1 AND "column" = 'status' AND change = 'changed' GROUP BY ALL ORDER BY ALL""")
-        matrix: dict[str, dict[str, int]] = {}
-        for old, new, count in rows:
-            matrix.setdefault(old, {})[new] = count
-        return matrix
+        return _nested(rows)
 
     def _deltas(self) -> dict[str, dict[str, str]]:
         """Return the sums of the orders' own amounts and refunds by currency, and those of whole orders."""
@@ -366,10 +363,7 @@ class Comparison:
             SELECT coalesce(currency, ''), coalesce("column", change), sum(delta)::VARCHAR
             FROM ({change_schema.SELECT_CHANGES}) WHERE item = -1 AND delta IS NOT NULL
             AND (kind = 'refund' OR "column" = 'amount' OR "column" IS NULL) GROUP BY ALL ORDER BY ALL""")
-        sums: dict[str, dict[str, str]] = {}
-        for currency, what, total in rows:
-            sums.setdefault(currency, {})[what] = total
-        return sums
+        return _nested(rows)
 
     def _columns(self) -> dict[str, int]:
         rows = self._all("""
@@ -412,6 +406,13 @@ class Comparison:
 
 _ITEM_PLACES = ("file", "last_file", "place", "last_place")
 _REJECTS = pa.schema([("number", pa.string()), ("reason", pa.string())])
+
+
+def _nested(rows: list[tuple[Any, ...]]) -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for outer, inner, value in rows:
+        found.setdefault(outer, {})[inner] = value
+    return found
 
 
 def _listed(names: list[str]) -> str:
