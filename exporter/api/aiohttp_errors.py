@@ -62,10 +62,14 @@ def _time_of(response: Response) -> datetime:
         return datetime.now(UTC)
 
 
-def translated(error: Exception, timeout_s: float) -> ExporterError:
-    """Return one of our errors for what aiohttp, asyncio or the system raised: one of `FOREIGN`."""
+def translated(error: Exception, timeout_s: float, *, answered: bool = False) -> ExporterError:
+    """Return one of our errors for what aiohttp, asyncio or the system raised: one of `FOREIGN`.
+
+    Where the API has `answered` before, a certificate that is refused is an outage to wait out.
+    """
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return _distrusted(error)
+        distrusted = _distrusted(error)
+        return TransientError(distrusted.what.rstrip(".")) if answered else distrusted
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return TransientError(f"no connection within {timeout_s:g} s")
     if isinstance(error, TimeoutError):

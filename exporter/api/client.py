@@ -152,7 +152,7 @@ class Client:
             AttemptError: One of its children, which says whether asking again may help. The pace has
                 been told of a limit already: the next request waits by itself.
             TokenRefusedError: The API answered 401.
-            ApiUnavailableError: The API's certificate is refused, or it asks for too long a wait.
+            ApiUnavailableError: The API's certificate is refused from the start, or it asks for too long a wait.
         """
         path = self._orders_path + quote(order_number, safe="")
         return await self._ask(path, order_number, attempt, timeout_s or self._timeout_s, is_question)
@@ -215,7 +215,7 @@ class Client:
         try:
             answer = await self._exchange(target, header, order_number, this)
         except FOREIGN as error:
-            failure = translated(error, timeout_s)
+            failure = translated(error, timeout_s, answered=self._identity.answered)
             raise failure from None
         except BaseException as error:
             failure = error
@@ -405,18 +405,22 @@ def _too_large() -> PermanentError:
 
 
 @asynccontextmanager
-async def open_client(options: Options, pace: Gate, statistics: Statistics) -> AsyncIterator[Client]:
+async def open_client(
+    options: Options, pace: Gate, statistics: Statistics, *, answered: bool = False
+) -> AsyncIterator[Client]:
     """Open the client of one export and close it at the end.
 
     Args:
         options: What the export is asked to do.
         pace: Gives a slot for each request.
         statistics: Told of each answer.
+        answered: Whether the API has answered this run; a refused certificate is an outage then.
 
     Raises:
         UsageError: The CA file cannot be read, or the token file is readable by others.
     """
     identity = Identity(options, pace)
+    identity.answered = answered
     headers = {
         "Accept": "application/json",
         "Content-Type": "application/json",

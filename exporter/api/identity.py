@@ -26,6 +26,7 @@ class Identity:
 
     Attributes:
         header: The value of the Authorization header; None until the first login.
+        answered: Whether the API has answered; a refused certificate is an outage then.
 
     Raises:
         UsageError: The token file cannot be read, is empty, or others can read it.
@@ -38,14 +39,14 @@ class Identity:
         self._username, self._password = options.username, options.password
         token = token_of(options)
         self.header = None if token is None else _header(token)
-        self._proven = False
+        self._proven = self.answered = False
         self._one_login = asyncio.Lock()
         self._refused_with: str | None = None
 
     def accepted(self, header: str) -> None:
         """Note that the API took this token, so that a later 401 means that it has expired."""
         if not self._proven and header == self.header:
-            self._proven = True
+            self._proven = self.answered = True
 
     async def log_in(self, transport: Transport) -> None:
         """Get the first token.
@@ -53,7 +54,7 @@ class Identity:
         Raises:
             TokenRefusedError: The API refuses the user name or the password.
             AttemptError: The login had no answer, or one that may be another next time.
-            ApiUnavailableError: The API's certificate is refused, or it asks for too long a wait.
+            ApiUnavailableError: The API's certificate is refused from the start, or it asks for too long a wait.
         """
         await self._change(transport, refused=None)
 
@@ -99,7 +100,7 @@ class Identity:
                 finally:
                     response.release()
         except FOREIGN as error:
-            raise translated(error, self._timeout_s) from None
+            raise translated(error, self._timeout_s, answered=self.answered) from None
 
     def _verdict(self, response: Response) -> ExporterError:
         status = response.status

@@ -15,8 +15,9 @@ from exporter.model.errors import ApiUnavailableError, UsageError
 from tests.support.clients import TOKEN, client_of, run, serving
 from tests.support.processes import exporter_for
 from tests.support.servers import moves
-from tests.support.servers.faulty import FaultyServer
+from tests.support.servers.faulty import FaultyServer, Plan
 from tests.support.servers.proxy import Proxy
+from tests.support.standing import manifest_of
 
 pytestmark = [pytest.mark.fast, pytest.mark.usefixtures("transport")]
 
@@ -85,6 +86,27 @@ def test_an_unknown_authority_ends_the_run_at_once(authority: Authority, tmp_pat
         assert ended.took_s < 10
         assert server.arrivals == []
         assert exporter.run("--ca-file", authority.pem).code == 0
+
+
+def test_a_certificate_that_goes_bad_in_mid_run_is_waited_out(authority: Authority, tmp_path: Path) -> None:
+    """What was trusted before is an outage: the run gives nothing away, waits, and misses nothing."""
+    good = authority.certificate("127.0.0.1")
+    bad = Authority(trustme.CA(), "").certificate("127.0.0.1")
+    shown: list[ssl.SSLContext] = []
+
+    def choose(handshake: ssl.SSLObject, _name: str, _context: ssl.SSLContext) -> None:
+        handshake.context = bad if len(server.arrivals) > 20 and len(shown) < 8 else good
+        if handshake.context is bad:
+            shown.append(bad)
+
+    good.sni_callback = choose
+    server = FaultyServer(Plan(behaviour=moves.bare, answers_per_connection=5), good)
+    with serving(server):
+        numbers = [f"a{number}" for number in range(100)]
+        ended = exporter_for(server.url, tmp_path, numbers).run("--ca-file", authority.pem, "--rate", "50/s")
+    assert ended.code == 0, ended.err
+    assert len(shown) == 8
+    assert manifest_of(tmp_path / "out")["requests"]["sent"] == len(server.arrivals)
 
 
 def test_a_certificate_for_another_host_is_refused(authority: Authority) -> None:

@@ -138,6 +138,17 @@ def test_workers_read_the_token_file(api: Api, tmp_path: Path) -> None:
         again.said(2, "others can read it")
 
 
+def test_a_worker_that_nobody_reaches_is_named(api: Api, tmp_path: Path) -> None:
+    """A worker at an address and port that the scheduler does not reach is exit 2 with both, before any request."""
+    before, nowhere = stats(api.url)["requests"], "tcp://127.0.0.1:9"
+    with running_cluster(tmp_path, workers=0, DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT="1s") as cluster:
+        cluster.add_worker("--listen-address", "tcp://127.0.0.1:0", "--contact-address", nowhere)
+        exporter = api.exporter(tmp_path / "run")
+        exporter.run("--dask", cluster.address).said(2, f"the worker {nowhere} cannot take part", "reaches")
+    assert stats(api.url)["requests"] == before
+    assert not (tmp_path / "run" / "out.partial").exists()
+
+
 def test_a_worker_that_cannot_reach_the_api_is_named_and_left_out(tmp_path: Path) -> None:
     """One worker without a way to the API does not end the run: others do its range, and the log names it."""
     with demo_api(orders=600) as api, running_cluster(tmp_path, workers=1) as cluster:

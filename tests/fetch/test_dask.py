@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import sqlite3
@@ -22,7 +23,7 @@ from exporter import __version__
 from exporter.fetch.cluster.messages import Check
 from exporter.fetch.cluster.worker_fitness import unfit
 from tests.support.dask_cluster import DaskCluster, running_cluster
-from tests.support.processes import TOKEN, Api, Exporter, demo_api, wait_until
+from tests.support.processes import TOKEN, Api, Exporter, clean_environment, demo_api, wait_until
 from tests.support.servers.process import faulty_process
 from tests.support.standing import contents, manifest_of
 
@@ -141,6 +142,21 @@ def test_a_file_of_our_name_does_not_take_our_place(api: Api, tmp_path: Path) ->
     assert "not this one" not in ended.stderr
 
 
+def test_workers_are_forked_with_all_that_they_need() -> None:
+    """Python passes over what cannot be preloaded: nobody would notice but by the time."""
+    needed = [
+        "exporter.fetch.cluster.range_worker",
+        "distributed.worker",
+        "aiohttp",
+        "pyarrow",
+    ]
+    code = f"import sys, exporter.fetch.cluster.fork_server_imports; print([m for m in {needed} if m not in sys.modules])"
+    said = subprocess.run(
+        [sys.executable, "-c", code], env=clean_environment(), capture_output=True, text=True, check=True
+    )
+    assert said.stdout.strip() == "[]"
+
+
 # --- what may die meanwhile
 
 SLOW = ("--rate", "300/s", "--concurrency", CONCURRENCY)
@@ -197,6 +213,24 @@ def test_local_workers_die_with_the_coordinator(api: Api, tmp_path: Path) -> Non
         running.process.wait()
         wait_until(lambda: not running.family(), 3)
         assert api.asked() - before < ORDERS
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere nothing is forked")
+def test_a_run_outlives_the_fork_server_of_its_workers(api: Api, alone: Path, tmp_path: Path) -> None:
+    """A killed fork server costs what was in flight; the run ends well and leaves no process behind."""
+    exporter, before = api.exporter(tmp_path, lines_of(api)), api.asked()
+    with exporter.run_started("--dask", "local", *SLOW) as running:
+        half_done(api, before)
+        servers = [
+            pid for pid, command in running.family().items() if "multiprocessing.forkserver" in command
+        ]
+        assert len(servers) == 3  # it and two workers, which are its images
+        os.kill(min(servers), signal.SIGKILL)
+        ended = running.end()
+        assert ended.code == 3, ended.err
+        wait_until(lambda: not running.family(), 3)
+    assert api.asked() - before <= ORDERS + 2 + COST
+    same_rows(alone, tmp_path / "out")
 
 
 def stopped(exporter: Exporter, api: Api, number: int, *words: object) -> None:

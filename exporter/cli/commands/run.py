@@ -217,6 +217,10 @@ def _tell(options: Options, *, as_json: bool) -> int:
 
 
 def _export(options: Options, *, quiet: bool, log_format: str) -> Summary:
+    if options.dask is not None:
+        from exporter.fetch import cluster
+
+        cluster.prepare(options.dask, "exporter.cli")
     from exporter.cli.signals import run_stoppable
     from exporter.cli.watching import watching
     from exporter.run.export import export_async

@@ -198,17 +198,28 @@ class _Spread:
             raise UsageError(
                 "the scheduler has no workers.", "Start some: dask worker.", option="dask", value=dask
             ) from None
-        check = msgspec.json.encode(self._check).decode()
-        answers = await cluster.client.run(look_at_worker, check, is_ours=cluster.is_local, on_error="return")
-        for worker, answer in answers.items():
+        self._workers = await cluster.workers() or set()
+        workers = sorted(self._workers)
+        answers = await asyncio.gather(*(self._fitness(cluster, worker) for worker in workers))
+        for worker, answer in zip(workers, answers, strict=True):
             if answer is not None:
                 raise UsageError(
                     f"the worker {worker} cannot take part: {answer}.",
-                    f"Give every worker omnitron-exporter {__version__}, the credentials, and the shared folder.",
+                    f"Give every worker omnitron-exporter {__version__}, the credentials, the shared folder, and an"
+                    " address that the scheduler reaches.",
                     option="dask",
                     value=dask,
                 )
-        self._workers = set(answers)
+
+    async def _fitness(self, cluster: Cluster, worker: str) -> Any:
+        """Return why a worker cannot take part, in its own words or in Dask's; None where it can."""
+        check = msgspec.json.encode(self._check).decode()
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                said = await cluster.client.run(look_at_worker, check, workers=[worker], on_error="return")
+                return said.get(worker, "it is gone")
+        except TimeoutError:
+            return f"it has not answered for {PATIENCE_S:.0f} s"
 
     # --- the rate ---
 
@@ -394,6 +405,7 @@ class _Spread:
             freshness=freshness,
             concurrency=max(1, job.options.concurrency // self._places),
             good_number=next(good, None),
+            answered=bool(self._answered_at),
             key=self._key,
         )
 

@@ -156,6 +156,7 @@ async def _local(workers: int, options: Options, folder: Path) -> AsyncIterator[
             host="127.0.0.1",
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             env=environment_of(options),
+            preload=["exporter.fetch.cluster.worker_tasks"],
             local_directory=str(folder),
             silence_logs=logging.CRITICAL,
             memory_limit=0,

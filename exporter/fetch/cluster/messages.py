@@ -50,6 +50,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
         freshness: What counts as done.
         concurrency: Requests in flight, at most.
         good_number: An order that the API is known to answer, or None.
+        answered: Whether the API has answered this try; what goes wrong later may be an outage.
         key: What a result must be of to be used again.
     """
 
@@ -60,6 +61,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     freshness: Freshness
     concurrency: int
     good_number: str | None
+    answered: bool
     key: str
 
 

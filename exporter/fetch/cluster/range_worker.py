@@ -100,7 +100,10 @@ class _Work:
 
     async def _refresh(self, store: Store) -> None:
         reporter = self._reporter
-        async with open_client(self._options, reporter.pace, reporter.statistics) as client:
+        answered = self._assignment.answered
+        async with open_client(
+            self._options, reporter.pace, reporter.statistics, answered=answered
+        ) as client:
             self._client = client
             await refresh(
                 Refresh(

@@ -13,8 +13,8 @@ from exporter.fetch.cluster.messages import Assignment, Check
 from exporter.system.lean_process import be_lean
 
 
-def make_ours() -> None:
-    """Make a worker that is a child of the coordinator lean, and deaf to signals.
+def dask_setup(_worker: object) -> None:
+    """Make a worker that is a child of the coordinator lean, and deaf to signals; Dask calls this when it starts.
 
     Ctrl-C and systemd signal the whole group: the coordinator decides when its workers end.
     """
@@ -23,15 +23,8 @@ def make_ours() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def look_at_worker(text: str, *, is_ours: bool) -> str | None:
-    """Say why this worker cannot take part, None where it can; older tries of the same run end here.
-
-    Args:
-        text: JSON of a `Check`.
-        is_ours: Whether the worker is the coordinator's own child.
-    """
-    if is_ours:
-        make_ours()
+def look_at_worker(text: str) -> str | None:
+    """Say why this worker cannot take part, None where it can, from JSON of a `Check`; older tries end here."""
     from exporter.fetch.cluster import range_worker  # with all that a range needs
 
     return range_worker.look(msgspec.json.decode(text, type=Check))

@@ -1,0 +1,35 @@
+"""The process that local workers are forked from: what they need is imported once, while the plan is made.
+
+Started anew, each worker takes more than a second of CPU to import Dask and pyarrow.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from multiprocessing import forkserver, get_context, resource_tracker
+
+from exporter.system.child_process import python_path, signals_held
+from exporter.system.lean_process import MEMORY, without_numpy
+
+# Dask's own way to be told how workers begin.
+_METHOD = "DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD"
+
+
+def start(main_module: str) -> None:
+    """Start it, unless the user's environment tells Dask another way; for a process that is all ours.
+
+    A process has one at most, and ours is deaf to signals: whoever forks from it must want that.
+    """
+    if sys.platform != "linux":
+        return  # elsewhere libraries are not made to be forked once they are loaded
+    if os.environ.setdefault(_METHOD, "forkserver") != "forkserver":
+        return
+    without_numpy()  # Dask would import it, and pandas, to have them forked
+    get_context("forkserver").set_forkserver_preload(
+        ["exporter.fetch.cluster.fork_server_imports", main_module]
+    )
+    os.environ.update(MEMORY | dict(os.environ), PYTHONSAFEPATH="1", PYTHONPATH=python_path())
+    resource_tracker.ensure_running()  # it lets the signals go, whoever holds them
+    with signals_held():
+        forkserver.ensure_running()
