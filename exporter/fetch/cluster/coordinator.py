@@ -406,6 +406,7 @@ class _Spread:
             concurrency=max(1, job.options.concurrency // self._places),
             good_number=next(good, None),
             answered=bool(self._answered_at),
+            unlimited=self._permitted() is None,
             key=self._key,
         )
 

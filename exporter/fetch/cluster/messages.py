@@ -51,6 +51,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
         concurrency: Requests in flight, at most.
         good_number: An order that the API is known to answer, or None.
         answered: Whether the API has answered this try; what goes wrong later may be an outage.
+        unlimited: Whether it need not wait for a share.
         key: What a result must be of to be used again.
     """
 
@@ -62,6 +63,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int
     good_number: str | None
     answered: bool
+    unlimited: bool
     key: str
 
 

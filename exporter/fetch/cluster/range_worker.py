@@ -83,6 +83,7 @@ class _Work:
             store.attach_plan(self._range.plan)
             self._pending = store.states(assignment.freshness).get(None, 0)
             self._reporter.standing = self._standing
+            self._reporter.pace.changed.set()  # it can have a share
             if self._pending:
                 await self._refresh(store)
             traffic, good_number = self._run(store).traffic, store.a_fetched_number()

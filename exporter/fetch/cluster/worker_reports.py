@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import signal
 import time
 import uuid
@@ -25,7 +26,7 @@ from exporter.system.stopping import Stop
 
 #: A lost coordinator is waited for so long; then nobody needs what is fetched here.
 PATIENCE_S = 30.0
-_REPORT_EVERY_S = 0.1
+_REPORT_EVERY_S = 0.2
 _MOST_LOGS = 1000
 #: Every range that is being done in this process; changed from their own threads.
 _all: set[Reporter] = set()
@@ -54,6 +55,8 @@ class Reporter(logging.Handler):
         self._refused_in = 0
         self._heard_at = time.monotonic()
         self._logs: deque[tuple[int, str, str]] = deque(maxlen=_MOST_LOGS)
+        if assignment.unlimited:
+            self.pace.share(math.inf)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Keep a line of the log for the next report."""
@@ -108,7 +111,7 @@ class Reporter(logging.Handler):
         self._heard_at = time.monotonic()
         share, known = word.shares.get(self._seat, (0.0, -1))
         if known >= self._refused_in and not self.pace.refusals:  # else it does not know of them yet
-            self.pace.share(float("inf") if share is None else share)
+            self.pace.share(math.inf if share is None else share)
         if word.stop is not None:
             self.end(word.stop)
 
