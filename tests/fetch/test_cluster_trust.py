@@ -138,6 +138,18 @@ def test_workers_read_the_token_file(api: Api, tmp_path: Path) -> None:
         again.said(2, "others can read it")
 
 
+def test_a_bug_on_a_worker_tells_its_place_and_no_data(api: Api, tmp_path: Path) -> None:
+    """What breaks on a worker ends the run with type and place; the error's own text, which may quote, is nowhere."""
+    broken = (
+        "import exporter.fetch.cluster.range_worker as w; w.publish_job = lambda *_, **__: {}['Ay' + 'la']"
+    )
+    with running_cluster(tmp_path, workers=0) as cluster:
+        cluster.add_worker("--preload", broken)
+        ended = api.exporter(tmp_path / "run").run("--dask", cluster.address)
+        ended.said(1, "A bug of the exporter", "KeyError in exporter/fetch/cluster/range_worker.py:")
+        assert "Ayla" not in ended.err + cluster.log()
+
+
 def test_a_worker_that_nobody_reaches_is_named(api: Api, tmp_path: Path) -> None:
     """A worker at an address and port that the scheduler does not reach is exit 2 with both, before any request."""
     before, nowhere = stats(api.url)["requests"], "tcp://127.0.0.1:9"

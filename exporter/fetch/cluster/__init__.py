@@ -12,10 +12,7 @@ _LOCAL_WORKERS = 2
 
 
 def local_workers(address: str) -> int | None:
-    """Return how many workers of this machine an address asks for; None where it is a scheduler's.
-
-    Args:
-        address: What `--dask` says.
+    """Return how many workers of this machine `--dask` asks for; None where it names a scheduler.
 
     >>> local_workers("local"), local_workers("local:8"), local_workers("tcp://scheduler:8786")
     (2, 8, None)
@@ -37,9 +34,7 @@ def check_extra() -> None:
 def prepare(address: str, main_module: str) -> None:
     """Begin to start what local workers need, while this process reads the input; for a process that is all ours.
 
-    Args:
-        address: What `--dask` says.
-        main_module: What this process began with; each worker runs it once more.
+    `main_module` is what this process began with: each worker runs it once more.
     """
     if local_workers(address) is None or find_spec("distributed") is None:
         return

@@ -57,12 +57,7 @@ class ClusterUnavailableError(ExporterError):
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """A cluster with a client.
-
-    Attributes:
-        client: In this event loop.
-        is_local: Whether its workers are children of this process.
-    """
+    """A cluster with a client in this event loop; a local one's workers are children of this process."""
 
     client: Any
     is_local: bool
@@ -88,11 +83,7 @@ class Cluster:
 
 @asynccontextmanager
 async def open_cluster(options: Options, folder: Path) -> AsyncIterator[Cluster]:
-    """Hold the cluster that `--dask` names for the length of the block.
-
-    Args:
-        options: What the export is asked to do.
-        folder: For what Dask itself writes beside local workers.
+    """Hold the cluster that `--dask` names for the length of the block; local workers write beside `folder`.
 
     Raises:
         UsageError: It is no such address, no scheduler answers there, or anybody could read what it is told.

@@ -23,6 +23,8 @@ def start(main_module: str) -> None:
     """
     if sys.platform != "linux":
         return  # elsewhere libraries are not made to be forked once they are loaded
+    if sys.version_info < (3, 11, 1):
+        return  # there any user of the machine can run code in it (CVE-2022-42919)
     if os.environ.setdefault(_METHOD, "forkserver") != "forkserver":
         return
     without_numpy()  # Dask would import it, and pandas, to have them forked

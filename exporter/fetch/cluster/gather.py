@@ -18,19 +18,7 @@ from exporter.system import durable
 def gather(
     staged: Path, ranges: Sequence[tuple[Path, RangeResult]], formats: Sequence[FileFormat]
 ) -> PublishResult:
-    """Move the files of finished ranges into the staged folder.
-
-    Args:
-        staged: The folder; it is empty.
-        ranges: Each range's folder and result, in the plan's order.
-        formats: Of the tables.
-
-    Returns:
-        What stands there now.
-
-    Raises:
-        StorageError: The disk refuses.
-    """
+    """Move the files of finished ranges, given in the plan's order, into the empty staged folder; say what is there."""
     with durable.storage_errors("gathering the ranges", staged):
         files = {
             name: [part for each in formats for part in _parts(staged, ranges, name, f".{each}")]

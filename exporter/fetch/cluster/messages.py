@@ -22,13 +22,8 @@ REPORTS, WORDS = "omnitron-exporter-reports", "omnitron-exporter-words"
 class Check(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker must agree with to take part.
 
-    Attributes:
-        version: The coordinator's.
-        folder: The folder of the ranges, on a file system that all workers see.
-        try_id: Names the coordinator's try; a file in that folder holds it.
-        run_id: Names the run, the same in all its tries.
-        options: The options but for the secret ones.
-        pii_mark: What the coordinator's `EXPORTER_PII_KEY` makes of the run's name; None where nothing is hashed.
+    A file in `folder`, which all workers see, holds `try_id`. The secret `options` are not here; `pii_mark` is what
+    the coordinator's `EXPORTER_PII_KEY` makes of the run's name, None where nothing is hashed.
     """
 
     version: str
@@ -44,11 +39,7 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         check: Looked at before anything is done: the worker may have come late.
-        index: Which range.
-        folder: Its folder.
         out: Where the dataset will stand; names the run in the range's store.
-        freshness: What counts as done.
-        concurrency: Requests in flight, at most.
         good_number: An order that the API is known to answer, or None.
         answered: Whether the API has answered this try; what goes wrong later may be an outage.
         unlimited: Whether it need not wait for a share.
@@ -68,18 +59,9 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RangeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a range ended; one of `result`, `error` and `again` is set.
+    """How a range ended; one of `result`, `error` and `again` (why it was left unfinished without one) is set.
 
-    Attributes:
-        key: See `Assignment`.
-        try_id: The try that finished it.
-        worker: The address of the worker that had it.
-        result: What its folder holds.
-        staged: The folder of its files, inside its own.
-        traffic: Requests that reached the wire for it, in all tries.
-        good_number: An order that the API answered, or None.
-        error: One of our errors.
-        again: Why it was left unfinished without an error.
+    The range's folder holds the `staged` folder of its files; `traffic` is that of all tries.
     """
 
     key: str
@@ -103,17 +85,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a range is.
-
-    Attributes:
-        pending: Order numbers that this try had to ask for.
-        fetched: Fetched by it.
-        rejected: Rejected by it.
-        retried: Requests that asked again.
-        throttled: Requests that were answered 429.
-        waiting: Orders that wait for another attempt.
-        published: Order numbers through the tables.
-    """
+    """How far a range is; `pending` are the order numbers that this try had to ask for, the rest as in `Progress`."""
 
     pending: int
     fetched: int = 0
@@ -133,20 +105,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a range tells the coordinator, several times a second.
 
     Attributes:
-        try_id: See `Check`.
         seat: Names this doing of the range: it may be done again elsewhere.
-        index: Which range.
-        worker: The address of its worker.
         serial: Counts this seat's reports.
-        concurrency: Requests in flight, at most.
         share_per_s: The share that it keeps to; None for no bound.
         started: Requests that it has started.
-        answers: Answers since the last report, refusals aside.
-        answers_s: What these took, added up.
+        answers: Answers since the last report, refusals aside, which took `answers_s` together.
         latency_s: What one takes of late; None before the first.
         refusals: (Retry-After or None, latency, what was answered) of each 429 since the last report.
-        figures: What was counted since then; None for nothing.
-        standing: How far it is; None until it knows.
         logs: (level, template, text) of each line of the log.
         over: Whether it needs no share any more, and nothing will follow.
     """
@@ -172,10 +137,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Word(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the coordinator tells all ranges, once a second and whenever it changes.
 
-    Attributes:
-        try_id: See `Check`.
-        shares: Of each seat its share (None for no bound), and the last of its reports that the share knows of.
-        stop: The signal to stop for.
+    `shares` holds each seat's share (None for no bound) and the last of its reports that the share knows of; `stop`
+    is the signal to stop for.
     """
 
     try_id: str

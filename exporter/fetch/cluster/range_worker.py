@@ -34,12 +34,7 @@ def look(check: Check) -> str | None:
 
 
 async def do_range(assignment: Assignment, worker: Any) -> RangeResult:
-    """Do one range; what goes wrong is told in the result, and quotes nothing that was worked on.
-
-    Args:
-        assignment: The range.
-        worker: Dask's worker that does it.
-    """
+    """Do one range on Dask's `worker`; what goes wrong is told in the result, and quotes nothing that was worked on."""
 
     def ended(**how: Any) -> RangeResult:
         check = assignment.check

@@ -25,13 +25,7 @@ _LAST_LINE = 2**62
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """Consecutive order numbers of the plan.
-
-    Attributes:
-        index: Which range, from 0.
-        folder: Its folder.
-        orders: How many order numbers.
-    """
+    """Consecutive order numbers of the plan: the range number `index`, from 0, in a folder of its own."""
 
     index: int
     folder: Path
@@ -75,11 +69,7 @@ def _stands(staged: Path, done: RangeResult) -> bool:
 
 
 def range_size(orders: int, workers: int | None) -> int:
-    """Return how many order numbers a range of a plan holds.
-
-    Args:
-        orders: Order numbers of the plan.
-        workers: How many share them; None where that is not known.
+    """Return how many order numbers a range of a plan holds; `workers` is None where their number is not known.
 
     >>> range_size(100, 2), range_size(100_000, 2), range_size(10_000_000, 2)
     (250, 12500, 50000)
@@ -89,17 +79,7 @@ def range_size(orders: int, workers: int | None) -> int:
 
 
 def cut(folder: Path, plan: Path, orders: int, workers: int | None) -> list[Range]:
-    """Cut a plan into ranges, in the sizes of the run's first try, and make the folder of each.
-
-    Args:
-        folder: Where the ranges are kept.
-        plan: The plan's file.
-        orders: Order numbers in it.
-        workers: See `range_size`.
-
-    Raises:
-        StorageError: The disk refuses.
-    """
+    """Cut a plan of `orders` order numbers into ranges, in the sizes of the run's first try, a folder for each."""
     with durable.storage_errors("cutting the plan", folder):
         folder.mkdir(mode=0o700, exist_ok=True)
         size = _recorded_size(folder, orders, workers)

@@ -30,9 +30,7 @@ def shares(rate_per_s: float, wants: Sequence[float]) -> list[float]:
     The first range gets what it can use, the next one what that leaves: ranges of one size that shared evenly
     would all end at one time, and nobody would ask meanwhile. What nobody can use is the first one's.
 
-    Args:
-        rate_per_s: To be divided; 0 while everybody waits.
-        wants: What each range could use, in requests a second, 0 for nothing.
+    Each of `wants` is what a range could use, in requests a second; the rate is 0 while everybody waits.
 
     >>> shares(1000.0, [300, 0, 5000, 100])
     [300.0, 0.0, 700.0, 0.0]

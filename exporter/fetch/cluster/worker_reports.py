@@ -33,12 +33,7 @@ _all: set[Reporter] = set()
 
 
 class Reporter(logging.Handler):
-    """One range's reports; made by `reporting`. Also where the range's log goes.
-
-    Args:
-        assignment: The range.
-        worker: Dask's worker that does it.
-    """
+    """One range's reports from Dask's `worker`; made by `reporting`. Also where the range's log goes."""
 
     def __init__(self, assignment: Assignment, worker: Any) -> None:
         super().__init__(logging.INFO)
