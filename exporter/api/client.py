@@ -301,10 +301,8 @@ class Client:
             return self._identity.refusal("401")
         if status == 429 or (status >= 400 and limit_of(response)[0]):
             return _limited(response)
-        if self._is_limit(status, this):
-            return ThrottledError(
-                f"the API answered {status}", None, status, is_guess=True, is_stray=self._is_stray()
-            )
+        if status == 503 and (guess := self._guessed_limit(this)) is not None:
+            return guess
         if status in _REDIRECTS:
             return self._redirect(response, target)
         if status == 408 or status >= 500:
@@ -314,23 +312,21 @@ class Client:
             return PermanentError(reason, f"the API answered {status}", status)
         return BadResponseError(f"the API answered {status} where 200 was expected", status)
 
-    def _is_limit(self, status: int, this: _Attempt) -> bool:
-        """Tell whether a bare 503 is a limit, as nginx gives it: one among good answers is.
+    def _guessed_limit(self, this: _Attempt) -> ThrottledError | None:
+        """Return what a bare 503 means among good answers: a limit, as nginx gives it; None where the API is down.
 
-        One pause is given to it. Where no good answer has come since, the API is down.
+        One pause is given to it: where no good answer has come since, the API is down. Where hardly any other
+        request was refused so, everybody's pace has nothing to do with it.
         """
-        if status != 503:
-            return False
+        is_stray = False
         if this.began >= self._limit_at:
             if self._good_at <= self._limit_at:
-                return False
-            self._limit_at = time.monotonic()
-        return True
-
-    def _is_stray(self) -> bool:
-        """Tell whether hardly any other request was refused so: then everybody's pace has nothing to do with it."""
-        self._bare.append(self._sent)
-        return len(self._bare) < _BARE_REFUSALS or self._sent - self._bare[0] > _AMONG_ANSWERS
+                return None
+            self._bare.append(self._sent)
+            is_stray = len(self._bare) < _BARE_REFUSALS or self._sent - self._bare[0] > _AMONG_ANSWERS
+            if not is_stray:
+                self._limit_at = time.monotonic()
+        return ThrottledError("the API answered 503", None, 503, is_guess=True, is_stray=is_stray)
 
     def _redirect(self, response: Response, target: str) -> Exception:
         """Learn the slash form of our own paths; nothing else is ever followed."""

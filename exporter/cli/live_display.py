@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.live import Live
@@ -115,10 +115,18 @@ def _cells(text: Text, *cells: tuple[str, str]) -> None:
 
 
 def _waiting(progress: Progress) -> str:
-    """Say who waits, until when and why; nothing where nobody does."""
+    """Say what is waited for, in the words of its cause; nothing where nothing is."""
+    if progress.down_since is not None:
+        return f"API down since {_clock(progress.down_since)}, asking again"
     if progress.paused_s:
-        until = (datetime.now(UTC) + timedelta(seconds=progress.paused_s)).astimezone()
-        return f"until {until:%H:%M:%S} ({duration_text(progress.paused_s)}): {progress.why}"
+        return f"{progress.why}, until {_clock(time.time() + progress.paused_s)}"
     if progress.waiting:
         return f"{progress.waiting:,} for another attempt after a failure"
+    if progress.limited and progress.permitted_per_s is not None:
+        return f"{progress.why}, slowing to {progress.permitted_per_s:.3g}/s"
     return ""
+
+
+def _clock(moment: float) -> str:
+    """Return a time of day in the machine's own zone."""
+    return f"{datetime.fromtimestamp(moment, UTC).astimezone():%H:%M:%S}"

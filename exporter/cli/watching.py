@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 
 import click
 
+from exporter.model.options import without_known_path
 from exporter.model.outside_text import json_line, visible
 from exporter.model.progress import Progress, ProgressCallback
 
@@ -48,10 +49,15 @@ def watching(*, quiet: bool, log_format: str) -> Iterator[ProgressCallback]:
 
 
 def _name_settings() -> None:
-    """Name the configuration file that is obeyed: nobody need have asked for it."""
+    """Name the configuration file that is obeyed, and an address that is not used as it was given."""
     ctx = click.get_current_context(silent=True)
-    if ctx is not None and (path := ctx.meta.get("exporter.settings")) is not None:
+    if ctx is None:
+        return
+    if (path := ctx.meta.get("exporter.settings")) is not None:
         log.info("Settings: %s", path.absolute())
+    given = str(ctx.params.get("api_url") or "").rstrip("/")
+    if given != (url := without_known_path(given)):
+        log.info("The API's address is taken as %s: the paths below it are known.", url)
 
 
 class Lines:

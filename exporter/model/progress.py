@@ -75,7 +75,9 @@ class Progress:
         if self.phase == "publishing":
             return f"Publishing: {self.published:,} of {self.total:,} orders are in the tables."
         left = f"{duration_text(self.left_s)} left"
-        if self.paused_s:
+        if self.down_since is not None:
+            left += "; the API is down: asking again now and then"
+        elif self.paused_s:
             left += f"; waiting for another {duration_text(self.paused_s)}: {self.why}"
         return f"{self.done:,} of {self.total:,} orders done{rejected}, {self.rate_text}, {left}."
 

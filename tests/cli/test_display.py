@@ -76,7 +76,12 @@ def test_the_picture_tells_all_there_is() -> None:
 def test_the_picture_tells_who_waits_why_and_until_when() -> None:
     """A pause is told with its end and its cause; failures that wait for another attempt with their number."""
     text = picture(changed(paused_s=20.0, why="the API answered 429"), 80).plain
-    assert re.search(r"Waiting +until \d\d:\d\d:\d\d \(20 s\): the API answered 429", text)
+    assert re.search(r"Waiting +the API answered 429, until \d\d:\d\d:\d\d", text)
+    slowed = changed(limited=True, why="503", permitted_per_s=12.0)
+    assert "503, slowing to 12/s" in picture(slowed, 80).plain
+    assert re.search(
+        r"API down since \d\d:\d\d:\d\d, asking again", picture(changed(down_since=9e8), 80).plain
+    )
     assert "7 for another attempt" in picture(changed(waiting=7), 80).plain
 
 
@@ -216,7 +221,7 @@ def test_a_terminal_shows_a_live_display_and_the_log_above_it(slow_api: Api, tmp
     exporter = slow_api.exporter(tmp_path)
     with at_a_terminal(exporter, *exporter.run_words("--rate", "100/s", out="out")) as terminal:
         terminal.read_until(r"Fetching")
-        terminal.read_until(r"Waiting +until \d\d:\d\d:\d\d")
+        terminal.read_until(r"Waiting +429, until \d\d:\d\d:\d\d")
         assert terminal.end() == 0
     seen = terminal.seen
     assert "120 order numbers" in seen

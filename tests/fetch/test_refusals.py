@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from exporter.model.errors import ApiUnavailableError, TokenRefusedError, TooManyRejectsError
-from tests.support.clients import run
+from tests.support.clients import run, serving
+from tests.support.nginx import nginx_before
 from tests.support.refreshing import Work, numbers
 from tests.support.servers import moves
 from tests.support.servers.faulty import FaultyServer
@@ -93,9 +94,9 @@ def test_a_wall_in_mid_run_burns_no_order(tmp_path: Path, wall: Behaviour, rate:
     [
         (WALL, TokenRefusedError, ["403", "text/html", "'Access denied'", "token's rights"]),
         (MAINTENANCE, ApiUnavailableError, ["text/html", "'Back soon'", "maintenance"]),
-        (moves.status(404), ApiUnavailableError, ["404", "Check --api-url"]),
+        (moves.status(404), ApiUnavailableError, ["404", "api_url", "this API's orders"]),
         (moves.status(406), ApiUnavailableError, ["406"]),
-        (moves.another_number, ApiUnavailableError, ["not-"]),
+        (moves.another_number, ApiUnavailableError, ["another order's number"]),
     ],
     ids=["403", "page", "404", "406", "another"],
 )
@@ -291,3 +292,31 @@ def test_many_workers_meet_a_wall_under_one_question(tmp_path: Path) -> None:
             assert len({arrival.number for arrival in late}) <= 1
 
     run(tries(), 40)
+
+
+@pytest.mark.parametrize("rate", ["200/s", "auto"])
+def test_the_limit_of_nginx_loses_no_order_and_wastes_few_requests(tmp_path: Path, rate: str) -> None:
+    """`limit_req` at 20/s, burst 5, refuses with 503: every order is there, and few requests are refused."""
+
+    with serving(moves.bare) as server, nginx_before(server.url, tmp_path, per_s=20, burst=5) as (url, log):
+        work = Work(tmp_path, numbers(120))
+        assert run(work.refresh(url, 60.0, rate=rate, timeout_s=5.0), 80) == {"fetched": 120}
+        statuses = Counter(line.split('" ')[1].split()[0] for line in log.read_text().splitlines())
+    assert statuses["200"] <= 120 + 3
+    assert statuses["503"] <= 32 + 8
+
+
+def test_a_host_that_does_not_exist_ends_the_run_at_once(tmp_path: Path) -> None:
+    """No wait can mend it: it is told in its own words, after the first attempt."""
+    work = Work(tmp_path, numbers(100))
+    began = time.monotonic()
+    with pytest.raises(ApiUnavailableError, match=r"nope\.invalid: no such host"):
+        run(work.refresh("https://nope.invalid", 15.0, timeout_s=10.0))
+    assert time.monotonic() - began < 10
+
+
+def test_a_port_where_nobody_listens_is_told_so(tmp_path: Path) -> None:
+    """A refused connection may be a restart: it is waited for, and then told as what it is."""
+    work = Work(tmp_path, numbers(10))
+    with pytest.raises(ApiUnavailableError, match="it refuses connections"):
+        run(work.refresh("http://127.0.0.1:9", 0.3))
