@@ -22,7 +22,7 @@ def main(numbers: str, out: str) -> int:
     except ExporterError as error:
         print(error, file=sys.stderr)
         return error.exit_code
-    print(f"{summary.exported} orders and {summary.order_items} items in {summary.out}")
+    print(f"{summary.exported} orders and {summary.items} items in {summary.out}")
     return summary.exit_code
 
 

@@ -79,7 +79,7 @@ def _of_summary(summary: Summary) -> Iterator[str]:
     size = sum(part.bytes for part in summary.files)
     yield from _gauge("orders_requested", "Distinct order numbers of the input.", summary.requested)
     yield from _gauge("orders_exported", "Order rows of the dataset.", summary.exported)
-    yield from _gauge("order_items_exported", "Item rows of the dataset.", summary.order_items)
+    yield from _gauge("order_items_exported", "Item rows of the dataset.", summary.items)
     yield from _gauge("dataset_bytes", "Size of its tables.", size)
     yield from _gauge("unmapped_values", "Values that fitted no column.", sum(summary.drift.values()))
     yield from _gauge("rejects", "Lines without rows.", summary.rejects_by_reason, label="reason")

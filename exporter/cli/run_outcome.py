@@ -27,7 +27,9 @@ _MOST_PATHS = 5
 def print_summary(summary: Summary, *, as_json: bool, quiet: bool) -> None:
     """Print what the run brought: one JSON object, or a short table, or nothing when quiet."""
     if as_json:
-        text = json_line(asdict(summary) | {"exit_code": summary.exit_code})
+        facts = asdict(summary) | {"order_items": summary.items, "exit_code": summary.exit_code}
+        del facts["items"]
+        text = json_line(facts)
     elif quiet:
         return
     else:
@@ -48,7 +50,7 @@ def _lines(summary: Summary) -> Iterator[str]:
     yield f"Exported {summary.exported:,} of {summary.requested:,} orders to {summary.out}"
     yield ""
     yield _row("orders", f"{summary.exported:,}")
-    yield _row("items", f"{summary.order_items:,}")
+    yield _row("items", f"{summary.items:,}")
     yield _row(
         "rejected", f"{sum(summary.rejects_by_reason.values()):,}", _counted(summary.rejects_by_reason)
     )

@@ -48,7 +48,7 @@ def _dataset(manifest: Manifest, now: float) -> Iterator[str]:
     summary = summary_of(manifest, "")
     finished_at = datetime.fromisoformat(manifest.finished_at).timestamp()
     yield _row("finished", f"{_when(finished_at, now)}, after {duration_text(summary.duration_s)}")
-    yield _row("orders", f"{summary.exported:,} of {summary.requested:,}, {summary.order_items:,} items")
+    yield _row("orders", f"{summary.exported:,} of {summary.requested:,}, {summary.items:,} items")
     rejects = ", ".join(f"{reason} {count:,}" for reason, count in summary.rejects_by_reason.items())
     yield _row("rejected", rejects or "none")
     yield from file_lines(summary.files)

@@ -91,7 +91,7 @@ def publish_job(
         freshness=freshness,
         about={
             "Source": options.api_url,
-            "List of order numbers": options.orders,
+            "List of order numbers": str(options.orders),
             "Run began": manifest.time_text(freshness.run_started_at),
             "Times are those of": options.timezone,
             "Personal columns": _PII_TEXTS[options.pii],

@@ -74,9 +74,9 @@ _WRAPPINGS = (
     re.compile(r"“(.*)”"),
     re.compile(r"\(([^()]*)\)"),
     re.compile(r"\[([^\[\]]*)\]"),
-    re.compile(r"'(.+)"),
     re.compile(r"[(\[]([^()\[\]]*)"),
     re.compile(r"([^()\[\]]*)[)\]]"),
+    re.compile(r"'(.+)"),  # the last: before a bracket it would leave the closing one
 )
 #: What makes a text worth a closer look.
 SUSPICIOUS = re.compile("[=\"'`“”,;:()\\[\\].+|<>#\\\\/–—-]")

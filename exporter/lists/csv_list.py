@@ -67,7 +67,8 @@ def dialect_of(sample: str, wanted: str | None) -> Dialect:
         for delimiter in (said[1] if said else _DELIMITERS)
         for quoting in (_QUOTINGS if delimiter in sample else _QUOTINGS[:1])
     ]
-    return max(found, key=lambda dialect: dialect.score)
+    # The more trusted quoting first: with none at all, a cell's inner lines would count as records.
+    return max(found, key=lambda one: (*one.score[:3], -_QUOTINGS.index(one.quoting), one.score[3]))
 
 
 def _score(

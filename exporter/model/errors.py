@@ -68,8 +68,8 @@ class ExporterError(Exception):
 
     @property
     def what(self) -> str:
-        """What happened and where; an option has its name in Python."""
-        return self.what_of(self.option)
+        """What happened and where; options have their names in Python."""
+        return _in_python(self.what_of(self.option))
 
     def what_of(self, place: str | None) -> str:
         """Return what happened, where the option it speaks of is called `place`."""
@@ -82,12 +82,14 @@ class ExporterError(Exception):
     @property
     def hint(self) -> str:
         """What to do about it; an option has its name in Python, as `out`. `flag_hint` has its flag."""
-        return _FLAG.sub(
-            lambda found: f"`{_RENAMED.get(found[1], found[1].replace('-', '_'))}`", self.flag_hint
-        )
+        return _in_python(self.flag_hint)
 
     def __str__(self) -> str:
         return f"{self.what} {self.hint}".rstrip()
+
+
+def _in_python(text: str) -> str:
+    return _FLAG.sub(lambda found: f"`{_RENAMED.get(found[1], found[1].replace('-', '_'))}`", text)
 
 
 class UsageError(ExporterError):

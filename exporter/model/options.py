@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo
 
 from exporter.model import units
+from exporter.model.argument_kinds import fit
 from exporter.model.errors import UsageError
 from exporter.model.freshness import Freshness
 from exporter.model.rate import Rate
@@ -134,10 +135,13 @@ def part_of(options: Options, kind: type[TableOptions | AskOptions]) -> dict[str
 class Options(TableOptions, AskOptions):
     """Say what one export is asked to do; `TableOptions` and `AskOptions` have the rest of the arguments.
 
-    Texts are written as on the command line (`rate="10/s"`, `max_age="7d"`, `max_rejects="5%"`).
+    Texts are written as on the command line (`rate="10/s"`, `max_age="7d"`, `max_rejects="5%"`). A rate may be a
+    number a second, an age a `timedelta`, `max_rejects` an int or a share such as 0.05, a path a `Path`; one text
+    stands for a tuple of it.
 
     Args:
-        orders: Path of the file of order numbers; `-` is standard input.
+        orders: Path of the list of order numbers, `-` for standard input; or the numbers themselves, as texts
+            and integers.
         out: Where the dataset will stand: a directory, or `s3://bucket/prefix`.
         api_url: Base URL of the API, such as `https://api.example.com`.
         token: The API token. One of `token`, `token_file`, or `username` and `password` is needed.
@@ -199,6 +203,7 @@ class Options(TableOptions, AskOptions):
         return units.seconds(self.patience, option="patience")
 
     def __post_init__(self) -> None:
+        fit(self)
         object.__setattr__(self, "api_url", checked_api_url(self.api_url, allow_http=self.allow_http))
         object.__setattr__(self, "formats", _words(self.formats))
         object.__setattr__(self, "tables", _words(self.tables))
@@ -335,6 +340,7 @@ def _check_words(options: Options) -> None:
         ("json_type", options.json_type, JsonType),
         ("on_drift", options.on_drift, OnDrift),
         ("stale", options.stale, Stale),
+        *([("input_format", options.input_format, InputFormat)] if options.input_format is not None else ()),
     ]
     for option, word, known in chosen:
         if word not in get_args(known):

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from html import escape
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from exporter.model.errors import UsageError
 from exporter.model.manifest import Manifest
 from exporter.model.records import PartFile
 
+if TYPE_CHECKING:
+    import pyarrow as pa
 
-@dataclass(frozen=True, kw_only=True)
+
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Summary:
     """What one export brought.
 
@@ -24,7 +29,7 @@ class Summary:
         resumed: Whether an earlier try of this run had been stopped.
         requested: Distinct order numbers.
         exported: Order rows.
-        order_items: Item rows.
+        items: Item rows.
         rejected: Order numbers without rows.
         rejects_by_reason: Their reasons, invalid lines included.
         lines: The input: `lines`, `blank`, `invalid` and `duplicates`.
@@ -46,7 +51,7 @@ class Summary:
     resumed: bool
     requested: int
     exported: int
-    order_items: int
+    items: int
     rejected: int
     rejects_by_reason: dict[str, int]
     lines: dict[str, int]
@@ -64,6 +69,46 @@ class Summary:
         """0 where every line has its row, 3 where some were rejected."""
         return 3 if self.rejects_by_reason else 0
 
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self._told().items())
+        return f"Summary({shown})"
+
+    def _repr_html_(self) -> str:
+        rows = (
+            f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in self._told().items()
+        )
+        return f"<table>{''.join(rows)}</table>"
+
+    def _told(self) -> dict[str, Any]:
+        names = ("out", "exported", "items", "rejected", "duration_s")
+        return {name: getattr(self, name) for name in names} | self.rejects_by_reason
+
+    def orders(self) -> pa.Table:
+        """Return the order rows as an Arrow table.
+
+        Raises:
+            UsageError: The dataset has no Parquet files of them.
+        """
+        return self._table("orders")
+
+    def order_items(self) -> pa.Table:
+        """Return the item rows as an Arrow table."""
+        return self._table("order_items")
+
+    def _table(self, name: str) -> pa.Table:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        paths = (part.path for part in self.files if part.path.endswith(".parquet"))
+        parts = [f"{self.out}/{path}" for path in paths if path.partition("/")[0].partition(".")[0] == name]
+        if not parts:
+            raise UsageError(
+                f"{self.out}: expected {name} as Parquet, got none.",
+                "Give parquet and the table.",
+                option="formats",
+            )
+        return pa.concat_tables(parquet.read_table(part, partitioning=None) for part in parts)
+
 
 def summary_of(
     manifest: Manifest, out: str, *, resumed: bool = False, removed: tuple[str, ...] = ()
@@ -79,7 +124,7 @@ def summary_of(
         resumed=resumed,
         requested=counts.requested,
         exported=counts.exported,
-        order_items=counts.order_items,
+        items=counts.order_items,
         rejected=counts.rejected,
         rejects_by_reason=dict(manifest.rejects_by_reason),
         lines={name: getattr(manifest.input, name) for name in ("lines", "blank", "invalid", "duplicates")},

@@ -13,7 +13,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
@@ -64,7 +64,7 @@ log = logging.getLogger("exporter")
 
 
 def export(options: Options, *, on_progress: ProgressCallback | None = None) -> Summary:
-    """Run one export and wait for it.
+    """Run one export and wait for it; where an event loop runs already, as in a notebook, use `export_async`.
 
     Args:
         options: What to do.
@@ -76,6 +76,9 @@ def export(options: Options, *, on_progress: ProgressCallback | None = None) -> 
     Raises:
         ExporterError: One of its children; `exporter.model.errors` says which means what.
     """
+    with suppress(RuntimeError):
+        asyncio.get_running_loop()
+        raise UsageError("export() was called where an event loop runs.", "Write: await export_async(…)")
     return asyncio.run(export_async(options, on_progress=on_progress))
 
 

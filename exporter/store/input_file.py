@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from exporter.lists import Batch, Reading, read
+from exporter.model.argument_kinds import GivenList
 from exporter.model.errors import InputError
 from exporter.model.manifest import Input, input_of
 from exporter.model.options import AskOptions
@@ -29,6 +31,9 @@ def open_input(name: str) -> Iterator[list[BinaryIO]]:
         InputError: It is not there, or cannot be read.
     """
     with ExitStack() as stack:
+        if isinstance(name, GivenList):
+            yield [io.BytesIO("\n".join(map(json.dumps, name.numbers)).encode())]
+            return
         try:
             if name == STANDARD_INPUT:
                 # Not `sys.stdin`: at the exit Python waits for its lock, which a thread that still reads holds.
@@ -76,7 +81,7 @@ class InputPlan:
     def __init__(self, streams: list[BinaryIO], name: str, choice: AskOptions, plan: Path) -> None:
         self._streams = streams
         self._name = name
-        self._choice = choice
+        self._choice = AskOptions(input_format="json") if isinstance(name, GivenList) else choice
         self._plan = plan
         self._interrupted = False
 
@@ -94,7 +99,7 @@ class InputPlan:
         digest = hashlib.sha256()
         reading = Reading()
         counts = make_plan(self._plan, self._batches(digest, reading))
-        return counts, input_of(self._name, digest.hexdigest(), counts, reading.as_dict())
+        return counts, input_of(str(self._name), digest.hexdigest(), counts, reading.as_dict())
 
     def _batches(self, digest: hashlib._Hash, reading: Reading) -> Iterator[Batch]:
         above = 0  # lines of the parts before

@@ -7,6 +7,7 @@ import logging
 import signal
 import sys
 from dataclasses import replace
+from datetime import timedelta
 from itertools import pairwise
 from pathlib import Path
 
@@ -155,3 +156,74 @@ def test_what_the_callback_raises_ends_the_run(api: Api, tmp_path: Path) -> None
     with pytest.raises(EnoughError):
         exporter.export(options(api, tmp_path, "one", 0, 5), on_progress=stop)
     assert not (tmp_path / "one").exists()
+
+
+def test_orders_may_be_given_themselves(api: Api, tmp_path: Path) -> None:
+    """An iterable of texts and integers is a list of its own: nothing of it is taken for a header or a path."""
+    given = Options(
+        orders=(number for number in [*api.numbers[:3], 404404]),  # type: ignore[arg-type] # as people write it
+        out=tmp_path / "given",  # type: ignore[arg-type]
+        api_url=api.url,
+        token=TOKEN,
+        rate=1000,  # type: ignore[arg-type]
+        max_age=timedelta(days=1),  # type: ignore[arg-type]
+        max_rejects=0.5,  # type: ignore[arg-type]
+        formats="parquet",  # type: ignore[arg-type]
+    )
+    assert (given.rate, given.max_age, given.max_rejects) == ("1000/s", "86400.0s", "50.0000000000%")
+    summary = exporter.export(replace(given, concurrency=2))
+    assert (summary.exported, summary.lines["lines"]) == (3, 4)
+    assert summary.orders().column("number").to_pylist() == list(api.numbers[:3])
+    assert summary.order_items().num_rows == summary.items
+    assert repr(summary).startswith(f"Summary(out='{tmp_path}/given', exported=3, items=")
+    assert "<th>not_found</th><td>1</td>" in summary._repr_html_()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("orders", 7),
+        ("orders", [1.5]),
+        ("orders", [None]),
+        ("out", 7),
+        ("store", b"s.db"),
+        ("rate", True),
+        ("rate", None),
+        ("rate", "fast"),
+        ("max_rejects", [5]),
+        ("max_age", 7),
+        ("formats", [1]),
+        ("formats", None),
+        ("formats", "pdf"),
+        ("compression", 1),
+        ("overwrite", "yes"),
+        ("concurrency", "32"),
+        ("concurrency", 1.5),
+        ("concurrency", True),
+        ("timeout_s", "30"),
+        ("rows_per_file", "7"),
+        ("select", 7),
+        ("input_format", "pdf"),
+        ("csv_dialect", "excel"),
+        ("keep", 3),
+        ("proxy", 8080),
+    ],
+)
+def test_what_does_not_fit_is_refused_by_its_name(name: str, value: object) -> None:
+    """An argument that does not fit is our error, which names it as Python spells it and no flag."""
+    fitting = {"orders": "o.txt", "out": "out", "api_url": "http://127.0.0.1", "token": TOKEN}
+    with pytest.raises(exporter.UsageError) as caught:
+        Options(**{**fitting, name: value})  # type: ignore[arg-type]
+    assert caught.value.option == name
+    assert caught.value.what.startswith(f"{name}")
+    assert "--" not in str(caught.value)
+
+
+def test_export_where_a_loop_runs_says_what_to_write(api: Api, tmp_path: Path) -> None:
+    """In a notebook, `export` says in one line what works there."""
+
+    async def notebook() -> None:
+        exporter.export(options(api, tmp_path, "one", 0, 20))
+
+    with pytest.raises(exporter.UsageError, match=r"Write: await export_async\(…\)$"):
+        asyncio.run(notebook())

@@ -1,0 +1,116 @@
+"""What Python hands over for an option, made what `Options` holds; what does not fit is refused by its name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from datetime import timedelta
+from functools import cache
+from operator import index
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from exporter.model.errors import UsageError
+
+_Fitting = Callable[[str, Any, Any], object]
+
+
+class GivenList(str):
+    """The name of a list of order numbers that was given itself, and no file.
+
+    Attributes:
+        numbers: Its order numbers.
+    """
+
+    __slots__ = ("numbers",)
+    numbers: tuple[str, ...]
+
+
+def fit(options: Any) -> None:
+    """Make each field of some options what its type says.
+
+    Raises:
+        UsageError: A value does not fit; the error names the argument.
+    """
+    for name, hint in _hints(options.__class__).items():
+        value = getattr(options, name)
+        fitting: _Fitting = _FITS.get(name, _fitted)
+        object.__setattr__(options, name, fitting(name, hint, value))
+
+
+@cache
+def _hints(kind: Any) -> dict[str, Any]:
+    return get_type_hints(kind)
+
+
+def _fitted(name: str, hint: Any, value: object) -> object:
+    kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    if value is None and NoneType in kinds:
+        return None
+    kind = kinds[0]
+    if get_origin(kind) is tuple:
+        return _tuple(name, value)
+    if kind is str and isinstance(value, os.PathLike):
+        value = os.fspath(value)
+    expected: Any = {float: (int, float)}.get(kind, str if get_origin(kind) is Literal else kind)
+    if not isinstance(value, expected) or (isinstance(value, bool) and kind is not bool):
+        words = {str: "a text", int: "an integer", float: "a number", bool: "True or False"}
+        _refuse(name, words.get(kind, "a text"), value)
+    return value
+
+
+def _refuse(name: str, expected: str, value: object) -> None:
+    raise UsageError(
+        f"expected {expected}, got {value!r:.60} ({type(value).__name__}).", "Give one.", option=name
+    )
+
+
+def _tuple(name: str, value: object) -> tuple[str, ...]:
+    texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else (value,)
+    for text in texts:
+        if not isinstance(text, str):
+            _refuse(name, "texts", text)
+    return texts
+
+
+def _rate(name: str, hint: object, value: object) -> object:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value}/s" if is_number else _fitted(name, hint, value)
+
+
+def _age(name: str, hint: object, value: object) -> object:
+    return f"{value.total_seconds()}s" if isinstance(value, timedelta) else _fitted(name, hint, value)
+
+
+def _rejects(name: str, hint: object, value: object) -> object:
+    if isinstance(value, float):
+        return f"{value * 100:.10f}%"
+    return (
+        str(value) if isinstance(value, int) and not isinstance(value, bool) else _fitted(name, hint, value)
+    )
+
+
+def _orders(name: str, hint: object, value: object) -> object:
+    if isinstance(value, str | os.PathLike) or not isinstance(value, Iterable):
+        return _fitted(name, hint, value)
+    numbers = []
+    for number in value:
+        try:
+            numbers.append(number if isinstance(number, str) else str(index(number)))
+        except TypeError:
+            _refuse(name, "a path, or texts and integers", number)
+    given = GivenList(f"{len(numbers):,} given order numbers")
+    given.numbers = tuple(numbers)
+    return given
+
+
+#: Options that take more in Python than their type says.
+_FITS: dict[str, _Fitting] = {
+    "orders": _orders,
+    "rate": _rate,
+    "max_rate": _rate,
+    "max_age": _age,
+    "resume_within": _age,
+    "patience": _age,
+    "max_rejects": _rejects,
+}

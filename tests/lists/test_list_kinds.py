@@ -1,0 +1,275 @@
+"""Lists as people have them: each kind is read as its owner means it, or refused before anything is asked for."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import json
+import lzma
+import subprocess
+import sys
+import zipfile
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import xlsxwriter
+import zstandard
+from hypothesis import given
+from hypothesis import strategies as st
+from pyarrow import feather, orc
+
+from exporter import lists
+from exporter.lists.how_read import Reading, sentence
+from exporter.model.errors import InputError
+from exporter.model.options import AskOptions
+
+pytestmark = pytest.mark.fast
+
+NUMBERS = ["1001", "1002", "1003"]
+TABLE = "id;Sipariş No;toplam\n7;1001;1,5\n8;1002;2,5\n9;1003;3,5\n"
+
+
+def read(content: bytes | str, name: str = "list.txt", **choice: str) -> tuple[list[str], list[int], Reading]:
+    """Return the numbers, the invalid lines, and how the list was read."""
+    data = content.encode() if isinstance(content, str) else content
+    reading = Reading()
+    options = AskOptions(**choice)  # type: ignore[arg-type] # texts alone
+    batches = list(lists.read(io.BytesIO(data), name=name, choice=options, reading=reading))
+    numbers = [number for batch in batches for number in batch.order_numbers]
+    return numbers, [bad.line for batch in batches for bad in batch.invalid], reading
+
+
+def arrow(write: Callable[[pa.Table, io.BytesIO], object], name: str = "order_number") -> bytes:
+    buffer = io.BytesIO()
+    write(pa.table({"x": [1, 2, 3], name: NUMBERS}), buffer)
+    return buffer.getvalue()
+
+
+def zipped(**files: str) -> bytes:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return buffer.getvalue()
+
+
+def sheets(**rows: Any) -> bytes:
+    """Write a workbook; a sheet whose name begins with `hidden` is hidden."""
+    buffer = io.BytesIO()
+    with xlsxwriter.Workbook(buffer, {"in_memory": True}) as book:
+        for name, cells in rows.items():
+            sheet = book.add_worksheet(name)
+            for at, row in enumerate(cells):
+                sheet.write_row(at, 0, row)
+            if name.startswith("hidden"):
+                sheet.hide()
+            else:
+                sheet.activate()
+    return buffer.getvalue()
+
+
+def shown_as(code: str) -> bytes:
+    """Write numbers that a number format shows in another way."""
+    buffer = io.BytesIO()
+    with xlsxwriter.Workbook(buffer, {"in_memory": True}) as book:
+        sheet, form = book.add_worksheet(), book.add_format({"num_format": code})
+        sheet.write(0, 0, "Order No")
+        sheet.write(1, 0, 123, form)
+    return buffer.getvalue()
+
+
+READ: dict[str, tuple[bytes | str, str]] = {
+    "CR alone": ("1001\r1002\r1003\r", "list.txt"),
+    "line ends mixed": ("1001\r\n1002\r1003\n", "list.txt"),
+    "Ctrl-Z and NUL at the end": ("1001\n1002\n1003\n\x1a\0\0\0", "list.txt"),
+    "two marks": ("\ufeff\ufeff1001\n\ufeff1002\n1003", "list.txt"),
+    "UTF-16": ("1001\n1002\n1003\n".encode("utf-16"), "list.txt"),
+    "UTF-16 of a table": (TABLE.replace(";", "\t").encode("utf-16"), "list.txt"),
+    "Windows-1254": (TABLE.encode("cp1254"), "list.csv"),
+    "invisible around": ("\u200b1001\n1002\u00a0\n\u202a1003\u202c\n", "list.txt"),
+    "on one line": ("1001, 1002, 1003", "list.txt"),
+    "SQL": ("('1001',\n'1002',\n'1003')\n", "list.txt"),
+    "SQL on one line": ("WHERE number IN ('1001', '1002', '1003');", "list.txt"),
+    "trailing commas": ("1001,\n1002,\n1003,\n", "list.txt"),
+    "quoted": ('"1001"\n"1002"\n"1003"\n', "list.txt"),
+    "text formula": ('="1001"\n="1002"\n="1003"\n', "list.txt"),
+    "apostrophe": ("'1001\n'1002\n'1003\n", "list.txt"),
+    "header in a text": ("Order Number\n1001\n1002\n1003\n", "list.txt"),
+    "floats": ("number\n1001.0\n1002.0\n1003.0\n", "list.csv"),
+    "psql": (" number \n--------\n 1001\n 1002\n 1003\n(3 rows)\n", "list.txt"),
+    "Turkish": (TABLE, "list.csv"),
+    "table without its ending": (TABLE, "list"),
+    "sep line": ("sep=;\n" + TABLE, "list.csv"),
+    "title above": ("Kasım siparişleri;;\n;;\n" + TABLE, "list.csv"),
+    "header on two lines": (TABLE.replace("Sipariş No", '"Sipariş\nNo"'), "list.csv"),
+    "pipes": (TABLE.replace(";", "|"), "list.csv"),
+    "quote inside": (TABLE.replace("7;", '7"x;'), "list.csv"),
+    "a megabyte in a cell": (TABLE.replace("1,5", "x" * 1_000_000), "list.csv"),
+    "twice the same": ("number,number\n1001,1001\n1002,1002\n1003,1003\n", "list.csv"),
+    "JSON array": (json.dumps([{"number": n} for n in NUMBERS]), "list.json"),
+    "JSON of texts": (json.dumps(NUMBERS), "list.json"),
+    "JSON page": (json.dumps({"count": 3, "results": [{"number": n} for n in NUMBERS]}), "list.json"),
+    "JSON pretty": (json.dumps([{"orderNumber": n} for n in NUMBERS], indent=2), "list.txt"),
+    "Parquet": (arrow(pq.write_table), "list.csv"),
+    "Feather": (arrow(feather.write_feather), "list.parquet"),
+    "ORC": (arrow(orc.write_table), "list.orc"),
+    "bz2": (bz2.compress(TABLE.encode()), "list.csv.bz2"),
+    "xz": (lzma.compress(TABLE.encode()), "list"),
+    "zst": (zstandard.compress(TABLE.encode()), "list.csv.zst"),
+    "gzip in gzip": (gzip.compress(gzip.compress(TABLE.encode())), "list.gz"),
+    "zip of one": (zipped(inside=TABLE), "list.zip"),
+    "workbook": (sheets(Sheet1=[["Order No"], *([int(n)] for n in NUMBERS)]), "list.csv"),
+    "one sheet of two": (
+        sheets(notes=[["a", "b"], [1, 2]], b=[["Order No", "x"], *([n, 1] for n in NUMBERS)]),
+        "a",
+    ),
+    "hidden sheet": (
+        sheets(hidden1=[["Order No"], ["9"]], b=[["Order No"], *([n] for n in NUMBERS)]),
+        "a.xlsx",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", READ)
+def test_lists_are_read_as_they_are_meant(kind: str) -> None:
+    """What leaves one reading only is read, whatever its name, and how is said in a line."""
+    numbers, invalid, reading = read(*READ[kind])
+    assert (numbers, invalid) == (NUMBERS, [])
+    assert f"from '{NUMBERS[0]}', to '{NUMBERS[-1]}'" in sentence(reading.as_dict())
+
+
+REFUSED: dict[str, tuple[bytes | str, str, str]] = {
+    "scientific": ("number\n1.23457E+15\n", "list.csv", "format the column as text"),
+    "thousands": ("number;x\n1,234,567;1\n", "list.csv", "format the column as text"),
+    "two columns": ("order no;sipariş no\n1;2\n", "list.csv", "--column 'order no' or --column 'sipariş no'"),
+    "twice and different": ("number,number\n1001,2\n", "list.csv", "--column 1 or --column 2"),
+    "no known column": ("code,total\n1,2\n", "list.csv", "--column code"),
+    "an unclosed quote": (
+        'number,note\n1001,"a\n1002,b\n1003,c"\n1004,d\n1005,e\n',
+        "list.csv",
+        "quote",
+    ),
+    "other bytes in a number": (b"1001\n10\xfe2\n", "list.txt", "--encoding windows-1254"),
+    "PDF": (b"%PDF-1.7\n", "list.txt", "pdftotext -layout list.txt list.txt"),
+    "a web page": ("<!DOCTYPE html><html>", "list.xls", "soffice --headless --convert-to csv list.xls"),
+    "SQLite": (b"SQLite format 3\0", "list.db", "sqlite3 -csv -header list.db"),
+    "zip of two": (zipped(a="1", b="2"), "list.zip", "unzip list.zip"),
+    "two sheets": (
+        sheets(Jan=[["Order No"], [1]], Feb=[["Order No"], [2]]),
+        "list.xlsx",
+        "--sheet Jan or --sheet Feb",
+    ),
+    "16 digits in a cell": (
+        sheets(a=[["Order No"], [1234567890123456]]),
+        "list.xlsx",
+        "Format the column as text",
+    ),
+    "a format that shows something else": (shown_as("0.00E+00"), "list.xlsx", "format the column as 0"),
+    "floats and others": ("number\n1001.0\nA2\n", "list.csv", "make the column text"),
+    "damaged workbook": (sheets(a=[["Order No"], [1]])[:-90], "list.xlsx", "Copy the file again"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_not_certain_is_refused_with_the_fix(kind: str) -> None:
+    """What may be meant in two ways, or has lost something, is refused, and the hint says what to do."""
+    content, name, fix = REFUSED[kind]
+    with pytest.raises(InputError) as caught:
+        read(content, name)
+    assert fix in caught.value.flag_hint
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("word", ["NULL", "nan", "\\N", "-", "Total", "Toplam", "<NA>", "#N/A"])
+def test_words_for_a_missing_number_are_invalid(word: str) -> None:
+    """What stands where a number is missing is no order number."""
+    assert read(f"number\n1001\n{word}\n", "list.csv")[:2] == (["1001"], [3])
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"), [("000000", "000123"), ('"SIP-"0', "SIP-123"), ("#,##0", "123"), ("0", "123")]
+)
+def test_numbers_are_read_as_their_format_shows_them(code: str, shown: str) -> None:
+    """The zeros and the prefix that a number format shows are part of the number."""
+    assert read(shown_as(code), "list.xlsx")[0] == [shown]
+
+
+def test_the_user_decides() -> None:
+    """Each option decides what the list leaves open; a column by name in any spelling, letter or position."""
+    for column in ("Sıparıs_no", "B", "2"):
+        assert read(TABLE, "list.csv", column=column)[0] == NUMBERS
+    both = sheets(Jan=[["Order No"], ["1"]], Feb=[["Order No"], ["2"]])
+    assert [read(both, sheet=sheet)[0] for sheet in ("feb", "2", "Jan")] == [["2"], ["2"], ["1"]]
+    assert read("ŞIK-1\n".encode("cp857"), encoding="cp857")[0] == ["ŞIK-1"]
+    assert read("[1001]\n", input_format="text")[0] == ["1001"]
+
+
+def test_a_short_record_is_invalid() -> None:
+    """A record that lacks cells may have shifted ones; it is invalid, and the rest is read."""
+    assert read("a,number,c,d\n1,1001,2,3\n1002,1\n1,1003,2,3\n", "list.csv")[:2] == (["1001", "1003"], [3])
+
+
+def test_a_workbook_that_fills_the_memory_is_refused() -> None:
+    """A stray cell in the last row and column does not fill the memory, and does not end the run."""
+    buffer = io.BytesIO()
+    with xlsxwriter.Workbook(buffer, {"in_memory": True}) as book:
+        sheet = book.add_worksheet()
+        sheet.write_row(0, 0, ["Order No"])
+        sheet.write(1_048_575, 16_383, "x")
+    with pytest.raises(InputError, match="workbook that can be read"):
+        read(buffer.getvalue(), "list.xlsx")
+
+
+_PIECES = st.sampled_from(
+    [
+        "number",
+        "order no",
+        "1001",
+        "1002.0",
+        ",",
+        ";",
+        "\t",
+        "\n",
+        "\r",
+        '"',
+        "'",
+        "=",
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        " ",
+    ]
+) | st.text(max_size=4)
+
+
+@given(
+    st.lists(_PIECES).map("".join).map(str.encode) | st.binary(),
+    st.sampled_from(["l.txt", "l.csv", "l.json", "l"]),
+)
+def test_whatever_bytes_are_read_or_refused(content: bytes, name: str) -> None:
+    """No bytes end in anything but order numbers that are some, or one sentence and what to do."""
+    try:
+        numbers, _, _ = read(content, name)
+    except InputError as error:
+        refused = error
+    else:
+        assert all(number.isprintable() and " " not in number for number in numbers)
+        return
+    assert "\n" not in refused.what
+    assert refused.hint
+
+
+def test_damaged_workbooks_are_read_or_refused() -> None:
+    """Of some hundred damaged workbooks each is read or refused, within 300 MiB."""
+    script = "tests.benchmarks.workbook_mutants"
+    told = subprocess.run([sys.executable, "-m", script, "300", "7"], capture_output=True, check=True).stdout
+    outcomes = json.loads(told)
+    assert outcomes.pop("most MiB") < 300
+    assert outcomes.keys() <= {"reading", "error"}
+    assert sum(outcomes.values()) == 300
