@@ -270,11 +270,18 @@ def test_passwords_come_from_the_environment_alone(
 ) -> None:
     """A password in the target is refused without being shown; PGPASSWORD works and is never told."""
     place = dataset(tmp_path / "one", demo_payloads(2))
-    for url in ("postgresql://me:s3cret@localhost/shop", "postgresql:///shop?user=me&password=s3cret"):
+    for url in (
+        "postgresql://me:s3cret@localhost/shop",
+        "postgresql://me:s3/cret@[::1/shop",
+        "postgresql:///shop?user=me&p%61ssword=s3cret",
+    ):
         with pytest.raises(UsageError) as raised:
             load_place(place, url)
-        assert "s3cret" not in str(raised.value)
+        assert "cret" not in str(raised.value)
         assert "PGPASSWORD" in str(raised.value)
+    with pytest.raises(UsageError) as raised:
+        load_place(place, "host=localhost password=s3cret")
+    assert "s3cret" not in str(raised.value)
     monkeypatch.setenv("PGPASSWORD", "s3cret")
     with pytest.raises(StorageError) as failed:
         load_place(place, server.replace("user=postgres", "user=nobody-here"))

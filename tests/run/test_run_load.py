@@ -10,12 +10,14 @@ from tests.support.processes import Exporter
 
 def test_a_run_loads_what_it_has_published(exporter: Exporter) -> None:
     """The table has the dataset's orders, and the load is noted with its run id."""
-    ended = exporter.run("--load", "sqlite:shop.db", "--json")
+    ended = exporter.run("--load", "sqlite:shop.db", "--json", "--timezone", "Europe/Istanbul")
     assert ended.code == 0, ended.err
     assert "Loaded 60 orders" in ended.err
     database = sqlite3.connect(exporter.cwd / "shop.db")
     assert database.execute("SELECT count(*) FROM orders").fetchone() == (60,)
     assert database.execute("SELECT run_id FROM exporter_loads").fetchone() == (ended.summary["run_id"],)
+    times = database.execute("SELECT date_placed FROM orders").fetchall()
+    assert all(time.endswith("Z") for (time,) in times)  # in UTC, whatever the dataset's own zone
     database.close()
     again = exporter("load", "out", "sqlite:shop.db", "--json")
     assert (again.code, json.loads(again.out)["before"] is None) == (0, False)

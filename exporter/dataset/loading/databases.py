@@ -177,7 +177,7 @@ class _Sqlite(Database):
 def _for_sqlite(column: pa.Array) -> pa.Array:
     """Give amounts as `0000000000000016.4000`, so that text sorts as numbers do, and times as ISO 8601 with `Z`."""
     if pa.types.is_timestamp(column.type):
-        return column.cast(pa.string())
+        return column.cast(pa.timestamp("us", "UTC")).cast(pa.string())
     if not pa.types.is_decimal(column.type):
         return column
     text = column.cast(pa.string())
@@ -208,5 +208,6 @@ def told_errors(target: str) -> Iterator[None]:
             raise
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise StorageError(
-            f"{target}: {first.rstrip('.')}.", "Nothing was loaded; the same command loads it then."
+            f"{target}: {first.rstrip('.')}.",
+            "Nothing was loaded. Mend that, then run the same command again.",
         ) from None

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from importlib.util import find_spec
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import unquote
 
 from exporter.model.errors import UsageError, missing_extra
 
@@ -25,7 +26,8 @@ def kind_of(target: str) -> str:
     kind, _, rest = target.partition(":")
     if kind not in _NEEDED or not rest or (kind.startswith("postgres") and not rest.startswith("//")):
         raise UsageError(
-            f"expected postgresql://…, duckdb:FILE or sqlite:FILE as the target of a load, got {kind}:….",
+            "expected postgresql://…, duckdb:FILE or sqlite:FILE as the target of a load, got"
+            f" {kind if rest and kind.isalnum() else 'something else'}.",
             "Give one of these.",
         )
     if kind.startswith("postgres") and _has_password(target):
@@ -40,6 +42,5 @@ def kind_of(target: str) -> str:
 
 
 def _has_password(target: str) -> bool:
-    url = urlsplit(target)
-    names = [name.lower() for name, _ in parse_qsl(url.query, keep_blank_values=True)]
-    return ":" in url.netloc.rpartition("@")[0] or any("password" in name for name in names)
+    place, _, query = target.partition("?")
+    return re.search(r"//[^@]*:.*@", place) is not None or "password" in unquote(query).lower()
