@@ -215,10 +215,15 @@ def history(number: str, patterns: Sequence[str]) -> Iterator[dict[str, Any]]:
             before = dataset if order is not None or state == "not_found" else before
 
 
-def _places(patterns: Sequence[str]) -> Iterator[str]:
+def _places(patterns: Sequence[str]) -> list[str]:
+    places = []
     for pattern in patterns:
-        if "*" not in pattern or "://" in pattern:
-            yield pattern
-        else:
-            found = glob(pattern)  # noqa: PTH207 - the pattern may be absolute
-            yield from (place for place in sorted(found) if Path(place, manifest.MANIFEST_FILE).is_file())
+        globbed = "*" in pattern and "://" not in pattern
+        found = sorted(glob(pattern)) if globbed else [pattern]  # noqa: PTH207 - the pattern may be absolute
+        places += [place for place in found if not globbed or Path(place, manifest.MANIFEST_FILE).is_file()]
+    if not places:
+        raise UsageError(
+            f"expected finished datasets, got none that fits {' '.join(patterns)}.",
+            "Give the --out of a run.",
+        )
+    return places

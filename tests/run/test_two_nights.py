@@ -112,3 +112,4 @@ def test_one_order_s_life_is_told(nights: Exporter) -> None:
     life = json.loads(nights("history", gone["order_number"], "nightly/*", "--json").out)["history"]
     assert [moment["state"] for moment in life][1] == "not_found"
     assert [row["change"] for row in life[1]["changes"]] == ["gone"]
+    nights("history", gone["order_number"], "nowhere/*").said(2, "got none that fits nowhere/*")
