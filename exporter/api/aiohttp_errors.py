@@ -32,10 +32,23 @@ FOREIGN = (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError)
 _TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
 _TITLE_WITHIN = 16 * 1024
 _LONGEST_TITLE = 80
-_NO_SUCH_HOST = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
-_PROXY_IS_DOWN = (502, 503, 504)
 _HOSTNAME_MISMATCH = 62  # X509_V_ERR_HOSTNAME_MISMATCH
 _ADDRESS_MISMATCH = 64  # X509_V_ERR_IP_ADDRESS_MISMATCH
+_WRONG_TIME = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+_NO_SUCH_HOST = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
+#: What a proxy that answers by itself names itself in `Server`; what it passes on has the API's name.
+_PROXIES = ("squid", "tinyproxy")
+#: OpenSSL's reasons in plain words; others are told as they are.
+_TLS_WORDS = {
+    "wrong version number": "it does not speak TLS; it may be an http port",
+    "no application protocol": "it does not speak HTTP/1.1",
+    "certificate required": "it wants a client certificate (--client-cert)",
+    "alert unknown ca": "it does not trust the client certificate",
+    "alert protocol version": "it speaks no version of TLS that this machine does",
+    "unsupported protocol": "it speaks no version of TLS that this machine does",
+}
+_TLS_FRAME = re.compile(r"^\[.*?\] | \(_ssl\.c:\d+\)$")
+_HTTP_2 = r"b'\x00\x00"  # the length of HTTP/2's first frame, as the parser's complaint quotes it
 
 
 def limit_of(response: Response) -> tuple[bool, float | None]:
@@ -77,13 +90,23 @@ def translated(error: Exception, timeout_s: float, *, answered: bool = False) ->
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return _refused_by_proxy(error.status)
     if isinstance(error, HttpProcessingError | aiohttp.ClientResponseError):
-        return BadResponseError("the answer is not valid HTTP")
+        is_newer = _HTTP_2 in str(error.message)
+        return BadResponseError(f"the answer is {'HTTP/2, not HTTP/1.1' if is_newer else 'not valid HTTP'}")
     if isinstance(error, aiohttp.ClientPayloadError):
         return TransientError("the answer's body was cut or cannot be decoded")
     if isinstance(error, aiohttp.ClientConnectorError):
         return _not_connected(error)
+    return _broken_off(error)
+
+
+def _broken_off(error: Exception) -> TransientError:
     if isinstance(error, aiohttp.ServerDisconnectedError):
         return TransientError("the connection was closed before an answer came")
+    cause = error if isinstance(error, ssl.SSLError) else error.__cause__
+    if isinstance(cause, ssl.SSLError):
+        return TransientError(f"the connection failed: TLS: {_tls_words(cause)}")
+    if isinstance(error, ConnectionResetError) or getattr(error, "errno", None) == errno.ECONNRESET:
+        return TransientError("the connection was reset")
     return TransientError(f"the connection failed ({type(error).__name__})")
 
 
@@ -93,12 +116,18 @@ def _not_connected(error: aiohttp.ClientConnectorError) -> TransientError:
         if cause.errno in _NO_SUCH_HOST:
             return HopelessError(f"{error.host}: no such host")
         return TransientError(f"{error.host}: the name server does not answer")
-    where = f"no connection to {error.host}:{error.port}"
-    if isinstance(error, aiohttp.ClientConnectorSSLError):
-        return TransientError(f"{where}: TLS failed ({_reason(cause)})")
+    proxy = "the proxy " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
+    where = f"no connection to {proxy}{error.host}:{error.port}"
+    if isinstance(cause, ssl.SSLError):
+        return TransientError(f"{where}: TLS: {_tls_words(cause)}")
     if cause.errno == errno.ECONNREFUSED:
         return TransientError(f"{where}: it refuses connections")
     return TransientError(f"{where} ({cause.strerror or type(cause).__name__})")
+
+
+def _tls_words(cause: ssl.SSLError) -> str:
+    text = _TLS_FRAME.sub("", str(cause.args[-1]))
+    return next((words for part, words in _TLS_WORDS.items() if part in text), text)
 
 
 def _distrusted(error: aiohttp.ClientConnectorCertificateError) -> ApiUnavailableError:
@@ -106,6 +135,10 @@ def _distrusted(error: aiohttp.ClientConnectorCertificateError) -> ApiUnavailabl
     what = f"{error.host}:{error.port}: its certificate is refused: {_reason(cause)}."
     if getattr(cause, "verify_code", None) in (_HOSTNAME_MISMATCH, _ADDRESS_MISMATCH):
         return ApiUnavailableError(what, "Give the host name of the certificate in --api-url.")
+    if getattr(cause, "verify_code", None) in _WRONG_TIME:
+        return ApiUnavailableError(
+            what, "Have the API's certificate renewed, or set this machine's clock right."
+        )
     return ApiUnavailableError(what, "Give the authority that signed it with --ca-file.")
 
 
@@ -113,7 +146,21 @@ def _reason(cause: Exception) -> str:
     return str(cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else cause).rstrip(".")
 
 
+def proxys_refusal(response: Response) -> ExporterError | None:
+    """Return what an answer means that is a proxy's own word, not the API's; None for the API's."""
+    headers = response.headers
+    own = "X-Squid-Error" in headers or headers.get("Server", "").lower().startswith(_PROXIES)
+    return _refused_by_proxy(response.status) if own or response.status == 407 else None
+
+
 def _refused_by_proxy(status: int) -> ExporterError:
-    if status in _PROXY_IS_DOWN:
+    if status >= 500:
         return TransientError(f"the proxy answered {status}")
-    return ApiUnavailableError(f"The proxy answered {status}.", "Check --proxy, its user name and password.")
+    hint = (
+        "Check the user name and the password in"
+        if status == 407
+        else "Ask who runs it to permit the API, or change"
+    )
+    return ApiUnavailableError(
+        f"The proxy answered {status}.", f"{hint} --proxy, or in the variable that names it."
+    )

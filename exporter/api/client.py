@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-import ssl
 import time
 from collections import deque
 from collections.abc import AsyncIterator
@@ -17,12 +16,13 @@ from urllib.parse import quote
 
 from yarl import URL
 
-from exporter.api.aiohttp_errors import FOREIGN, limit_of, page_of, translated
+from exporter.api.aiohttp_errors import FOREIGN, limit_of, page_of, proxys_refusal, translated
 from exporter.api.deadlines import Deadline, Deadlines
 from exporter.api.identity import Identity
 from exporter.api.open_transport import open_transport
 from exporter.api.pace import Gate
 from exporter.api.payload_check import check
+from exporter.api.tls_trust import trust_of
 from exporter.api.transport import Response, Route, Sending, Transport
 from exporter.model.errors import (
     AttemptError,
@@ -31,12 +31,12 @@ from exporter.model.errors import (
     ThrottledError,
     TokenRefusedError,
     TransientError,
-    UsageError,
 )
 from exporter.model.options import MAX_PAYLOAD_BYTES, MIB, Options
 from exporter.model.records import Answer, Traffic
 from exporter.model.run_statistics import Statistics
 from exporter.model.version import __version__
+from exporter.system.proxies import proxy_for
 
 ORDERS_PATH = "/api/i1/orders/"
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -296,6 +296,8 @@ class Client:
 
     def _verdict(self, response: Response, target: str, this: _Attempt) -> Exception:
         """Return what an answer's status means, where that is not 200."""
+        if (refusal := proxys_refusal(response)) is not None:
+            return refusal
         status = response.status
         if status == 401:
             return self._identity.refusal("401")
@@ -413,7 +415,7 @@ async def open_client(
         answered: Whether the API has answered this run; a refused certificate is an outage then.
 
     Raises:
-        UsageError: The CA file cannot be read, or the token file is readable by others.
+        UsageError: A certificate, key or token file is refused, or a variable's proxy.
     """
     identity = Identity(options, pace)
     identity.answered = answered
@@ -426,22 +428,8 @@ async def open_client(
         api_url=options.api_url,
         headers=headers,
         connect_s=_CONNECT_SHARE * options.timeout_s,
-        trust=_trust(options.ca_file),
-        proxy=options.proxy,
+        trust=trust_of(options),
+        proxy=proxy_for(options.api_url, options.proxy),
     )
     async with open_transport(route) as transport:
         yield Client(transport, options, pace, identity, statistics)
-
-
-def _trust(ca_file: str | None) -> ssl.SSLContext | bool:
-    if ca_file is None:
-        return True
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except (OSError, ssl.SSLError) as error:
-        raise UsageError(
-            f"expected PEM certificates: {error}.",
-            "Give a readable PEM file.",
-            option="ca_file",
-            value=ca_file,
-        ) from None

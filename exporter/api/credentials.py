@@ -27,7 +27,7 @@ def token_of(options: Options) -> str | None:
         raise UsageError(
             "it cannot be read as text.", "Give a file that holds the token.", option="token_file", value=path
         ) from None
-    if _others_can_read(found, path):
+    if others_can_read(found, path):
         raise UsageError("others can read it.", f"Run: chmod 600 {path}", option="token_file", value=path)
     if not is_token(text):
         raise UsageError(
@@ -36,7 +36,8 @@ def token_of(options: Options) -> str | None:
     return text
 
 
-def _others_can_read(found: os.stat_result, path: Path) -> bool:
+def others_can_read(found: os.stat_result, path: Path) -> bool:
+    """Return whether somebody else can read the file of a secret."""
     # systemd.exec(5): what it hands over may show a mode of 0440, and a list that names this user alone.
     handed_over = os.environ.get("CREDENTIALS_DIRECTORY")
     if handed_over and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(handed_over)):

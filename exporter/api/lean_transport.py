@@ -58,7 +58,7 @@ class LeanTransport(Transport):
         self._timeout = route.timeout
         self._keepalive_s = transport.KEEPALIVE_S
         # A proxy that opens no tunnel is told the whole URL (RFC 9112, section 3.2.2).
-        self._before = self.origin if self._template.proxy and not self._template.is_ssl() else ""
+        self._before = self.origin if route.forwards else ""
         self._lines = ""
         self._lines_count = 0
         #: Connections that wait for a request, each with the loop's time since when; the last one is used first.
@@ -128,7 +128,7 @@ class LeanTransport(Transport):
         return connection
 
     def _release(self, connection: Connection) -> None:
-        if not _is_usable(connection):
+        if self._before or not _is_usable(connection):
             connection.close()
             return
         now = asyncio.get_running_loop().time()

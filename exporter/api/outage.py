@@ -210,8 +210,10 @@ class OutageWatch(Generic[T]):
 
     def _outage(self, refusal: str) -> ExporterError:
         assert self._last is not None
+        proxy = "the proxy " in self._last.what
+        subject = "The API cannot be reached through the proxy" if proxy else "The API is not available"
         what = (
-            f"The API is not available: {len(self._law.orders)} orders in a row had no good answer"
+            f"{subject}: {len(self._law.orders)} orders in a row had no good answer"
             f" ({self._last.detail}), nor had a known good one ({refusal})."
         )
         forbidden = self._law.all_forbidden and not self._law.ever_good

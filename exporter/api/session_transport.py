@@ -39,7 +39,7 @@ class _OneRequest:
 
     def __init__(self, sending: Sending) -> None:
         self._sending = sending
-        self._tried = False
+        self._failed: Exception | None = None
         self._may_be_answered = False
         #: What it goes over; a session gives it back to its pool as soon as an answer is whole.
         self.transport: asyncio.BaseTransport | None = None
@@ -47,10 +47,13 @@ class _OneRequest:
     async def __call__(
         self, request: aiohttp.ClientRequest, handler: ClientHandlerType
     ) -> aiohttp.ClientResponse:
-        if self._tried:
-            raise TransientError("the connection was closed before an answer came")
-        self._tried = True
-        return await handler(request)
+        if self._failed is not None:
+            raise self._failed
+        try:
+            return await handler(request)
+        except Exception as error:
+            self._failed = error
+            raise
 
     def is_sent(self) -> None:
         """Note that the head was written."""

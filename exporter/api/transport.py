@@ -47,6 +47,11 @@ class Route:
     proxy: str | None = None
 
     @property
+    def forwards(self) -> bool:
+        """Whether a proxy reads each request; tinyproxy closes the connection after it without saying so."""
+        return self.proxy is not None and self.api_url.lower().startswith("http:")
+
+    @property
     def timeout(self) -> aiohttp.ClientTimeout:
         """For connecting alone: an attempt has its own deadline."""
         return aiohttp.ClientTimeout(total=None, connect=self.connect_s, ceil_threshold=self.connect_s)
@@ -165,5 +170,5 @@ def connector_settings(route: Route, addresses: Addresses) -> dict[str, Any]:
         "resolver": addresses,
         "use_dns_cache": False,
         "ssl": route.trust,
-        "keepalive_timeout": KEEPALIVE_S,
+        **({"force_close": True} if route.forwards else {"keepalive_timeout": KEEPALIVE_S}),
     }

@@ -41,7 +41,7 @@ def reported(path: str | None) -> Iterator[Report]:
             option="metrics_file",
             value=path,
         )
-    began = time.time()
+    began = time.monotonic()
     summaries: list[Summary] = []
     try:
         yield summaries.append
@@ -68,7 +68,11 @@ def _write(path: Path, began: float, exit_code: int, summary: Summary | None) ->
             *_gauge(
                 "last_run_success", "1 where it published, with rejects or without.", summary is not None
             ),
-            *_gauge("last_run_duration_seconds", "From its start to its end, this try only.", now - began),
+            *_gauge(
+                "last_run_duration_seconds",
+                "From its start to its end, this try only.",
+                time.monotonic() - began,
+            ),
             *(_gauge(_LAST_SUCCESS, "When a run last published.", last_success) if last_success else ()),
             *(_of_summary(summary) if summary else ()),
         ]

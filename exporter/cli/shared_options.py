@@ -44,9 +44,15 @@ api_options = together(
         "--ca-file",
         type=PATH,
         metavar="FILE",
-        help="Certificate authorities (PEM) to trust instead of the system's.",
+        help="Certificate authorities to trust besides the system's: a PEM file, or a directory of them.",
     ),
-    _of_api("--proxy", metavar="URL", help="HTTP proxy to go through."),
+    _of_api("--client-cert", type=PATH, metavar="FILE", help="Certificate (PEM) that the API wants to see."),
+    _of_api("--client-key", type=PATH, metavar="FILE", help="Its key (PEM), readable by its owner alone."),
+    _of_api(
+        "--proxy",
+        metavar="URL",
+        help="HTTP proxy to go through, or none. Without it: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.",
+    ),
 )
 
 _of_pace = partial(setting, section="Pace and patience")

@@ -124,14 +124,14 @@ class Directory:
         """See `Destination`; a rename is over at once."""
 
 
-def destination_of(out: str) -> Destination:
-    """Return the destination that `out` names.
+def destination_of(out: str, proxy: str | None = None) -> Destination:
+    """Return the destination that `out` names; with `none` as `proxy`, S3 is reached directly.
 
     Raises:
         UsageError: It is a URL of a kind that we do not know, or that needs an extra; or a file's name.
     """
     if "://" in out:
-        return object_store(out)
+        return object_store(out, proxy)
     name, _, ending = out.rpartition(".")
     if ending.lower() in ("xlsx", "csv") and name:
         raise UsageError(

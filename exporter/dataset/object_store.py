@@ -43,8 +43,8 @@ _URL = re.compile(
 class ObjectStore:
     """The objects below one prefix, without slashes around it; a `Destination`. Empty is the whole bucket."""
 
-    def __init__(self, bucket: str, prefix: str) -> None:
-        self._bucket = Bucket(bucket)
+    def __init__(self, bucket: str, prefix: str, proxy: str | None) -> None:
+        self._bucket = Bucket(bucket, proxy)
         self._below = f"{prefix}/" if prefix else ""
         self._url = f"s3://{bucket}/{self._below}"
         self._old: frozenset[str] = frozenset()
@@ -194,8 +194,8 @@ def _is_same(there: StoredObject | None, whole: StoredObject) -> bool:
     return there is not None and replace(there, crc32=there.crc32 or whole.crc32) == whole
 
 
-def object_store(url: str) -> ObjectStore:
-    """Return the destination that `s3://BUCKET` or `s3://BUCKET/PREFIX` names.
+def object_store(url: str, proxy: str | None = None) -> ObjectStore:
+    """Return the destination that `s3://BUCKET` or `s3://BUCKET/PREFIX` names; see `Bucket` for `proxy`.
 
     Raises:
         UsageError: It is another URL, or the extra `s3` is not installed.
@@ -210,4 +210,4 @@ def object_store(url: str) -> ObjectStore:
         )
     if find_spec("boto3") is None:
         raise missing_extra("--out s3://…", "s3")
-    return ObjectStore(found["bucket"], (found["prefix"] or "").rstrip("/"))
+    return ObjectStore(found["bucket"], (found["prefix"] or "").rstrip("/"), proxy)

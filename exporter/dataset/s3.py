@@ -28,6 +28,7 @@ from typing import Any
 
 from exporter.model.errors import StorageError, UsageError
 from exporter.system import durable
+from exporter.system.proxies import proxy_for
 
 _MIB = 1024 * 1024
 _PART_BYTES = 8 * _MIB
@@ -56,13 +57,18 @@ class StoredObject:
 class Bucket:
     """The objects of a bucket, by their keys. Requests block; `cancel` may come from another thread.
 
+    Args:
+        name: The bucket's.
+        proxy: `none` for none; else the environment decides, as for the API.
+
     Raises, from every method:
         StorageError: The store refuses, or cannot be reached.
         CancelledError: `cancel` was called.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, proxy: str | None = None) -> None:
         self._name = name
+        self._proxy = proxy
         self._cancelled = False
         self._transfer: Any = None
 
@@ -151,7 +157,11 @@ class Bucket:
         retries = {word: ours for variable, word, ours in _RETRIES if variable not in os.environ}
         config = Config(connect_timeout=_CONNECT_S, retries=retries)
         try:
-            return Session().client("s3", config=config)
+            session = Session()
+            endpoint = session.client("s3", config=config).meta.endpoint_url
+            proxy = proxy_for(endpoint, self._proxy)
+            proxies = {"http": proxy, "https": proxy} if proxy else {}
+            return session.client("s3", config=config.merge(Config(proxies=proxies)))
         except ValueError:
             raise UsageError(
                 "AWS_ENDPOINT_URL: expected the address of an S3 store, got none.",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +36,10 @@ _NO_RATE_PER_S = 0.001
 
 @dataclass(frozen=True, kw_only=True)
 class FetchJob:
-    """All that one try fetches and publishes with: a work directory that is held, a store with the plan attached."""
+    """All that one try fetches and publishes with: a work directory that is held, a store with the plan attached.
+
+    `began` is the start of the try on the steady clock.
+    """
 
     options: Options
     work: WorkDirectory
@@ -45,6 +49,17 @@ class FetchJob:
     record: RunRecord
     freshness: Freshness
     stop: Stop
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds of this try, whatever becomes of the machine's clock."""
+        return time.monotonic() - self.began
+
+    @property
+    def now(self) -> float:
+        """The time, by a clock that was set when this try began; never before the run's start."""
+        return max(self.record.started_at, self.freshness.try_started_at + self.elapsed_s)
 
 
 @dataclass(frozen=True, kw_only=True)

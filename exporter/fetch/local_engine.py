@@ -143,7 +143,7 @@ class _Fetching:
             retried=traffic.retried,
             throttled=traffic.throttled,
             published=job.counts.requested if self._ended else publishing.lines,
-            elapsed_s=time.time() - job.freshness.try_started_at,
+            elapsed_s=job.elapsed_s,
             rate_per_s=rate,
             permitted_per_s=self._permitted(),
             waiting=self._tally.backing_off,

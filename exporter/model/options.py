@@ -150,8 +150,10 @@ class Options(TableOptions, AskOptions):
         password: For a login instead of a token.
         overwrite: Replace a finished dataset that stands at `out`.
         allow_http: Permit http to hosts that are not loopback.
-        ca_file: PEM file of certificate authorities to trust instead of the system's.
-        proxy: URL of an HTTP proxy.
+        ca_file: PEM file, or a directory of them, with certificate authorities to trust besides the system's.
+        client_cert: PEM file with the certificate that the API wants to see.
+        client_key: PEM file with its key, which only its owner can read; None where `client_cert` holds it.
+        proxy: `http://HOST:PORT` of the proxy to go through, or `none`; without it, `HTTPS_PROXY` and its like.
         concurrency: Requests in flight, at most.
         timeout_s: Seconds for one attempt.
         max_attempts: Attempts for one order; the last one is made after all others have been asked for.
@@ -182,6 +184,8 @@ class Options(TableOptions, AskOptions):
     overwrite: bool = False
     allow_http: bool = False
     ca_file: str | None = None
+    client_cert: str | None = None
+    client_key: str | None = None
     proxy: str | None = field(default=None, repr=False)
     concurrency: int = 32
     timeout_s: float = 30
@@ -205,9 +209,10 @@ class Options(TableOptions, AskOptions):
     def __post_init__(self) -> None:
         fit(self)
         object.__setattr__(self, "api_url", checked_api_url(self.api_url, allow_http=self.allow_http))
+        if self.proxy is not None:
+            object.__setattr__(self, "proxy", checked_proxy(self.proxy))
         object.__setattr__(self, "formats", _words(self.formats))
         object.__setattr__(self, "tables", _words(self.tables))
-        _check_proxy(self.proxy)
         _check_words(self)
         _check_form(self)
         _check_texts(self)
@@ -264,6 +269,38 @@ def without_known_path(url: str) -> str:
     return _KNOWN_PATH.sub("", url.rstrip("/"))
 
 
+def checked_proxy(text: str, variable: str | None = None) -> str:
+    """Return a proxy's URL, also where a text without scheme names it, as for curl; `none` as it is.
+
+    Args:
+        text: As the user gave it.
+        variable: Where it came from, for the error; None for `--proxy`.
+
+    Raises:
+        UsageError: It is not the URL of an HTTP proxy.
+    """
+    if text == "none":
+        return text
+    url = text if "://" in text else f"http://{text}"
+    try:
+        parts = urlsplit(url)
+        whole = parts.scheme in _PROXY_SCHEMES and parts.hostname and parts.port != 0
+    except ValueError:
+        whole = False
+    if (
+        whole
+        and not (parts.path.strip("/") or parts.query or parts.fragment or " " in url)
+        and url.isprintable()
+    ):
+        return url
+    raise UsageError(
+        f"{variable + ': ' if variable else ''}expected {_PROXY_SCHEMES[0]}://HOST:PORT, got {without_user(url)!r}.",
+        "Give for example http://proxy.example:3128, or --proxy none. In a user's name and password write @, / and"
+        " : as %40, %2F and %3A.",
+        option=None if variable else "proxy",
+    )
+
+
 def is_loopback(host: str) -> bool:
     """Return whether this host name means this machine, whatever a name server says.
 
@@ -290,23 +327,6 @@ def without_user(url: str) -> str:
     _, at, place = parts.netloc.rpartition("@")
     shown = parts._replace(netloc=f"{_HIDDEN}@{place}").geturl() if at else url
     return shown if shown.count("@") == len(at) else _HIDDEN
-
-
-def _check_proxy(url: str | None) -> None:
-    if url is None:
-        return
-    try:
-        parts = urlsplit(url)
-        whole = parts.scheme in _PROXY_SCHEMES and parts.hostname and parts.port != 0
-    except ValueError:
-        whole = False
-    if not whole or parts.path.strip("/") or parts.query or parts.fragment or not url.isprintable():
-        raise UsageError(
-            f"expected {_PROXY_SCHEMES[0]}://HOST:PORT, got {without_user(url)!r}.",
-            "Give for example http://proxy.example:3128. In a user's name and password write @, / and : as %40, %2F"
-            " and %3A.",
-            option="proxy",
-        )
 
 
 def _split(url: str) -> SplitResult:
@@ -419,6 +439,8 @@ def _check_credentials(options: Options) -> None:
             "Set EXPORTER_API_TOKEN, or give --token-file, or set"
             " EXPORTER_API_USERNAME and EXPORTER_API_PASSWORD.",
         )
+    if options.client_key and not options.client_cert:
+        raise UsageError("expected its certificate too.", "Give --client-cert FILE.", option="client_key")
     if login and not (options.username and options.password) and not any(given[:2]):
         raise UsageError(
             "A login needs both a user name and a password.",

@@ -88,7 +88,7 @@ def _compared(work: WorkDirectory, old: str, new: str, options: TableOptions, *,
     """Write the files of a comparison into the staged folder, the manifest last."""
     from exporter.dataset.local_tables import local_dataset
 
-    began = time.time()
+    began, steady = time.time(), time.monotonic()
     scratch = fresh_scratch(work)
     staged = work.fresh_staged()
     sides = local_dataset(old, scratch / "old"), local_dataset(new, scratch / "new")
@@ -99,7 +99,7 @@ def _compared(work: WorkDirectory, old: str, new: str, options: TableOptions, *,
         exporter_version=__version__,
         run_id=hashlib.sha256(" ".join(run_ids).encode()).hexdigest()[:32],
         started_at=manifest.time_text(began),
-        finished_at=manifest.time_text(time.time()),
+        finished_at=manifest.time_text(began + time.monotonic() - steady),
         api_url=sides[1].manifest.api_url,
         input=manifest.Input(path=new, sha256="", lines=0, blank=0, invalid=0, duplicates=0),
         counts=manifest.Counts(requested=0, exported=0, rejected=0, order_items=0),

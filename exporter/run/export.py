@@ -112,12 +112,12 @@ async def export_async(
         check_changes_extra("--changes")
     if options.load is not None:
         kind_of(options.load)
-    now = time.time()
+    now, began = time.time(), time.monotonic()
     out = resolve_out(options.out, datetime.fromtimestamp(now, UTC).astimezone())
-    destination = destination_of(out)
+    destination = destination_of(out, "none" if options.proxy == "none" else None)
     refuse_passing_store(store, out)
     try:
-        return await _export(options, out, destination, now, on_progress, stop or Stop())
+        return await _export(options, out, destination, now, began, on_progress, stop or Stop())
     except ExporterError as error:
         error.out = out
         raise
@@ -128,6 +128,7 @@ async def _export(
     out: str,
     destination: Destination,
     now: float,
+    began: float,
     on_progress: ProgressCallback | None,
     stop: Stop,
 ) -> Summary:
@@ -157,6 +158,7 @@ async def _export(
                 record=record,
                 freshness=options.freshness(record.started_at, now),
                 stop=stop,
+                began=began,
             )
             return await run.go(on_progress)
 
@@ -320,7 +322,7 @@ class _Run(FetchJob):
             doing="putting the dataset in its place",
             interrupt=self.destination.interrupt,
         )
-        self.store.finish_run(self.record.run_id, time.time())
+        self.store.finish_run(self.record.run_id, self.now)
         self.store.close()
         await _end(self.options, self.work, self.out, self.stop)
         keep = self.options.keep
@@ -405,7 +407,7 @@ class _Run(FetchJob):
             exporter_version=__version__,
             run_id=self.record.run_id,
             started_at=manifest.time_text(self.record.started_at),
-            finished_at=manifest.time_text(time.time()),
+            finished_at=manifest.time_text(self.now),
             api_url=self.options.api_url,
             input=self.input,
             counts=manifest.Counts(

@@ -234,12 +234,10 @@ def test_a_proxy_that_refuses_ends_the_run(code: int) -> None:
     run(ask())
 
 
-def test_the_environment_names_no_proxy_and_no_user_by_itself(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Neither HTTP_PROXY nor a netrc file has a say: only what was given to us."""
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+def test_the_environment_names_no_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A netrc file has no say: only the token that was given to us. This machine needs no proxy."""
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login somebody password else\ndefault login some password body\n")
     netrc.chmod(0o600)

@@ -164,7 +164,6 @@ def test_one_file_serves_every_command(offline: Offline) -> None:
 @pytest.mark.parametrize(
     "proxy",
     [
-        "user:s3cret@proxy.example:8080",
         "http://user:s3/cret@proxy.example:8080",
         "http://user:s3@cret@proxy.example:port",
         "http://user:s3cret@[::1:8080",

@@ -393,6 +393,21 @@ def test_an_unknown_bucket_stops_the_run_before_it_asks(lake: Lake, api: Api, ex
     assert api.asked() == asked
 
 
+def test_the_proxy_of_the_environment_is_for_the_store_too(
+    lake: Lake, gate: Gate, exporter: Exporter
+) -> None:
+    """As for the API: this machine is reached directly, `--proxy none` says no, and the log names the proxy."""
+    proxy = {"HTTP_PROXY": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
+    assert exporter.run(out=lake.out, **proxy).code == 0
+    elsewhere = {
+        "AWS_ENDPOINT_URL": gate.url.replace("127.0.0.1", "0.0.0.0"),
+        "ALL_PROXY": "http://127.0.0.1:9",
+    }
+    ended = exporter.run(out=lake.out + "-2", **(proxy | elsewhere | {"HTTP_PROXY": ""}))
+    ended.said(7, "the proxy cannot be reached", "go through the proxy 127.0.0.1:9 (ALL_PROXY)")
+    assert exporter.run("--proxy", "none", out=lake.out + "-2", **(proxy | elsewhere)).code == 0
+
+
 def test_a_store_that_asks_to_slow_down_is_asked_again(lake: Lake, gate: Gate, tmp_path: Path) -> None:
     """Passing refusals are the client's business, not the run's."""
     staged = dataset_in(tmp_path / "staged", 3)

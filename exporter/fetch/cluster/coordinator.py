@@ -456,7 +456,7 @@ class _Spread:
             retried=sum(standing.retried for standing in standings),
             throttled=sum(standing.throttled for standing in standings),
             published=self._published(),
-            elapsed_s=time.time() - self._job.freshness.try_started_at,
+            elapsed_s=self._job.elapsed_s,
             rate_per_s=rate,
             permitted_per_s=self._permitted(),
             waiting=sum(standing.waiting for standing in standings),
