@@ -4,43 +4,62 @@
 #   nightly.sh FOLDER ADDRESS
 #
 # FOLDER holds exporter.toml, and exporter.env with EXPORTER_API_TOKEN=… (chmod 600). Datasets appear in
-# FOLDER/nightly/. Call it again later: it goes on where it stopped, or does nothing where it succeeded.
-set -eu
+# FOLDER/nightly/. Call it again later: it resumes where it stopped, or does nothing where it succeeded.
+# It needs `mail`, and `flock` of util-linux.
+set -u
 
-folder=$1
-address=$2
-cd "$folder"
+folder=${1-}
+address=${2-root}
+output=
 
-if [ -e "nightly/$(date +%F)/manifest.json" ]; then
-  exit 0
-fi
+# Whatever happens, also before the first request: the trap mails it. Without `mail` it is on stderr.
+finish() {
+  code=$?
+  trap - EXIT
+  case $code in
+    0 | 130 | 143) exit "$code" ;; # all is well, or somebody stopped it, and knows
+    2) what="settings or input cannot work" ;;
+    3) what="published, with rejects" ;;
+    4) what="too many rejects, nothing published" ;;
+    5) what="the API refused the token" ;;
+    6) what="the API is not available; the next call resumes" ;;
+    7) what="storage failed; the next call resumes" ;;
+    8) what="another run is still at work" ;;
+    *) what="it failed" ;;
+  esac
+  printf '%s\n' "$output" | mail -s "Order export on $(uname -n): $what" "$address" ||
+    printf '%s\n' "$output" >&2
+  exit "$code"
+}
+trap finish EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
 
-set -a
-# shellcheck source=/dev/null
-. ./exporter.env
-set +a
+refuse() {
+  echo "$1"
+  exit 2
+}
 
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+work() {
+  [ -n "$folder" ] || refuse "usage: nightly.sh FOLDER ADDRESS"
+  cd "$folder" || refuse "$folder: expected a folder that this user can enter."
 
-code=0
-{
-  exporter numbers --out numbers.txt --overwrite &&
-    exporter run numbers.txt
-} > "$log" 2>&1 || code=$?
+  # One lock for all of it: listing also asks the API. The program inherits it, and holds it to its end.
+  command exec 9> nightly.lock || refuse "$folder: nightly.lock cannot be written."
+  flock -n -E 8 9 || exit
 
-case $code in
-  0) exit 0 ;;
-  2) what="settings or input cannot work" ;;
-  3) what="published, with rejects" ;;
-  4) what="too many rejects, nothing published" ;;
-  5) what="the API refused the token" ;;
-  6) what="the API is not available; the next call goes on" ;;
-  7) what="storage failed; the next call goes on" ;;
-  8) what="another run is still at work" ;;
-  130 | 143) exit "$code" ;; # somebody stopped it, and knows
-  *) what="it failed" ;;
-esac
+  if [ -e "nightly/$(date +%F)/manifest.json" ]; then
+    exit 0
+  fi
 
-mail -s "Order export on $(uname -n): $what" "$address" < "$log"
-exit "$code"
+  # What the shell says of a broken line would quote the token.
+  set -a
+  # shellcheck source=/dev/null
+  { [ -r exporter.env ] && sh -n ./exporter.env && command . ./exporter.env; } 2> /dev/null ||
+    refuse "$folder/exporter.env: expected readable lines of NAME=value."
+  set +a
+
+  exporter numbers --out numbers.txt --overwrite && exporter run numbers.txt
+}
+
+output=$(work 2>&1)

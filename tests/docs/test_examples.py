@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -24,7 +25,7 @@ import pytest
 from exporter.model.manifest import MANIFEST_FILE, decode
 from exporter.report.data_figures import data_figures
 from tests.support.datasets import Dataset, demo_payloads
-from tests.support.processes import ROOT, Api, Exporter, clean_environment
+from tests.support.processes import ROOT, Api, Exporter, clean_environment, wait_until
 
 EXAMPLES = ROOT / "examples"
 UNITS = ("omnitron-export.service", "omnitron-export.timer")
@@ -35,6 +36,10 @@ needs_systemd = pytest.mark.skipif(
 )
 needs_shellcheck = pytest.mark.skipif(
     shutil.which("shellcheck") is None, reason="shellcheck is not here; Debian: shellcheck"
+)
+
+needs_flock = pytest.mark.skipif(
+    shutil.which("flock") is None, reason="flock is not here; Debian: util-linux"
 )
 
 
@@ -199,6 +204,7 @@ def script(path: Path, line: str) -> None:
     path.chmod(0o755)
 
 
+@needs_flock
 def test_nightly_mails_only_when_needed(night: Night) -> None:
     """A refused token is told by mail; a good night, and a call after it, are not."""
     night.set_token("wrong")
@@ -214,6 +220,74 @@ def test_nightly_mails_only_when_needed(night: Night) -> None:
     before = finished.stat()
     assert (night.pass_by(), night.mails) == (0, "")
     assert finished.stat() == before
+
+
+@needs_flock
+@pytest.mark.parametrize(
+    ("prepare", "code", "told"),
+    [
+        pytest.param("rm exporter.env", 2, "exporter.env: expected readable lines", id="no-env"),
+        pytest.param("echo 'TOKEN=s3cret word' > exporter.env", 2, "exporter.env: expected", id="broken-env"),
+        pytest.param("echo 'TOKEN=\"s3cret' > exporter.env", 2, "exporter.env: expected", id="open-quote"),
+        pytest.param("rm exporter.toml", 2, "Error: ", id="no-settings"),
+        pytest.param("mkdir nightly.lock", 2, "nightly.lock cannot be written", id="no-lock"),
+        pytest.param("rm bin/exporter", 127, "exporter", id="no-program"),
+        pytest.param("printf '#!/bin/sh\nkill -9 $$' > bin/exporter", 137, "it failed", id="killed"),
+    ],
+)
+def test_nightly_mails_whatever_fails(night: Night, prepare: str, code: int, told: str) -> None:
+    """Each failure before, between and in the commands is told in one mail, without a word of the token."""
+    night.set_token("demo-token")
+    subprocess.run(["sh", "-ec", prepare], cwd=night.folder, check=True)
+    assert night.pass_by() == code
+    assert night.mails.count("Order export on") == 1
+    assert told in night.mails
+    assert "s3cret" not in night.mails
+    assert "word" not in night.mails
+
+
+@pytest.mark.parametrize("words", [["missing", "ops@example.com"], ["missing"], []])
+def test_nightly_mails_without_a_folder(night: Night, words: list[str]) -> None:
+    """No such folder, no address, no argument at all: root, or whoever is named, is told."""
+    command = ["sh", str(EXAMPLES / "nightly.sh"), *words]
+    ended = subprocess.run(command, env=night.env, cwd=night.folder, check=False, capture_output=True)
+    assert ended.returncode == 2
+    assert ("missing: expected a folder" if words else "usage: nightly.sh") in night.mails
+    assert (words[1] if len(words) > 1 else "root") in night.mails
+
+
+@needs_flock
+def test_nightly_says_it_elsewhere_without_mail(night: Night) -> None:
+    """Where mail fails, what it would have said is on stderr."""
+    script(night.folder / "bin" / "mail", "cat > /dev/null; exit 1")
+    command = ["sh", str(EXAMPLES / "nightly.sh"), str(night.folder), "ops@example.com"]
+    ended = subprocess.run(command, env=night.env, check=False, capture_output=True, text=True)
+    assert (ended.returncode, "exporter.env: expected" in ended.stderr) == (2, True)
+
+
+@needs_flock
+def test_nightly_needs_no_temporary_folder(night: Night) -> None:
+    """A TMPDIR that is not there changes nothing."""
+    night.set_token("demo-token")
+    night.env["TMPDIR"] = str(night.folder / "missing")
+    assert (night.pass_by(), night.mails) == (0, "")
+
+
+@needs_flock
+def test_nightly_overlapping_itself_asks_nothing(night: Night) -> None:
+    """While one call works, also while it lists, another one asks the API for nothing and says so."""
+    night.set_token("demo-token")
+    ready = night.folder / "ready"
+    script(night.folder / "bin" / "exporter", f'echo "$1" >> {ready}; exec sleep 60')
+    command = ["sh", str(EXAMPLES / "nightly.sh"), str(night.folder), "ops@example.com"]
+    with subprocess.Popen(command, env=night.env, start_new_session=True) as first:
+        wait_until(ready.exists)
+        assert night.pass_by() == 8
+        assert "another run is still at work" in night.mails
+        (night.folder / "mails").unlink()
+        os.killpg(first.pid, signal.SIGTERM)
+        assert first.wait(30) == 143
+    assert (ready.read_text(), night.mails) == ("numbers\n", "")
 
 
 # --- systemd ---
