@@ -120,7 +120,7 @@ def _address(place: str, whose: str) -> tuple[_Row, ...]:
         ("postcode", Kind.TEXT, _PERSONAL, "postcode", _DOC),
         ("notes", Kind.TEXT, _PERSONAL, "notes", _DOC),
         ("company_name", Kind.TEXT, _PERSONAL, "company name", _DOC),
-        ("tax_office", Kind.TEXT, _OPEN, "tax office", _DOC),
+        ("tax_office", Kind.TEXT, _PERSONAL, "tax office", _DOC),
         ("tax_no", Kind.TEXT, _PERSONAL, "tax number", _DOC),
         ("e_bill_taxpayer", Kind.BOOLEAN, _OPEN, "whether an e-bill taxpayer", _DOC),
         ("identity_number", Kind.TEXT, _PERSONAL, "identity number", _EXAMPLE),

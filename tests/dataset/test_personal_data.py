@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
+from exporter.dataset.flatten.flattener import Flattener
 from exporter.model.catalog import ORDER_ITEMS, ORDERS, Column, Kind
 from tests.support.clients import serving
 from tests.support.processes import Ended, Exporter, exporter_for
@@ -23,6 +24,7 @@ from tests.support.standing import manifest_of
 from tests.support.wild_json import SAMPLE
 
 MARK = "Gizli7Zehra"
+KEY_MARK = "zehra.gizli@example.com"
 KEY, OTHER_KEY = "k" * 32, "another key that is long enough!!"
 PERSONAL = [column for column in (*ORDERS, *ORDER_ITEMS) if column.personal]
 FREE_FORM = [column for column in (*ORDERS, *ORDER_ITEMS) if column.kind is Kind.JSON and column.path]
@@ -30,6 +32,8 @@ FREE_FORM = [column for column in (*ORDERS, *ORDER_ITEMS) if column.kind is Kind
 ASTRAY = [
     ("orders", ("gift_from",)),
     ("orders", ("customer", "nickname")),
+    ("orders", ("customer", KEY_MARK)),
+    ("order_items", (KEY_MARK,)),
     ("orders", ("shipping_address", "city", "mayor")),
     ("orders", ("amount",)),
     ("orders", ("invoice_date",)),
@@ -209,10 +213,19 @@ def test_what_is_not_personal_is_kept(nights: dict[str, Night], mode: str) -> No
         assert {row[column.name] for row in hidden for column in columns if column.kind is Kind.JSON} == {
             None
         }
-    assert (
-        manifest_of(nights[mode].folder / "out")["drift"]
-        == manifest_of(nights["keep"].folder / "out")["drift"]
-    )
+    kept, hidden = (manifest_of(nights[one].folder / "out")["drift"] for one in ("keep", mode))
+    assert hidden["uncoerced"] == kept["uncoerced"]
+    assert sum(hidden["unmapped_paths"].values()) == sum(kept["unmapped_paths"].values())
+
+
+@pytest.mark.parametrize("mode", ["drop", "hash"])
+def test_names_of_unknown_keys_are_data(nights: dict[str, Night], mode: str) -> None:
+    """An API may make keys of e-mail addresses: they are counted under their parent, and named nowhere."""
+    hidden = manifest_of(nights[mode].folder / "out")["drift"]["unmapped_paths"]
+    assert {"*", "customer.*", "shipping_address.city.*", "orderitem_set[].*"} <= hidden.keys()
+    assert all(path.endswith("*") for path in hidden)
+    assert KEY_MARK.encode() not in nights[mode].all_bytes()
+    assert KEY_MARK.encode() in nights["keep"].all_bytes()
 
 
 def _hidden(column: Column) -> bool:
@@ -220,6 +233,10 @@ def _hidden(column: Column) -> bool:
 
 
 # --- the hash
+
+
+def _hash(text: str) -> str:
+    return hmac.digest(KEY.encode(), text.encode(), "sha256").hex()
 
 
 def _hashes(out: Path, table: str, number: str) -> set[str]:
@@ -232,12 +249,37 @@ def _hashes(out: Path, table: str, number: str) -> set[str]:
 
 def test_one_value_has_one_hash_in_every_column(nights: dict[str, Night]) -> None:
     """HMAC-SHA256 of the value in hex, alike in both tables, in two orders, in Parquet and CSV."""
-    expected = hmac.digest(KEY.encode(), MARK.encode(), "sha256").hex()
+    expected = _hash(MARK)
     out = nights["hash"].folder / "out"
-    for table in ("orders", "order_items"):
-        assert _hashes(out, table, "twin-1") == _hashes(out, table, "twin-2") == {expected}
+    for table, others in (("orders", {_hash(MARK.lower()), _hash("7")}), ("order_items", set())):
+        assert _hashes(out, table, "twin-1") == _hashes(out, table, "twin-2") == {expected, *others}
         assert expected in (out / f"{table}.csv").read_text()
-    assert len(_hashes(out, "orders", "marked")) == sum(column.table == "orders" for column in PERSONAL)
+    # The marked phone numbers have the same digit.
+    distinct = sum(column.table == "orders" and column.path[-1] != "phone_number" for column in PERSONAL)
+    assert len(_hashes(out, "orders", "marked")) == distinct + 1
+
+
+@pytest.mark.parametrize(
+    ("path", "spellings", "hashed"),
+    [
+        (("customer", "email"), ["Zehra@Example.com", " zehra@example.com\t", "ZEHRA@EXAMPLE.COM"], "zehra@example.com"),
+        (("shipping_address", "phone_number"), ["+90 (532) 123-45 67", "905321234567"], "905321234567"),
+        (("customer", "phone_number"), ["none given", " none given"], "none given"),
+        (("shipping_address", "tax_office"), ["Beşiktaş"], "Beşiktaş"),
+        (("customer", "email"), ["", "  "], None),
+        (("customer", "first_name"), [""], None),
+    ],
+)  # fmt: skip
+def test_one_customer_has_one_hash(path: tuple[str, ...], spellings: list[str], hashed: str | None) -> None:
+    """However an e-mail address or a phone number is spelt; an empty text stays empty."""
+    orders = []
+    for spelling in spellings:
+        payload: dict[str, Any] = json.loads(SAMPLE)
+        _put(payload, path, spelling)
+        orders.append(("A1", json.dumps(payload).encode()))
+    table, _ = Flattener(pii="hash", pii_key=KEY.encode()).flatten(orders)
+    [shown] = set(table["_".join(path)].to_pylist())
+    assert shown == ("" if hashed is None else _hash(hashed))
 
 
 def test_the_key_alone_decides_over_the_hash(

@@ -16,7 +16,7 @@ from exporter.dataset.destination import Directory
 from exporter.model.errors import StorageError
 from exporter.model.manifest import decode
 from tests.run.test_retention import dataset
-from tests.support.processes import TOKEN, Api, Exporter, wait_until
+from tests.support.processes import ROOT, TOKEN, Api, Exporter, wait_until
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 if hasattr(os, "geteuid") else True, reason="only root can act as another user"
@@ -192,6 +192,7 @@ def test_settings_that_others_can_change(victim: Exporter, mode: int) -> None:
     assert (ended.code, f"Settings: {settings}" in ended.err) == (0, True)
 
 
+@pytest.mark.skipif(shutil.which("setfacl") is None, reason="setfacl is not here; Debian: acl")
 def test_a_token_that_systemd_hands_over(api: Api, victim: Exporter) -> None:
     """A credential with an access list, which shows as 0440, is taken below CREDENTIALS_DIRECTORY, and nowhere else."""
     folder = victim.cwd / "credentials"
@@ -206,6 +207,31 @@ def test_a_token_that_systemd_hands_over(api: Api, victim: Exporter) -> None:
     victim.run(out="next", **env).said(2, "others can read it", "chmod 600")
     elsewhere = {**env, "CREDENTIALS_DIRECTORY": str(victim.cwd / "other")}
     victim.run(out="next", **elsewhere).said(2, "others can read it")
+
+
+if Path(
+    "/run/systemd/system"
+).is_dir():  # sd_booted(3): a container has no systemd to ask, and that is no gap
+
+    def test_a_token_that_a_real_systemd_hands_over(api: Api, victim: Exporter) -> None:
+        """A service of another user than root gets its credential by an access list, and the run takes it."""
+        for folder in (victim.cwd, *Path(sys.executable).resolve().parents):
+            folder.chmod(folder.stat().st_mode | stat.S_IXOTH)
+        token, out = victim.cwd / "token", victim.cwd / "shared-out"
+        token.write_text(TOKEN)
+        token.chmod(0o600)
+        out.mkdir(0o1777)
+        out.chmod(0o1777)
+        words = ["systemd-run", "--pipe", "--wait", "--quiet", "--collect", "--service-type=exec"]
+        words += [f"--property={line}" for line in (f"LoadCredential=token:{token}", f"User={MALLORY}")]
+        words += ["--setenv=EXPORTER_TOKEN_FILE=%d/token", f"--setenv=PYTHONPATH={ROOT}"]
+        words += [f"--setenv=EXPORTER_API_URL={api.url}", f"--working-directory={out}"]
+        run = ["-m", "exporter", "run", "-", "--out", "orders", "--rate", "unlimited"]
+        listed = (victim.cwd / "numbers.txt").read_text()
+        ended = subprocess.run(
+            [*words, sys.executable, *run], input=listed, capture_output=True, text=True, check=False
+        )
+        assert ended.returncode == 0, ended.stderr
 
 
 def test_a_user_without_a_home(victim: Exporter) -> None:

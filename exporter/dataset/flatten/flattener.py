@@ -41,7 +41,7 @@ class Flattener:
     """
 
     def __init__(self, *, pii: Pii = "keep", pii_key: bytes | None = None) -> None:
-        self.drift = Drift()
+        self.drift = Drift(hides_keys=pii != "keep")
         self._hide = Hide(pii, pii_key)
         self._learner = Learner()
 

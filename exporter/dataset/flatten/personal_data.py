@@ -1,4 +1,8 @@
-"""What becomes of personal columns: kept, dropped, or replaced by a keyed hash."""
+"""What becomes of personal columns: kept, dropped, or replaced by a keyed hash.
+
+Two spellings of one e-mail address or phone number are one customer, and have one hash: an address is hashed
+in lower case without white space around it, a phone number by its digits. An empty text stays empty.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +34,15 @@ class Hide:
         if self._key is None or column.kind is Kind.JSON:
             return pa.nulls(len(array), array.type)
         key = self._key
-        texts = array.unique().drop_null().to_pylist()
-        hashes = {text: hmac.digest(key, text.encode(), "sha256").hex() for text in texts}
+        plain = {text: _plain(column, text) for text in array.unique().drop_null().to_pylist()}
+        hashes = {text: one and hmac.digest(key, one.encode(), "sha256").hex() for text, one in plain.items()}
         return pa.array(map(hashes.get, array.to_pylist()), pa.string(), size=len(array))
+
+
+def _plain(column: Column, text: str) -> str:
+    """Return what is hashed of a text."""
+    if column.path[-1] == "email":
+        return text.strip().lower()
+    if column.path[-1] == "phone_number":
+        return "".join(char for char in text if char.isdecimal()) or text.strip()
+    return text

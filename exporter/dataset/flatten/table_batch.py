@@ -48,7 +48,7 @@ class TableMaker:
         """Add what odd orders held under keys that nobody declared, by row."""
         for row, literals in undeclared.items():
             for path, literal in literals.items():
-                self._leftovers.add(path, {row: literal}, self._drift.unmapped_paths)
+                self._leftovers.add_undeclared(path, {row: literal}, self._drift)
 
     def spread(self, place: Place, held: Sequence[Any]) -> None:
         """Spread what each row holds in a place over the place's columns, and those of the places in it.
@@ -63,7 +63,7 @@ class TableMaker:
         for key, path in place.unknowns.items():
             raws = {row: raw for row, raw in enumerate(columns[key]) if raw is not None}
             literals = literals_of(list(raws.values()))
-            self._leftovers.add(path, dict(zip(raws, literals, strict=True)), self._drift.unmapped_paths)
+            self._leftovers.add_undeclared(path, dict(zip(raws, literals, strict=True)), self._drift)
         for key in place.list_keys:
             self._spread_lists((*place.path, key), columns[key])
         for key, inner in place.places.items():

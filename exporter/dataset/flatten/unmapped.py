@@ -20,8 +20,13 @@ class Drift:
 
     Undeclared keys, and declared paths whose value did not fit. After 1,000 different paths, further ones are
     counted together as `*`: an API that makes keys of ids must not fill memory.
+
+    Args:
+        hides_keys: Undeclared keys are counted under their parent as `*`: an API that makes keys of e-mail addresses
+            must not tell them to the manifest, the log and the report.
     """
 
+    hides_keys: bool = False
     unmapped_paths: Counter[str] = field(default_factory=Counter)
     uncoerced: Counter[str] = field(default_factory=Counter)
 
@@ -33,12 +38,19 @@ class Leftovers:
         self._literals: dict[str, dict[int, str]] = {}
         self._prefix = prefix
 
-    def add(self, path: Path, literals: dict[int, str], counter: Counter[str]) -> None:
-        """Add what stands under a path, by row, and count it."""
+    def add_undeclared(self, path: Path, literals: dict[int, str], drift: Drift) -> None:
+        """Add what stands under a key that nobody declared, by row, and count it."""
+        told = (*path[:-1], _OTHER_PATHS) if drift.hides_keys else path
+        self.add(path, literals, drift.unmapped_paths, told=told)
+
+    def add(
+        self, path: Path, literals: dict[int, str], counter: Counter[str], *, told: Path | None = None
+    ) -> None:
+        """Add what stands under a path, by row, and count it; `told` is what it is counted as."""
         if not literals:
             return
         name = join(path)
-        counted = _printable(".".join(filter(None, (self._prefix, name))))
+        counted = _printable(".".join(filter(None, (self._prefix, join(path if told is None else told)))))
         if counted not in counter and len(counter) >= _MOST_PATHS:
             counted = _OTHER_PATHS
         counter[counted] += len(literals)
