@@ -285,7 +285,7 @@ import aiohttp
 import exporter.api.client
 from exporter.cli import main
 
-def planted(payload, order_number):
+def planted(payload, order_number, max_items):
     secret = sys._getframe(1).f_locals["header"]
     raise RuntimeError(f"a bug that quotes {secret}")
 

@@ -218,3 +218,18 @@ def test_a_page_opens_with_one_sentence(page: Path) -> None:
     title, _, opening = page.read_text("utf-8").partition("\n\n")
     assert title.startswith("# ")
     assert opening.split("\n\n")[0].rstrip("*\n").endswith((".", ":"))
+
+
+def test_tests_that_pages_name_exist() -> None:
+    """What "shown by" says is a test; a name without its file is of the file named before it."""
+    wanting = []
+    for page in ("promises.md", "security.md"):
+        file = ""
+        for named, name in re.findall(
+            r"`(?:(test_\w+\.py)(?:::)?)?(test_\w+)?`", (ROOT / "docs" / page).read_text()
+        ):
+            file = named or file
+            texts = [path.read_text("utf-8") for path in (ROOT / "tests").rglob(file or "-")]
+            if not any(f"def {name}" in text for text in texts):
+                wanting.append(f"{page}: {file}::{name}")
+    assert wanting == []
