@@ -235,7 +235,7 @@ def refuse_to_replace(
 
 def real_store(store: str | None) -> str | None:
     """Return where a store really is: its lock and what SQLite keeps are beside it, not beside a link to it."""
-    return None if store is None else os.path.realpath(store)
+    return os.path.realpath(store) if store is not None and Path(store).is_symlink() else store
 
 
 def refuse_passing_store(store: str | None, out: str) -> None:
@@ -258,7 +258,7 @@ def _open_store(options: Options, work: WorkDirectory) -> Iterator[Store]:
         with closing(Store(work.store, options.api_url)) as store:
             yield store
         return
-    path = Path(options.store)
+    path = Path(options.store).absolute()
     with locked_store(path), closing(Store(path, options.api_url)) as store:
         yield store
 

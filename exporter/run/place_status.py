@@ -151,7 +151,7 @@ def _places(place: str, kept: str | None) -> tuple[str | None, Path | None, Path
     place = place.rstrip("/") or "/"
     kept = real_store(kept)
     if Path(place).is_file():
-        return None, None, Path(place).resolve()
+        return None, None, Path(real_store(place) or place)
     out = place.removesuffix(_PARTIAL) if Path(place, "store.db").is_file() else place
     work = place_of(out)
     store = WorkDirectory(work).store if kept is None else Path(kept)
