@@ -82,7 +82,7 @@ def test_kinds_follow_the_contract() -> None:
 
 def test_personal_data_is_marked() -> None:
     """E-mails, names, phones, address lines, postcodes, notes, tax, identity, IP, gift note and BIN are."""
-    address = "email phone_number first_name last_name line postcode notes tax_no identity_number"
+    address = "email phone_number first_name last_name line postcode notes tax_no tax_office identity_number"
     personal = {
         *(f"{kind}_address_{name}" for kind in ("shipping", "billing") for name in address.split()),
         *(f"customer_{name}" for name in ("email", "first_name", "last_name", "phone_number")),
