@@ -20,12 +20,12 @@ def visible(text: str) -> str:
 
 
 def json_line(value: object) -> str:
-    r"""Return a value as JSON on one line, its text as it is but for what a terminal would obey.
+    r"""Return a value as JSON on one line, its text as it is but for what a terminal would obey; amounts and times are text.
 
     >>> json_line({"a": "ç\u009b"})
     '{"a": "ç\\u009b"}'
     """
-    text = json.dumps(value, ensure_ascii=False)
+    text = json.dumps(value, ensure_ascii=False, default=str)
     if text.isprintable():
         return text
     return "".join(char if char.isprintable() else json.dumps(char)[1:-1] for char in text)

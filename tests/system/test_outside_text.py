@@ -27,7 +27,8 @@ def _poisoned() -> dict[str, Any]:
         "number": "A1",
         "status": POISON,
         "currency": POISON,
-        "amount": POISON,
+        "amount": "12.00",
+        "discount_amount": POISON,
         POISON: POISON,
         "extra_field": {POISON: POISON},
     }
@@ -68,9 +69,10 @@ def test_a_hostile_api(server: FaultyServer, tmp_path: Path, words: tuple[str, .
         assert all(_LINE.match(line) for line in ended.err.splitlines()), ended.err
     _assert_harmless((tmp_path / "out" / "report.html").read_text(), "report")
     _assert_harmless((tmp_path / "out" / "rejects.jsonl").read_text(), "rejects")
-    for command in ("status", "verify"):
-        shown = exporter(command, "out", *words[:1])
-        _assert_harmless(shown.out + shown.err, command)
+    for command in (["status"], ["verify"], ["history", "A1"]):
+        shown = exporter(*command, "out", *words[:1])
+        assert shown.out
+        _assert_harmless(shown.out + shown.err, command[0])
 
 
 def _said_safely(ended: Ended) -> None:

@@ -19,15 +19,14 @@ def command(number: str, datasets: tuple[str, ...], as_json: bool) -> int:
 
     A name with * stands for all datasets that fit. It needs the extra: pip install 'omnitron-exporter[duckdb]'.
     """
-    import json
-
+    from exporter.model.outside_text import json_line, visible
     from exporter.run.compare import history
 
     moments = list(history(number, datasets))
     if as_json:
-        click.echo(json.dumps({"order_number": number, "history": moments}, ensure_ascii=False, default=str))
+        click.echo(json_line({"order_number": number, "history": moments}))
     else:
-        click.echo("\n".join(_lines(number, moments)))
+        click.echo("\n".join(map(visible, _lines(number, moments))))
     return 0
 
 
@@ -38,7 +37,8 @@ def _lines(number: str, moments: list[dict[str, Any]]) -> Iterator[str]:
         amount = (
             f"  {order['amount']} {order.get('currency') or ''}" if order.get("amount") is not None else ""
         )
-        yield f"\n{moment['finished_at'][:16].replace('T', ' ')}  {moment['state']}{amount}  {moment['dataset']}"
+        yield ""
+        yield f"{moment['finished_at'][:16].replace('T', ' ')}  {moment['state']}{amount}  {moment['dataset']}"
         for row in moment["changes"]:
             yield f"  {_change(row)}"
 

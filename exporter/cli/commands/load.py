@@ -33,11 +33,11 @@ def command(
     All or nothing, in one transaction: orders replace those of the same number, with all their items. The same
     dataset twice does nothing. No password belongs into TARGET: PostgreSQL's come from PGPASSWORD or ~/.pgpass.
     """
-    import json
     from dataclasses import asdict
 
+    from exporter.model.outside_text import json_line, visible
     from exporter.run.load import load_place
 
     loaded = load_place(dataset, target, schema=schema, prefix=prefix, replace=replace, mark_gone=mark_gone)
-    click.echo(json.dumps({**asdict(loaded), "exit_code": 0}) if as_json else str(loaded))
+    click.echo(json_line({**asdict(loaded), "exit_code": 0}) if as_json else visible(str(loaded)))
     return 0
