@@ -418,6 +418,7 @@ def test_invalid_numbers_and_missing_orders_are_rejects(api: Api, tmp_path: Path
         1,
     )
     manifest = manifest_of(tmp_path / "out")
+    assert manifest["input"].pop("read")["first"] == api.numbers[0]
     assert manifest["input"] | {"sha256": "", "path": ""} == {
         "path": "", "sha256": "", "lines": 47, "blank": 1, "invalid": 4, "duplicates": 1,
     }  # fmt: skip
