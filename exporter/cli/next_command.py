@@ -9,9 +9,10 @@ from click.core import ParameterSource
 
 from exporter.cli.option_kinds import key_of
 from exporter.model.options import without_user
+from exporter.model.summary import Summary
+from exporter.model.units import seconds
 
-#: Of the first run only: how it is read is not how `rejects.jsonl` is; its dataset and its metrics stay.
-_NOT_FOR_REJECTS = {"column", "sheet", "encoding", "input_format", "overwrite", "keep", "metrics_file"}
+_DAY_S = 86400.0
 
 
 def command_again(ctx: click.Context, out: str | None, **changes: str) -> str:
@@ -28,10 +29,18 @@ def command_again(ctx: click.Context, out: str | None, **changes: str) -> str:
     return _command(ctx, {**changes, "out": out}, leave_out={"keep"})
 
 
-def command_for_rejects(ctx: click.Context, out: str) -> str:
-    """Return the command that asks again for what was rejected from the dataset at `out`."""
-    changes = {"orders": f"{out}/rejects.jsonl", "out": f"{out}-again", "max_rejects": "100%"}
-    return _command(ctx, changes, leave_out=_NOT_FOR_REJECTS)
+def command_for_rejects(ctx: click.Context, summary: Summary) -> str:
+    """Return the command that asks again for what was rejected, into the same dataset.
+
+    Args:
+        ctx: Of the command as it was given.
+        summary: What it brought.
+    """
+    changes = {"out": summary.out, "overwrite": "", "retry_rejects": ""}
+    days = int(summary.duration_s // _DAY_S) + 2  # what this run has fetched is taken from the store
+    if ctx.params["store"] is not None and seconds(ctx.params["max_age"], option="max_age") < days * _DAY_S:
+        changes["max_age"] = f"{days}d"
+    return _command(ctx, changes, leave_out={"keep"} if summary.out != ctx.params["out"] else set())
 
 
 def _command(ctx: click.Context, changes: dict[str, str], leave_out: set[str]) -> str:

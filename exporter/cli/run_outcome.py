@@ -104,5 +104,6 @@ def _notes(summary: Summary) -> Iterator[str]:
         yield ""
         yield f"{summary.out}/rejects.jsonl says which were rejected, and why."
         if ctx is not None and ctx.command.name == "run" and summary.rejected:
-            yield "To ask for them again:"
-            yield f"  {command_for_rejects(ctx, summary.out)}"
+            alone = ctx.params["store"] is not None
+            yield f"To ask for them again{'' if alone else ', and for all others, as no --store keeps them'}:"
+            yield f"  {command_for_rejects(ctx, summary)}"

@@ -238,11 +238,30 @@ def test_the_table_tells_what_came_and_how_to_go_on(exporter: Exporter) -> None:
     assert "Exported 60 of 62 orders to out" in ended.out
     assert re.search(r"rejected +3 +not_found 2 · invalid_order_number 1", ended.out)
     assert max(map(len, ended.out.splitlines()[:-1])) <= 80
-    command = shlex.split(ended.out.splitlines()[-1])
-    assert command[:3] == ["exporter", "run", "out/rejects.jsonl"]
-    again = exporter(*command[1:])
+    assert "To ask for them again, and for all others, as no --store keeps them:" in ended.out
+    again = exporter(*shlex.split(ended.out.splitlines()[-1])[1:])
     assert again.code == 3, again.err
-    assert "Exported 0 of 2 orders to out-again" in again.out
+    assert "Exported 60 of 62 orders to out\n" in again.out
+    assert again.out.splitlines()[-1] == ended.out.splitlines()[-1]
+    assert sorted(path.name for path in exporter.cwd.glob("out*")) == ["out"]
+
+
+@pytest.mark.parametrize("settings", ["", 'store = "s.db"', 'store = "s.db"\nmax-age = "12h"'])
+def test_each_printed_command_works_beside_the_nightly_settings(exporter: Exporter, settings: str) -> None:
+    """With `keep`, `store` and `max-age` in the file, rejects are asked for again by the command that is printed."""
+    (exporter.cwd / "exporter.toml").write_text(f'out = "nightly/{{date}}"\nkeep = 14\n{settings}\n')
+    with (exporter.cwd / "numbers.txt").open("a") as file:
+        file.write("missing-1\nmissing-2\n")
+    refused = exporter("run", "numbers.txt", "--max-rejects", "1", "--rate", "unlimited")
+    refused.said(4, "2 rejects")
+    ended = exporter(*shlex.split(refused.err.splitlines()[-1])[1:])
+    assert ended.code == 3, ended.err
+    again = exporter(*shlex.split(ended.out.splitlines()[-1])[1:])
+    assert again.code == 3, again.err
+    assert "Exported 60 of 62 orders" in again.out
+    (dataset,) = (exporter.cwd / "nightly").iterdir()
+    sent = json.loads((dataset / "manifest.json").read_text())["requests"]["sent"]
+    assert sent <= 4 if settings else sent >= 62  # two numbers and one proof of each
 
 
 def test_no_command_asks_again_for_what_is_no_order_number(exporter: Exporter) -> None:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from exporter.cli.option_kinds import PATH, Command, F, option, setting, together
 from exporter.cli.session import Session
@@ -170,7 +171,18 @@ def options_of(orders: str, settings: dict[str, Any]) -> Options:
     """Build `Options` from what click parsed; credentials come from the environment."""
     from exporter.model.options import Options
 
+    _leave_idle_keep_out(settings)
     return Options(orders=orders, **settings, **secrets_from_environment())
+
+
+def _leave_idle_keep_out(settings: dict[str, Any]) -> None:
+    """Leave out a standing --keep, of the file or the environment, where the command line names one dataset."""
+    from exporter.model.options import PLACES
+
+    ctx = click.get_current_context()
+    given = {name: ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("out", "keep")}
+    if given["out"] and not given["keep"] and not any(place in settings["out"] for place in PLACES):
+        settings["keep"] = None
 
 
 @click.command("run", cls=Command, epilog=EPILOG, often=_OFTEN)
