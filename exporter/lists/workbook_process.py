@@ -68,9 +68,11 @@ def _print(message: dict[str, Any]) -> None:
 
 
 def _limit_memory(size: int) -> None:
-    with suppress(ImportError, ValueError, OSError):  # where the system has no such limit
-        import resource
+    if sys.platform == "win32":  # it has no such limit
+        return
+    import resource
 
+    with suppress(ValueError, OSError):  # nor have others
         now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         most = now + _MEMORY + size * _MEMORY_BY_BYTE
         resource.setrlimit(resource.RLIMIT_AS, (most, resource.getrlimit(resource.RLIMIT_AS)[1]))
