@@ -10,7 +10,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from exporter.model.manifest import REPORT_FILE
+from exporter.model.errors import InputError
+from exporter.model.manifest import MANIFEST_FILE, REPORT_FILE, Manifest, decode
+from exporter.system.durable import storage_errors, write_bytes
 
 __all__ = ["REPORT_FILE", "write_report"]
 
@@ -25,6 +27,24 @@ def write_report(dataset: Path) -> None:
         InputError: The folder holds no dataset of ours.
         StorageError: A file of the dataset cannot be read, or the report cannot be written.
     """
-    from exporter.report.write_report import write
+    # The fetching process imports this package, but nothing that brings pyarrow.
+    from exporter.report.data_figures import data_figures
+    from exporter.report.page import page
+    from exporter.report.run_figures import run_figures
 
-    write(dataset)
+    manifest = _manifest(dataset)
+    html = page(manifest, run_figures(manifest.statistics), data_figures(dataset, manifest))
+    report = dataset / REPORT_FILE
+    with storage_errors("writing the report", report):
+        write_bytes(report, html, mode=None)
+
+
+def _manifest(dataset: Path) -> Manifest:
+    path = dataset / MANIFEST_FILE
+    with storage_errors("reading the manifest", path):
+        if not path.is_file():
+            raise InputError(
+                f"{dataset}: expected a finished dataset with its {MANIFEST_FILE}, got none.",
+                "Give the folder that `exporter run` was given as --out.",
+            )
+        return decode(path.read_bytes(), str(path))

@@ -2,81 +2,44 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import date, timedelta
+from datetime import date
 
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-_MOST_DAYS, _MOST_WEEKS, _MOST_MONTHS = 92, 7 * 80, 31 * 120
+from exporter.report.figure_texts import month
 
-
-@dataclass(frozen=True, kw_only=True)
-class Steps:
-    """Counts over time without gaps.
-
-    Attributes:
-        unit: `day`, `week`, `month` or `year`.
-        counts: (label, count) in their order.
-    """
-
-    unit: str
-    counts: tuple[tuple[str, int], ...]
+#: Of each unit: the most days that a chart of it spans, and the least that one of them has.
+_UNITS = {"day": (92, 1), "week": (7 * 80, 7), "month": (31 * 120, 28), "year": (date.max.toordinal(), 365)}
 
 
-def steps(by_day: Mapping[date, int]) -> Steps:
+def steps(by_day: Mapping[date, int]) -> tuple[str, dict[str, int]]:
     """Put days together into steps that fit their span.
 
-    Args:
-        by_day: At least one day.
+    Returns:
+        The steps' unit, and their counts by label in their order, without gaps.
 
-    >>> steps({date(2026, 1, 30): 2, date(2026, 2, 1): 1}).counts
-    (('30 Jan 2026', 2), ('31 Jan 2026', 0), ('1 Feb 2026', 1))
+    >>> steps({date(2026, 1, 30): 2, date(2026, 2, 1): 1})
+    ('day', {'30 Jan 2026': 2, '31 Jan 2026': 0, '1 Feb 2026': 1})
     """
-    first, last = min(by_day), max(by_day)
-    unit = _unit((last - first).days)
-    counts: Counter[date] = Counter()
+    if not by_day:
+        return "day", {}
+    first, last = min(by_day).toordinal(), max(by_day).toordinal()
+    unit, least = next((unit, least) for unit, (most, least) in _UNITS.items() if last - first <= most)
+    every = (*range(first, last, least), last)
+    counts = dict.fromkeys((_start(date.fromordinal(number), unit) for number in every), 0)
     for day, count in by_day.items():
         counts[_start(day, unit)] += count
-    starts, at = [], _start(first, unit)
-    while at <= last:
-        starts.append(at)
-        if (following := _next(at, unit)) is None:
-            break
-        at = following
-    return Steps(unit=unit, counts=tuple((_label(start, unit), counts[start]) for start in starts))
-
-
-def _unit(days: int) -> str:
-    for unit, most in (("day", _MOST_DAYS), ("week", _MOST_WEEKS), ("month", _MOST_MONTHS)):
-        if days <= most:
-            return unit
-    return "year"
+    return unit, {_label(start, unit): count for start, count in counts.items()}
 
 
 def _start(day: date, unit: str) -> date:
     if unit == "week":
-        return day - timedelta(days=min(day.weekday(), day.toordinal() - 1))
-    if unit == "month":
-        return day.replace(day=1)
-    return day.replace(month=1, day=1) if unit == "year" else day
-
-
-def _next(start: date, unit: str) -> date | None:
-    """Return the following step's start; None after the last day that a date can be."""
-    days = {"day": 1, "week": 7, "month": 31, "year": 366}[unit]
-    try:
-        return _start(start + timedelta(days=days), unit)
-    except OverflowError:
-        return None
+        return date.fromordinal(day.toordinal() - day.weekday())  # the first day that there is was a Monday
+    if unit == "day":
+        return day
+    return day.replace(day=1) if unit == "month" else day.replace(month=1, day=1)
 
 
 def _label(start: date, unit: str) -> str:
     if unit == "year":
         return str(start.year)
-    return month_label(start) if unit == "month" else f"{start.day} {month_label(start)}"
-
-
-def month_label(day: date) -> str:
-    """Return a day's month, as `Nov 2026`."""
-    return f"{_MONTHS[day.month - 1]} {day.year}"
+    return month(start) if unit == "month" else f"{start.day} {month(start)}"

@@ -2,43 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
+from http import HTTPStatus
+from pathlib import PurePath
+from typing import TypeVar
 
 from exporter.model.order_statuses import STATUS_NAMES
-from exporter.report.data_figures import NO_CODE, NOT_A_CODE
+from exporter.model.outside_text import visible
+from exporter.report.data_figures import NO_CODE, NOT_A_CODE, Money
 
-REASON_NAMES = {
+__all__ = [
+    "city_name", "counted", "currency_name", "day", "duration", "file_name", "first_place", "listed", "milliseconds",
+    "moment", "money", "month", "most_net", "number", "of_currency", "percent", "renamed", "short", "status_name",
+]  # fmt: skip
+
+K = TypeVar("K")
+N = TypeVar("N", int, Decimal)
+_REASONS = {
     "invalid_order_number": "not an order number",
-    "not_found": "not found",
-    "forbidden": "forbidden",
     "client_error": "refused by the API",
     "bad_response": "unusable answer",
     "unavailable": "attempts used up",
 }
-
-_MONTHS = (
-    "January", "February", "March", "April", "May", "June", "July", "August", "September", "October",
-    "November", "December",
-)  # fmt: skip
-
-_HTTP_NAMES = {
-    "200": "OK",
-    "301": "moved",
-    "302": "moved",
-    "307": "moved",
-    "308": "moved",
-    "400": "bad request",
-    "401": "token refused",
-    "403": "forbidden",
-    "404": "not found",
-    "408": "request timeout",
-    "429": "too many requests",
-    "500": "server error",
-    "502": "bad gateway",
-    "503": "unavailable",
-    "504": "gateway timeout",
-}
+_NOT_A_CODE = "text that is no code"
 
 
 def status_name(code: str) -> str:
@@ -47,18 +35,48 @@ def status_name(code: str) -> str:
     >>> status_name("550"), status_name("777"), status_name("")
     ('550 delivered', '777', 'no status')
     """
-    special = {NO_CODE: "no status", NOT_A_CODE: "text that is no code"}
+    special = {NO_CODE: "no status", NOT_A_CODE: _NOT_A_CODE}
     return special.get(code) or f"{code} {STATUS_NAMES.get(code, '')}".strip()
-
-
-def http_name(status: str) -> str:
-    """Return an HTTP status as a label; `none` is no answer at all."""
-    return "no answer" if status == "none" else f"{status} {_HTTP_NAMES.get(status, '')}".strip()
 
 
 def currency_name(code: str) -> str:
     """Return a currency as a label."""
-    return {NO_CODE: "no currency", NOT_A_CODE: "text that is no code"}.get(code) or code.upper()
+    return {NO_CODE: "no currency", NOT_A_CODE: _NOT_A_CODE}.get(code) or code.upper()
+
+
+def city_name(city: str) -> str:
+    """Return a city as a label."""
+    return visible(city)[:60] or "no city"
+
+
+def file_name(path: str) -> str:
+    """Return the last part of a path, of whatever system: the folders above it may name a person."""
+    return visible(PurePath(path.replace("\\", "/")).name or path)
+
+
+def reason_name(reason: str) -> str:
+    """Return the reason of a reject as a label."""
+    return _REASONS.get(reason, reason.replace("_", " "))
+
+
+def http_name(status: str) -> str:
+    """Return an HTTP status as a label; `none` is no answer at all.
+
+    >>> http_name("502"), http_name("799"), http_name("none")
+    ('502 Bad Gateway', '799', 'no answer')
+    """
+    known = {str(known.value): f"{status} {known.phrase}" for known in HTTPStatus}
+    return known.get(status, "no answer" if status == "none" else status)
+
+
+def listed(names: list[str]) -> str:
+    """Return some names as a sentence has them: two at most where there are many.
+
+    >>> listed(["a"]), listed(["a", "b", "c"]), listed(["a", "b", "c", "d"])
+    ('a', 'a, b and c', 'a, b and 2 others')
+    """
+    shown = names if len(names) <= 3 else [*names[:2], f"{len(names) - 2} others"]
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
 
 
 def number(value: float) -> str:
@@ -138,16 +156,55 @@ def short(amount: Decimal) -> str:
     return f"{amount:,.0f}"
 
 
+def month(value: date) -> str:
+    """Return a month, as `Nov 2026`: no program of ours asks for another locale's names."""
+    return f"{value:%b} {value.year}"
+
+
 def day(value: date) -> str:
-    """Return a day, the same in every locale.
+    """Return a day.
 
     >>> day(date(2026, 11, 3))
     '3 November 2026'
     """
-    return f"{value.day} {_MONTHS[value.month - 1]} {value.year}"
+    return f"{value.day} {value:%B} {value.year}"
 
 
 def moment(text: str) -> str:
     """Return a time of the manifest, as `24 November 2026, 06:38 UTC`."""
     when = datetime.fromisoformat(text).astimezone(UTC)
     return f"{day(when.date())}, {when:%H:%M} UTC"
+
+
+# --- many of them ---
+
+
+def renamed(counts: Mapping[K, int], name: Callable[[K], str]) -> dict[str, int]:
+    """Return counts by the names of their keys."""
+    return {name(key): count for key, count in counts.items()}
+
+
+def first_place(values: Mapping[K, N]) -> tuple[list[K], N]:
+    """Return what shares the first place, and the largest value."""
+    most = max(values.values())
+    return [key for key, value in values.items() if value == most], most
+
+
+def of_currency(
+    sums: Mapping[tuple[str, K], Money], currency: str, name: Callable[[K], str]
+) -> list[tuple[str, Money]]:
+    """Return the sums of one currency in the order of their keys, whose `name` is told."""
+    ordered = sorted(
+        (str(key), name(key), money)
+        for (of, key), money in sums.items()
+        if of == currency and key is not None
+    )
+    return [(named, money) for _, named, money in ordered]
+
+
+def most_net(sums: list[tuple[str, Money]], currency: str, before: str = "") -> str:
+    """Say where the net sum is largest; a tie is told as one."""
+    most = max(of.net for _, of in sums)
+    where = [before + name for name, of in sums if of.net == most]
+    told = f"{money(most)} {currency_name(currency)}"
+    return f"The most {where[0]}: {told}." if len(where) == 1 else f"The most, {told} each: {listed(where)}."

@@ -107,7 +107,7 @@ def test_revenue_net(dataset: Path) -> None:
     assert sum(Decimal(str(row[5])) for row in rows) == sum(map(net, SALES))
     assert rows == sorted(rows)
     manifest = decode((dataset / MANIFEST_FILE).read_bytes(), "manifest")
-    sums = (data_figures(dataset, manifest).by_currency or {}).values()
+    sums = data_figures(dataset, manifest).by_currency.values()
     assert sum(money.net for money in sums) == sum(map(net, SALES))
 
 
