@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,9 +16,9 @@ from aiolimiter import AsyncLimiter
 from exporter.model.pace_law import Steering
 from exporter.model.rate import Rate
 
-# A timer of the event loop rings late. What is lost by it, up to this, is made up for at once: more
-# would break the promise `rate * 1.02 + 1` a second, that is 0.02 s to share with the network's jitter.
-_CATCH_UP_S = 0.010
+#: A timer of the event loop rings late. What is lost by it, up to this, is made up for at once: more
+#: would break the promise `rate * 1.02 + 1` a second, that is 0.02 s to share with the network's jitter.
+CATCH_UP_S = 0.010
 # Arrivals of one minute or hour may come this much closer together than they left.
 _JITTER_S = 0.3
 
@@ -37,6 +38,11 @@ class PaceState:
     paused_until: float | None
     why: str
     limited: bool = False
+
+    @property
+    def permitted_per_s(self) -> float | None:
+        """Requests a second that are permitted; None without a limit."""
+        return None if math.isinf(self.per_s) else self.per_s
 
 
 class Gate(Protocol):
@@ -141,7 +147,7 @@ class Pace:
                 cost_s = steering.probe_s
             cost_s = max(cost_s, 1 / steering.pace(self._clock()))
             # A request may start when no more than the catch-up is booked ahead of it.
-            bucket.max_rate = cost_s + _CATCH_UP_S
+            bucket.max_rate = cost_s + CATCH_UP_S
             await bucket.acquire(cost_s)
             if self._clock() >= steering.paused_until:
                 return
@@ -174,4 +180,4 @@ def _even_per_s(rate: Rate) -> float:
     """Return the even pace at which no window of the rate's period holds too much."""
     if rate.period_s == 1:
         return rate.per_s
-    return rate.requests / (rate.period_s + _JITTER_S + _CATCH_UP_S)
+    return rate.requests / (rate.period_s + _JITTER_S + CATCH_UP_S)

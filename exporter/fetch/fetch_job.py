@@ -7,16 +7,17 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+from exporter.api.pace import Pace, PaceState
 from exporter.dataset.publishing.publish_job import PublishJob, PublishResult
 from exporter.fetch.work_directory import WorkDirectory
 from exporter.lists.how_read import sentence
 from exporter.model import manifest, units
 from exporter.model.options import Options, TableOptions, part_of
-from exporter.model.progress import Progress, ProgressCallback
+from exporter.model.progress import Phase, Progress, ProgressCallback
 from exporter.model.rate import Rate
 from exporter.model.records import PlanCounts, RunRecord, Traffic
 from exporter.store.order_store import Freshness, Store
@@ -32,6 +33,26 @@ _PII_TEXTS = {
 }
 #: An average over two seconds that has sunk below this tells of no answers at all.
 _NO_RATE_PER_S = 0.001
+
+
+class Standing(NamedTuple):
+    """How far a refresh and its publishing are.
+
+    `pending` are the order numbers that this try had to ask for; for the rest see `Progress`.
+    """
+
+    pending: int = 0
+    fetched: int = 0
+    rejected: int = 0
+    retried: int = 0
+    throttled: int = 0
+    waiting: int = 0
+    published: int = 0
+
+    @property
+    def left(self) -> int:
+        """Order numbers that are still to be settled."""
+        return self.pending - self.fetched - self.rejected
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +81,36 @@ class FetchJob:
     def now(self) -> float:
         """The time, by a clock that was set when this try began; never before the run's start."""
         return max(self.record.started_at, self.freshness.try_started_at + self.elapsed_s)
+
+    def pace(self, left: Callable[[], int]) -> Pace:
+        """Return the pace of this try's requests; `left` tells how many order numbers are still to be settled."""
+        options = self.options
+        return Pace(Rate.parse(options.rate), max_rate=Rate.parse(options.max_rate), waiting=left)
+
+    def progress(
+        self, phase: Phase, standing: Standing, pace: PaceState, down_since: float | None = None
+    ) -> Progress:
+        """Return how far this try is; `tick` adds the rate."""
+        requested = self.counts.requested
+        return Progress(
+            phase=phase,
+            total=requested,
+            done=requested - standing.left,
+            pending_at_start=standing.pending,
+            fetched=standing.fetched,
+            rejected=standing.rejected,
+            retried=standing.retried,
+            throttled=standing.throttled,
+            published=requested if phase == "done" else standing.published,
+            elapsed_s=self.elapsed_s,
+            rate_per_s=0.0,
+            permitted_per_s=pace.permitted_per_s,
+            waiting=standing.waiting,
+            paused_s=None if pace.paused_until is None else max(0.0, pace.paused_until - time.monotonic()),
+            why=pace.why,
+            limited=pace.limited,
+            down_since=down_since,
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,20 +166,15 @@ def publish_job(
     )
 
 
-async def tick(
-    on_progress: ProgressCallback, progress: Callable[[float], Progress], settled: Callable[[], int]
-) -> None:
-    """Tell how far a run is, a few times a second, until cancelled.
-
-    `progress` is given the answers a second of late; `settled` returns how many orders this try has settled.
-    """
-    before = settled()
+async def tick(on_progress: ProgressCallback, progress: Callable[[], Progress]) -> None:
+    """Tell how far a run is, a few times a second, and how many answers came a second of late, until cancelled."""
+    now = progress()
     rate = 0.0
     while True:
-        on_progress(progress(rate))
+        on_progress(replace(now, rate_per_s=rate))
         await asyncio.sleep(_TICK_S)
-        lately = (settled() - before) / _TICK_S
-        before = settled()
+        before, now = now, progress()
+        lately = (now.done - before.done) / _TICK_S
         # An average over about two seconds: the eye wants a number, not its noise.
         rate += (lately - rate) * min(1.0, _TICK_S / 2.0) if rate else lately
         if rate < _NO_RATE_PER_S:

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -19,9 +19,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
 
-from exporter.api.client import Client
+from exporter.api.client import Client, open_client
 from exporter.api.outage import FIRST_OF_LIST, OutageWatch
 from exporter.api.pace import Gate
+from exporter.fetch.fetch_job import Standing
 from exporter.fetch.reject_limit import raise_stopped_early
 from exporter.model.errors import AttemptError, ThrottledError, TransientError
 from exporter.model.options import MIB, Options
@@ -50,22 +51,31 @@ _MOST_LATER = 10_000
 
 
 class Tally:
-    """What this refresh has settled so far, and what it waits for."""
+    """What this refresh has settled and sent so far, and what it waits for."""
 
     def __init__(self) -> None:
-        self.settled: Counter[str] = Counter()
+        self.fetched = self.rejected = 0
         self.backing_off = 0
+        self.traffic: Callable[[], Traffic] = Traffic
         self.down_since: Callable[[], float | None] = lambda: None
-
-    @property
-    def rejected(self) -> int:
-        """Order numbers rejected by this refresh."""
-        return self.total - self.settled[FETCHED]
 
     @property
     def total(self) -> int:
         """Order numbers settled by this refresh."""
-        return self.settled.total()
+        return self.fetched + self.rejected
+
+    def standing(self, pending: int, published: int) -> Standing:
+        """Return how far it is, of that many order numbers that it had to ask for."""
+        traffic = self.traffic()
+        return Standing(
+            pending,
+            self.fetched,
+            self.rejected,
+            traffic.retried,
+            traffic.throttled,
+            self.backing_off,
+            published,
+        )
 
 
 class Try(NamedTuple):
@@ -220,16 +230,12 @@ class Refresh:
     """All that one refresh works with.
 
     Attributes:
-        options: What the export is asked to do.
         store: With the plan attached.
         freshness: What counts as done.
         run: The run that this is a try of.
-        client: The API.
-        pace: The client's pace.
-        statistics: The client's; knows the mean latency.
         tally: Kept up to date, for the display.
-        stop: The end may be asked for.
         good_number: An order that the API has answered for somebody else, or None.
+        answered: Whether the API has answered somebody else in this run.
         most_rejects: With more than so many new ones nothing can be published: no more is asked for; None for no
             such bound.
     """
@@ -238,12 +244,12 @@ class Refresh:
     store: Store
     freshness: Freshness
     run: RunRecord
-    client: Client
     pace: Gate
     statistics: Statistics
     tally: Tally
     stop: Stop
     good_number: str | None = None
+    answered: bool = False
     most_rejects: int | None = None
 
 
@@ -261,8 +267,9 @@ async def refresh(job: Refresh) -> None:
         StorageError: The store cannot be written.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="store") as thread:
-        crew = _Crew(job, thread)
-        await crew.work()
+        async with open_client(job.options, job.pace, job.statistics, answered=job.answered) as client:
+            job.tally.traffic = lambda: client.traffic
+            await _Crew(job, client, thread).work()
     if job.stop.asked:
         raise job.stop.error(
             f"Stopped by a signal after {job.tally.total} orders of this try; they are kept.",
@@ -273,12 +280,13 @@ async def refresh(job: Refresh) -> None:
 class _Crew:
     """The workers of one refresh, their recorder and their watchers."""
 
-    def __init__(self, job: Refresh, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, job: Refresh, client: Client, thread: ThreadPoolExecutor) -> None:
         self._job = job
+        self._client = client
         self._pending = Pending(job.store, job.freshness, thread)
-        self._recorder = Recorder(job.store, job.run, lambda: job.client.traffic, thread)
+        self._recorder = Recorder(job.store, job.run, job.tally.traffic, thread)
         self._outage: OutageWatch[Refusal] = OutageWatch(
-            job.client,
+            client,
             self._known_numbers,
             lambda refusal: self._record(refusal.outcome),
             lambda refusal: self._pending.put_back(refusal.again),
@@ -350,7 +358,10 @@ class _Crew:
 
     async def _record(self, outcome: Outcome | None) -> None:
         if outcome is not None:
-            self._job.tally.settled[outcome.state] += 1
+            if outcome.state == FETCHED:
+                self._job.tally.fetched += 1
+            else:
+                self._job.tally.rejected += 1
             await self._recorder.add(outcome)
 
     async def _settle(self, number: str, attempt: int, is_last: bool) -> Outcome | None:
@@ -360,7 +371,7 @@ class _Crew:
         while next_attempt is not None and not self._is_ending:
             attempt, began = next_attempt, time.monotonic()
             try:
-                answer = await self._job.client.fetch(number, attempt)
+                answer = await self._client.fetch(number, attempt)
             except ThrottledError as error:  # the pace makes everybody wait
                 self._throttled += 1
                 throttles = throttles or Throttles(self._good, self._throttled)
@@ -404,7 +415,7 @@ class _Crew:
         """Tell whether an order is throttled while others are answered; where none is left, ask for one."""
         if self._pending.is_read_out and throttles.nobody_answered(self._good) and self._last_good:
             with suppress(AttemptError):
-                await self._job.client.fetch(self._last_good, attempt=2)
+                await self._client.fetch(self._last_good, attempt=2)
                 self._good += IN_A_ROW // 4
         return throttles.again(self._good, self._throttled)
 
@@ -462,7 +473,7 @@ class _Crew:
             _GRACE_S,
         )
         self._pending.closed = True
-        await self._job.client.drain(_GRACE_S)
+        await self._client.drain(_GRACE_S)
         for worker in self._workers:
             worker.cancel()
 

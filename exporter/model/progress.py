@@ -8,6 +8,8 @@ from typing import Literal
 
 from exporter.model.units import duration_text
 
+Phase = Literal["fetching", "publishing", "done"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
@@ -33,7 +35,7 @@ class Progress:
         down_since: Since when the API serves no order, in seconds since the epoch; None while it does.
     """
 
-    phase: Literal["fetching", "publishing", "done"]
+    phase: Phase
     total: int
     done: int
     pending_at_start: int

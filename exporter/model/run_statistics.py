@@ -9,13 +9,22 @@ from __future__ import annotations
 import bisect
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from exporter.model.errors import ThrottledError, TransientError
 
 _LONGEST_TIMELINE = 1800
 #: Upper edges of the latency buckets, in milliseconds: 1-2-5 steps, the last one is open.
 LATENCY_EDGES_MS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000, 20_000, 60_000)
+
+
+class Figures(NamedTuple):
+    """What `Statistics` counted: all but its timeline and pauses."""
+
+    latency_counts: list[int]
+    latency_sum_s: float
+    statuses: dict[str, int]
+    failures: dict[str, int]
 
 
 class Statistics:
@@ -57,16 +66,23 @@ class Statistics:
         if len(self.pauses) < _LONGEST_TIMELINE:
             self.pauses.append((round(at, 3), round(seconds, 3), why))
 
-    def add(self, other: Statistics) -> None:
-        """Count what another one has counted, as of now: all but its timeline and pauses."""
+    def take(self) -> Figures:
+        """Return what was counted since it was last taken."""
+        taken = Figures(self.latency_counts, self.latency_sum_s, self.statuses, self.failures)
+        self.latency_counts, self.latency_sum_s = [0] * len(self.latency_counts), 0.0
+        self.statuses, self.failures = Counter(), Counter()
+        return taken
+
+    def add(self, figures: Figures) -> None:
+        """Count what another one has counted, as of now."""
         self._extend()
-        self.answers[-1] += sum(other.latency_counts)
+        self.answers[-1] += sum(figures.latency_counts)
         self.latency_counts = [
-            sum(pair) for pair in zip(self.latency_counts, other.latency_counts, strict=True)
+            sum(pair) for pair in zip(self.latency_counts, figures.latency_counts, strict=True)
         ]
-        self.latency_sum_s += other.latency_sum_s
-        self.statuses += other.statuses
-        self.failures += other.failures
+        self.latency_sum_s += figures.latency_sum_s
+        self.statuses.update(figures.statuses)
+        self.failures.update(figures.failures)
 
     @property
     def mean_latency_s(self) -> float | None:

@@ -330,14 +330,15 @@ class _Run(FetchJob):
         return summary_of(finished, self.out, resumed=self.record.resumed, removed=removed)
 
     async def _fetch(self, on_progress: ProgressCallback | None) -> Fetched:
+        tell = on_progress or (lambda _: None)
         if self.options.dask is not None:
             from exporter.fetch.cluster.coordinator import spread
 
-            return await spread(self, on_progress)
+            return await spread(self, tell)
         self._refuse_ranges()
         from exporter.fetch.local_engine import fetch
 
-        return await fetch(self, on_progress)
+        return await fetch(self, tell)
 
     def _refuse_ranges(self) -> None:
         """Refuse to ask again on this machine for what a cluster has fetched."""

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 
 pytest.importorskip("distributed")
 
-from exporter.fetch.cluster.messages import Report, Standing
+from exporter.fetch.cluster.messages import Report
 from exporter.fetch.cluster.rate_division import RateDivision, shares
-from exporter.fetch.cluster.worker_pace import SharePace
+from exporter.fetch.cluster.worker_link import SharePace
 from tests.support.clients import serving
 from tests.support.dask_cluster import DaskCluster, running_cluster
 from tests.support.processes import exporter_for, wait_until
@@ -29,7 +29,7 @@ from tests.support.standing import manifest_of
 
 NUMBERS = [f"n{index}" for index in range(600)]  # three ranges
 #: Loads a worker that gives up sooner than its users would like.
-_HASTY = "import exporter.fetch.cluster.worker_reports as reports; reports.PATIENCE_S = 1.5"
+_HASTY = "import exporter.fetch.cluster.worker_link as link; link.PATIENCE_S = 1.5"
 
 
 class Watched(FaultyServer):
@@ -155,17 +155,14 @@ def test_shares_keep_the_promise_and_waste_next_to_nothing(rate: float, wants: l
         assert sum(given_out) * 1.015 + sharing <= max(rate * 1.02 + 1, rate * 1.015 + 1) * (1 + 1e-9)
 
 
-def report(seat: str, index: int, share_per_s: float, fetched: int = 0) -> Report:
+def report(seat: str, index: int, share_per_s: float, use_per_s: float = 16_000) -> Report:
     return Report(
         try_id="",
         seat=seat,
         index=index,
         worker=f"worker of {seat}",
-        serial=1,
-        concurrency=16,
         share_per_s=share_per_s,
-        latency_s=0.001,
-        standing=Standing(pending=1000, fetched=fetched),
+        use_per_s=use_per_s,
     )
 
 
@@ -175,19 +172,19 @@ def test_a_share_is_anothers_once_it_was_given_back() -> None:
     division.heard(report("a", 0, 0.0), now=0.0)
     division.heard(report("b", 1, 0.0), now=0.0)
     assert division.divide(100.0)
-    assert division.told() == {"a": (100.0, 1), "b": (0.0, 1)}
-    division.heard(report("a", 0, 100.0, fetched=1000), now=1.0)
+    assert division.told() == {"a": 100.0, "b": 0.0}
+    division.heard(report("a", 0, 100.0, use_per_s=0.0), now=1.0)
     assert division.divide(100.0)
-    assert division.told() == {"a": (0.0, 1), "b": (0.0, 1)}
-    division.heard(report("a", 0, 0.0, fetched=1000), now=1.0)
+    assert division.told() == {"a": 0.0, "b": 0.0}
+    division.heard(report("a", 0, 0.0, use_per_s=0.0), now=1.0)
     assert division.divide(100.0)
-    assert division.told() == {"a": (0.0, 1), "b": (100.0, 1)}
+    assert division.told() == {"a": 0.0, "b": 100.0}
     division.heard(report("c", 2, 0.0), now=2.0)
     division.heard(report("b", 1, 100.0), now=2.0)
     assert not division.divide(100.0)
     division.forget(lambda worker: worker == "worker of b", now=2.0)
     assert division.divide(100.0)
-    assert division.told() == {"a": (0.0, 1), "c": (100.0, 1)}
+    assert division.told() == {"a": 0.0, "c": 100.0}
 
 
 def test_a_worker_alone_starts_evenly() -> None:

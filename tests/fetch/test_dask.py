@@ -21,7 +21,8 @@ pytest.importorskip("distributed")
 
 from exporter import __version__
 from exporter.fetch.cluster.messages import Check
-from exporter.fetch.cluster.worker_fitness import unfit
+from exporter.fetch.cluster.range_worker import unfit
+from exporter.model.manifest import Pii
 from tests.support.dask_cluster import DaskCluster, running_cluster
 from tests.support.processes import TOKEN, Api, Exporter, clean_environment, demo_api, wait_until
 from tests.support.servers.process import faulty_process
@@ -315,9 +316,7 @@ def test_a_worker_without_the_secrets_is_refused(cluster: DaskCluster, api: Api,
 def test_a_worker_must_see_the_folder(tmp_path: Path) -> None:
     """A folder that is not shared, and one that holds another try, are told in words."""
     (tmp_path / "try").write_text("this")
-    check = Check(
-        version=__version__, folder=str(tmp_path), try_id="that", run_id="", options={}, pii_mark=None
-    )
+    check = Check(version=__version__, folder=str(tmp_path), try_id="that", options={}, pii=Pii(), key="")
     assert "does not see the folder" in (unfit(check) or "")
     assert "does not see the folder" in (unfit(structs.replace(check, folder="/nowhere")) or "")
     assert "and this is 0.0.1" in (unfit(structs.replace(check, version="0.0.1")) or "")

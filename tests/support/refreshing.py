@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from exporter.api.client import open_client
 from exporter.api.pace import Pace
 from exporter.fetch.refresh import Refresh, Tally, refresh
 from exporter.lists import Batch
@@ -45,21 +44,19 @@ class Work:
             record = store.begin_run("out", now, 3600.0)
             freshness = Freshness(run_started_at=record.started_at, try_started_at=now)
             pace, statistics = Pace(Rate.parse(options.rate)), Statistics(time.monotonic)
-            async with open_client(options, pace, statistics) as client:
-                await refresh(
-                    Refresh(
-                        options=options,
-                        store=store,
-                        freshness=freshness,
-                        run=record,
-                        client=client,
-                        pace=pace,
-                        statistics=statistics,
-                        tally=Tally(),
-                        stop=Stop(),
-                        most_rejects=most_rejects,
-                    )
+            await refresh(
+                Refresh(
+                    options=options,
+                    store=store,
+                    freshness=freshness,
+                    run=record,
+                    pace=pace,
+                    statistics=statistics,
+                    tally=Tally(),
+                    stop=Stop(),
+                    most_rejects=most_rejects,
                 )
+            )
             return store.states(freshness)
         finally:
             store.close()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,7 @@ import distributed.comm as _untyped_comm
 import msgspec
 
 from exporter.fetch.cluster import local_workers
-from exporter.fetch.cluster.messages import REPORTS, WORDS, Report, Word
-from exporter.fetch.cluster.worker_fitness import environment_of
+from exporter.fetch.cluster.messages import SECRETS, WORDS, Word
 from exporter.model.errors import ExporterError, UsageError
 from exporter.model.options import Options, is_loopback
 from exporter.system.child_process import signals_held
@@ -60,7 +59,20 @@ class Cluster:
     """A cluster with a client in this event loop; a local one's workers are children of this process."""
 
     client: Any
-    is_local: bool
+    address: str
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it ends with this process."""
+        return local_workers(self.address) is not None
+
+    def gone(self, why: str) -> ClusterUnavailableError:
+        """Return the error that ends a run whose cluster does not do its work."""
+        return ClusterUnavailableError(
+            f"--dask {self.address}: the cluster does not do its work ({why}).",
+            "Look after it, then run the same command again",
+            resumes=True,
+        )
 
     async def workers(self) -> set[str] | None:
         """Return the addresses of the workers that are there now; None while the scheduler is away."""
@@ -70,15 +82,11 @@ class Cluster:
         except (OSError, AttributeError):  # the client has no scheduler while it connects anew
             return None
 
-    def listen(self, heard: Callable[[Report], None]) -> None:
-        """Have every report heard; call it again now and then: a scheduler that restarts forgets who listens."""
-        self.client.subscribe_topic(REPORTS, lambda event: heard(msgspec.json.decode(event[1], type=Report)))
-
     async def say(self, word: Word) -> None:
         """Say something to every range; lost where the scheduler is away."""
         with suppress(OSError, AttributeError):
             async with asyncio.timeout(_CONNECT_S):
-                await self.client.log_event(WORDS, msgspec.json.encode(word).decode())
+                await self.client.log_event(WORDS, msgspec.msgpack.encode(word))
 
 
 @asynccontextmanager
@@ -99,7 +107,7 @@ async def open_cluster(options: Options, folder: Path) -> AsyncIterator[Cluster]
     _refuse_clear_text(address, insecure=options.dask_insecure)
     await _check_answers(address)
     async with _dask.Client(address, asynchronous=True, timeout=PATIENCE_S) as client:
-        yield Cluster(client=client, is_local=False)
+        yield Cluster(client=client, address=address)
 
 
 def _refuse_clear_text(address: str, *, insecure: bool) -> None:
@@ -146,7 +154,8 @@ async def _local(workers: int, options: Options, folder: Path) -> AsyncIterator[
             security=_dask.Security.temporary(),
             host="127.0.0.1",
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-            env=environment_of(options),
+            # What is not given is empty there.
+            env={variable: getattr(options, name) or "" for name, variable in SECRETS.items()},
             preload=["exporter.fetch.cluster.worker_tasks"],
             local_directory=str(folder),
             silence_logs=logging.CRITICAL,
@@ -154,7 +163,7 @@ async def _local(workers: int, options: Options, folder: Path) -> AsyncIterator[
         )
     try:
         async with _dask.Client(cluster, asynchronous=True) as client:
-            yield Cluster(client=client, is_local=True)
+            yield Cluster(client=client, address=str(options.dask))
     finally:
         with suppress(TimeoutError):
             await cluster.close(timeout=_CLOSE_S)

@@ -10,28 +10,36 @@ from typing import Any
 import msgspec
 
 from exporter.dataset.publishing.publish_job import PublishResult
+from exporter.fetch.fetch_job import Standing
+from exporter.model import options
 from exporter.model.errors import ToldError
 from exporter.model.freshness import Freshness
+from exporter.model.manifest import Pii
 from exporter.model.records import Traffic
+from exporter.model.run_statistics import Figures
 
 #: Dask's topics, on which every worker reports and every coordinator speaks. The scheduler keeps the last
 #: thousand messages of each topic: with one for each try it would keep ever more.
 REPORTS, WORDS = "omnitron-exporter-reports", "omnitron-exporter-words"
+#: The coordinator's try, as a file beside the ranges.
+BEACON = "try"
+#: Options that never go through the scheduler, and where a worker finds them.
+SECRETS = options.SECRETS | {"proxy": "EXPORTER_PROXY"}  # whose URL may hold a password
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker must agree with to take part.
+    """What a worker must agree with to take part in a try.
 
-    A file in `folder`, which all workers see, holds `try_id`. The secret `options` are not here; `pii_mark` is what
-    the coordinator's `EXPORTER_PII_KEY` makes of the run's name, None where nothing is hashed.
+    A file in `folder`, which all workers see, holds `try_id`. The secret `options` are not here; of the key of
+    `--pii hash` there is what the manifest says of it. A result must be of `key` to be used again.
     """
 
     version: str
     folder: str
     try_id: str
-    run_id: str
     options: dict[str, Any]
-    pii_mark: str | None
+    pii: Pii
+    key: str
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,23 +47,17 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         check: Looked at before anything is done: the worker may have come late.
-        out: Where the dataset will stand; names the run in the range's store.
         good_number: An order that the API is known to answer, or None.
         answered: Whether the API has answered this try; what goes wrong later may be an outage.
-        unlimited: Whether it need not wait for a share.
-        key: What a result must be of to be used again.
     """
 
     check: Check
     index: int
     folder: str
-    out: str
     freshness: Freshness
     concurrency: int
     good_number: str | None
     answered: bool
-    unlimited: bool
-    key: str
 
 
 class RangeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -64,8 +66,7 @@ class RangeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     The range's folder holds the `staged` folder of its files; `traffic` is that of all tries.
     """
 
-    key: str
-    try_id: str
+    key: str = ""
     worker: str = ""
     result: PublishResult | None = None
     staged: str = ""
@@ -75,43 +76,17 @@ class RangeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     again: str | None = None
 
 
-class Figures(msgspec.Struct, frozen=True, kw_only=True):
-    """What `Statistics` counted since the last report."""
-
-    latency_counts: list[int]
-    latency_sum_s: float
-    statuses: dict[str, int]
-    failures: dict[str, int]
-
-
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """How far a range is; `pending` are the order numbers that this try had to ask for, the rest as in `Progress`."""
-
-    pending: int
-    fetched: int = 0
-    rejected: int = 0
-    retried: int = 0
-    throttled: int = 0
-    waiting: int = 0
-    published: int = 0
-
-    @property
-    def left(self) -> int:
-        """Order numbers that are still to be settled."""
-        return self.pending - self.fetched - self.rejected
-
-
 class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What a range tells the coordinator, several times a second.
 
     Attributes:
         seat: Names this doing of the range: it may be done again elsewhere.
-        serial: Counts this seat's reports.
-        share_per_s: The share that it keeps to; None for no bound.
-        started: Requests that it has started.
+        share_per_s: The share that it keeps to; infinite for no bound.
+        use_per_s: The share that it could use; None where nobody knows yet whether its worker reaches the API.
         answers: Answers since the last report, refusals aside, which took `answers_s` together.
-        latency_s: What one takes of late; None before the first.
         refusals: (Retry-After or None, latency, what was answered) of each 429 since the last report.
+        figures: What was counted since the last report.
+        standing: How far it is; None where it does not know yet.
         logs: (level, template, text) of each line of the log.
         over: Whether it needs no share any more, and nothing will follow.
     """
@@ -120,13 +95,10 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     seat: str
     index: int
     worker: str
-    serial: int
-    concurrency: int
-    share_per_s: float | None = 0.0
-    started: int = 0
+    share_per_s: float = 0.0
+    use_per_s: float | None = 0.0
     answers: int = 0
     answers_s: float = 0.0
-    latency_s: float | None = None
     refusals: list[tuple[float | None, float | None, str]] = []
     figures: Figures | None = None
     standing: Standing | None = None
@@ -137,10 +109,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Word(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What the coordinator tells all ranges, once a second and whenever it changes.
 
-    `shares` holds each seat's share (None for no bound) and the last of its reports that the share knows of; `stop`
-    is the signal to stop for.
+    Ranges of other tries in the same `folder` end: nobody waits for them. `shares` holds each seat's share, and
+    `stop` is the signal to stop for.
     """
 
+    folder: str
     try_id: str
-    shares: dict[str, tuple[float | None, int]] = {}
+    shares: dict[str, float] = {}
     stop: int | None = None

@@ -8,151 +8,135 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from msgspec import structs
+import msgspec
 
-from exporter.api.client import Client, open_client
+from exporter.api.credentials import token_of
 from exporter.dataset.publishing.publish_job import PublishProgress, PublishResult
 from exporter.dataset.publishing.staging import publish_tables
-from exporter.fetch.cluster.messages import Assignment, Check, RangeResult, Standing
-from exporter.fetch.cluster.ranges import Range
-from exporter.fetch.cluster.worker_fitness import options_of, unfit
-from exporter.fetch.cluster.worker_reports import Reporter, reporting, stop_older_tries
+from exporter.fetch.cluster.messages import BEACON, SECRETS, Assignment, Check, RangeResult
+from exporter.fetch.cluster.ranges import finish
+from exporter.fetch.cluster.worker_link import Link, linked
 from exporter.fetch.fetch_job import publish_job
-from exporter.fetch.refresh import Refresh, Tally, refresh
-from exporter.fetch.work_directory import locked
-from exporter.model.errors import ExporterError, InterruptedRunError, LockedError, told
-from exporter.model.records import FETCHED, RunRecord
+from exporter.fetch.refresh import Refresh, refresh
+from exporter.fetch.work_directory import WorkDirectory, locked
+from exporter.model.errors import ExporterError, InterruptedRunError, LockedError, UsageError, told
+from exporter.model.manifest import pii_of
+from exporter.model.options import Options
+from exporter.model.version import __version__
 from exporter.store.order_store import Store
-from exporter.system import durable
 from exporter.system.crash_place import crash_text
-
-
-def look(check: Check) -> str | None:
-    """Say why this worker cannot take part, None where it can; older tries of the same run end here."""
-    stop_older_tries(check.folder, check.try_id)
-    return unfit(check)
 
 
 async def do_range(assignment: Assignment, worker: Any) -> RangeResult:
     """Do one range on Dask's `worker`; what goes wrong is told in the result, and quotes nothing that was worked on."""
-
-    def ended(**how: Any) -> RangeResult:
-        check = assignment.check
-        return RangeResult(key=assignment.key, try_id=check.try_id, worker=worker.address, **how)
-
-    reason = unfit(assignment.check)
-    if reason is not None:
-        return ended(again=reason)
+    if (reason := unfit(assignment.check)) is not None:
+        return RangeResult(again=reason)
     try:
-        async with reporting(assignment, worker) as reporter:
+        async with linked(assignment, worker) as link:
             with locked(Path(assignment.folder, "lock"), f"The range {assignment.folder}"):
-                return await _Work(assignment, reporter).do(ended())
+                return await _Work(assignment, link).do()
     except (LockedError, InterruptedRunError) as error:
-        return ended(again=str(error))
+        return RangeResult(again=str(error))
     except ExporterError as error:
-        return ended(error=told(error))
+        return RangeResult(error=told(error), worker=worker.address)
     except Exception as error:
-        bug = ExporterError(
-            f"A bug of the exporter stopped the worker {worker.address}: {crash_text(error)}."
-        )
-        return ended(error=told(bug))
+        bug = f"A bug of the exporter stopped the worker {worker.address}: {crash_text(error)}."
+        return RangeResult(error=told(ExporterError(bug)), worker=worker.address)
+
+
+def options_of(public: dict[str, Any]) -> Options:
+    """Return options from their public part and the secrets of this process's environment.
+
+    Raises:
+        UsageError: A credential is missing here, or an option cannot work.
+    """
+    secrets = {name: os.environ.get(variable) or None for name, variable in SECRETS.items()}
+    return msgspec.convert({**public, **secrets}, Options)
+
+
+def unfit(check: Check) -> str | None:
+    """Say why this worker cannot take part, None where it can; asked of each worker before the first range."""
+    if check.version != __version__:
+        return f"it has omnitron-exporter {__version__}, and this is {check.version}"
+    try:
+        seen = Path(check.folder, BEACON).read_text() == check.try_id
+    except OSError:
+        seen = False
+    if not seen:
+        return f"it does not see the folder {check.folder}; --out must be on a file system that all share"
+    try:
+        given = options_of(check.options)
+        token_of(given)
+    except UsageError as error:
+        return f"in its own environment: {error}"
+    if pii_of(given.pii, given.pii_key) != check.pii:
+        return "its EXPORTER_PII_KEY is another one; one customer would have two hashes"
+    return None
 
 
 class _Work:
     """The refresh and the publishing of one range, one after the other."""
 
-    def __init__(self, assignment: Assignment, reporter: Reporter) -> None:
+    def __init__(self, assignment: Assignment, link: Link) -> None:
         self._assignment = assignment
-        self._reporter = reporter
-        self._range = Range(index=assignment.index, folder=Path(assignment.folder), orders=0)
+        self._link = link
+        self._folder = WorkDirectory(Path(assignment.folder))
         self._options = options_of({**assignment.check.options, "concurrency": assignment.concurrency})
-        self._tally = Tally()
-        self._client: Client | None = None
-        self._pending = 0
-        self._published = 0
 
-    async def do(self, result: RangeResult) -> RangeResult:
+    async def do(self) -> RangeResult:
         """Ask for what is pending, write the tables, and record the result."""
-        assignment = self._assignment
-        with closing(Store(self._range.store, self._options.api_url)) as store:
-            store.attach_plan(self._range.plan)
-            self._pending = store.states(assignment.freshness).get(None, 0)
-            self._reporter.standing = self._standing
-            self._reporter.pace.changed.set()  # it can have a share
-            if self._pending:
+        folder, freshness = self._folder, self._assignment.freshness
+        with closing(Store(folder.store, self._options.api_url)) as store:
+            store.attach_plan(folder.plan)
+            self._link.pending = store.states(freshness).get(None, 0)
+            self._link.pace.changed.set()  # it can have a share
+            if self._link.pending:
                 await self._refresh(store)
-            traffic, good_number = self._run(store).traffic, store.a_fetched_number()
-        staged = self._fresh_staged()
-        published = await asyncio.to_thread(self._publish, staged)
-        done = structs.replace(
-            result, result=published, staged=staged.name, traffic=traffic, good_number=good_number
+            # Begun when the whole run began: an older one is another run's, and begun anew.
+            traffic = store.begin_run(self._options.out, freshness.run_started_at, 0.0).traffic
+            good_number = store.a_fetched_number()
+        staged = folder.fresh_staged()
+        done = RangeResult(
+            key=self._assignment.check.key,
+            result=await asyncio.to_thread(self._publish, staged),
+            staged=staged.name,
+            traffic=traffic,
+            good_number=good_number,
         )
-        self._range.finish(done)
+        finish(folder, done)
         return done
 
-    def _run(self, store: Store) -> RunRecord:
-        # Begun when the whole run began: an older one is another run's, and begun anew.
-        return store.begin_run(self._assignment.out, self._assignment.freshness.run_started_at, 0.0)
-
     async def _refresh(self, store: Store) -> None:
-        reporter = self._reporter
-        answered = self._assignment.answered
-        async with open_client(
-            self._options, reporter.pace, reporter.statistics, answered=answered
-        ) as client:
-            self._client = client
-            await refresh(
-                Refresh(
-                    options=self._options,
-                    store=store,
-                    freshness=self._assignment.freshness,
-                    run=self._run(store),
-                    client=client,
-                    pace=reporter.pace,
-                    statistics=reporter.statistics,
-                    tally=self._tally,
-                    stop=reporter.stop,
-                    good_number=self._assignment.good_number,
-                )
+        link, assignment = self._link, self._assignment
+        freshness = assignment.freshness
+        await refresh(
+            Refresh(
+                options=self._options,
+                store=store,
+                freshness=freshness,
+                run=store.begin_run(self._options.out, freshness.run_started_at, 0.0),
+                pace=link.pace,
+                statistics=link.statistics,
+                tally=link.tally,
+                stop=link.stop,
+                good_number=assignment.good_number,
+                answered=assignment.answered,
             )
-        reporter.pace.changed.set()  # the next range can have its share
-
-    def _fresh_staged(self) -> Path:
-        with durable.storage_errors("preparing a range", self._range.folder):
-            for old in self._range.folder.glob("dataset-*"):
-                durable.remove_tree(old)
-            staged = self._range.folder / f"dataset-{os.urandom(4).hex()}"
-            staged.mkdir()
-        return staged
+        )
+        link.pace.changed.set()  # the next range can have its share
 
     def _publish(self, staged: Path) -> PublishResult:
+        folder = self._folder
         job = publish_job(
-            self._options,
-            self._assignment.freshness,
-            store=self._range.store,
-            plan=self._range.plan,
-            staged=staged,
+            self._options, self._assignment.freshness, store=folder.store, plan=folder.plan, staged=staged
         )
         return publish_tables(job, self._refresh_is_over, self._tell)
 
     def _refresh_is_over(self, _wait_s: float) -> bool:
-        stop = self._reporter.stop
+        stop = self._link.stop
         if stop.asked:
             raise stop.error("Stopped while publishing a range.", "")
         return True
 
     def _tell(self, progress: PublishProgress) -> None:
-        self._published = progress.lines
-
-    def _standing(self) -> Standing:
-        fetched = self._tally.settled[FETCHED]
-        traffic = None if self._client is None else self._client.traffic
-        return Standing(
-            pending=self._pending,
-            fetched=fetched,
-            rejected=self._tally.total - fetched,
-            retried=traffic.retried if traffic else 0,
-            throttled=traffic.throttled if traffic else 0,
-            waiting=self._tally.backing_off,
-            published=self._published,
-        )
+        self._link.published = progress.lines

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from exporter.fetch.cluster.messages import Report
 
-#: A range that is not heard of for so long has ended by itself, somewhat earlier; see `worker_reports`.
+#: A range that is not heard of for so long has ended by itself, somewhat earlier; see `worker_link`.
 GONE_S = 35.0
 #: Shares that differ by less are left as they are.
 _SAME = 0.03
@@ -55,18 +55,6 @@ def shares(rate_per_s: float, wants: Sequence[float]) -> list[float]:
     return [part * share for share in given]
 
 
-def _use(report: Report, rate_per_s: float) -> float:
-    """Return how many requests a second a range could start."""
-    standing = report.standing
-    if standing is None or not standing.left:
-        return 0.0
-    if report.latency_s is None:
-        return rate_per_s / 2  # nobody knows yet whether its worker reaches the API
-    use = max(1, report.concurrency - standing.waiting) / max(report.latency_s, 1e-6)
-    all_started = report.started >= standing.pending
-    return min(use, standing.left) if all_started else use
-
-
 @dataclass
 class _Seat:
     """One doing of a range; `told` is the share that it was last told."""
@@ -78,8 +66,7 @@ class _Seat:
     @property
     def held(self) -> float:
         """What it may be using, as far as anybody can know."""
-        said = self.report.share_per_s
-        return max(self.told, math.inf if said is None else said)
+        return max(self.told, self.report.share_per_s)
 
 
 class RateDivision:
@@ -90,27 +77,22 @@ class RateDivision:
 
     def heard(self, report: Report, now: float) -> None:
         """Take in what a range says."""
+        seat = self._seats.setdefault(report.seat, _Seat(report, now))
+        seat.report, seat.heard_at = report, now
         if report.over:
-            self._seats.pop(report.seat, None)
-        elif report.seat in self._seats:
-            seat = self._seats[report.seat]
-            seat.report, seat.heard_at = report, now
-        else:
-            self._seats[report.seat] = _Seat(report, now)
+            del self._seats[report.seat]
 
     def forget(self, is_gone: Callable[[str], bool], now: float) -> None:
         """Take back the shares of those whose worker is gone, and of those that nobody hears of any more."""
-        self._seats = {
-            name: seat
-            for name, seat in self._seats.items()
-            if now - seat.heard_at < GONE_S and not is_gone(seat.report.worker)
-        }
+        for name, seat in list(self._seats.items()):
+            if now - seat.heard_at >= GONE_S or is_gone(seat.report.worker):
+                del self._seats[name]
 
     def divide(self, rate_per_s: float) -> bool:
-        """Divide the rate anew; return whether anybody has to be told."""
+        """Divide the rate anew; return whether anybody is not known to have its share."""
         seats = sorted(self._seats.values(), key=lambda seat: seat.report.index)
-        before = [seat.told for seat in seats]
-        wanted = shares(rate_per_s, [_use(seat.report, rate_per_s) for seat in seats])
+        uses = [seat.report.use_per_s for seat in seats]
+        wanted = shares(rate_per_s, [rate_per_s / 2 if use is None else use for use in uses])
         for seat, share in zip(seats, wanted, strict=True):
             if share < seat.told * (1 - _SAME):
                 seat.told = share
@@ -121,11 +103,8 @@ class RateDivision:
             elif share > seat.told * (1 + _SAME) and (more := min(share - seat.held, spare)) > 0:
                 seat.told = seat.held + more
                 spare -= more
-        return before != [seat.told for seat in seats]
+        return any(seat.told != seat.report.share_per_s for seat in seats)
 
-    def told(self) -> dict[str, tuple[float | None, int]]:
-        """Return what each is told, as `Word` has it."""
-        return {
-            name: (None if math.isinf(seat.told) else seat.told, seat.report.serial)
-            for name, seat in self._seats.items()
-        }
+    def told(self) -> dict[str, float]:
+        """Return what each is told."""
+        return {name: seat.told for name, seat in self._seats.items()}

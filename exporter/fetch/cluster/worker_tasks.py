@@ -1,4 +1,4 @@
-"""What the coordinator has workers do, by name: these import what the work needs where it is done."""
+"""What the coordinator has workers do, by name: what that needs is imported where it is done."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import signal
 from typing import Any
 
 import msgspec
-from distributed import get_worker
 
 from exporter.fetch.cluster.messages import Assignment, Check
 from exporter.system.lean_process import be_lean
@@ -23,19 +22,21 @@ def dask_setup(_worker: object) -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def look_at_worker(text: str) -> str | None:
-    """Say why this worker cannot take part, None where it can, from JSON of a `Check`; older tries end here."""
-    from exporter.fetch.cluster import range_worker  # with all that a range needs
+def run_range(text: bytes) -> bytes:
+    """Do one range, from the JSON of an `Assignment` to that of a `RangeResult`."""
+    from distributed import get_worker
 
-    return range_worker.look(msgspec.json.decode(text, type=Check))
-
-
-def run_range(text: str) -> str:
-    """Do one range, from JSON of an `Assignment` to JSON of a `RangeResult`."""
     from exporter.fetch.cluster.range_worker import do_range
-    from exporter.fetch.cluster.worker_reports import listen
+    from exporter.fetch.cluster.worker_link import listen
 
     assignment = msgspec.json.decode(text, type=Assignment)
     worker: Any = get_worker()
     listen()
-    return msgspec.json.encode(asyncio.run(do_range(assignment, worker))).decode()
+    return msgspec.json.encode(asyncio.run(do_range(assignment, worker)))
+
+
+def look_at_worker(text: bytes) -> str | None:
+    """Say why this worker cannot take part, None where it can, from the JSON of a `Check`."""
+    from exporter.fetch.cluster.range_worker import unfit  # with all that a range needs
+
+    return unfit(msgspec.json.decode(text, type=Check))

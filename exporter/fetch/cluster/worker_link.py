@@ -1,0 +1,218 @@
+"""A range's talk with the coordinator, over Dask's own topics: reports go out, shares and orders to stop come in.
+
+Nobody here ever connects to the coordinator or listens for it: a worker speaks with its scheduler alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import signal
+import time
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import msgspec
+from distributed import get_client
+
+from exporter.api.pace import CATCH_UP_S, PaceState
+from exporter.fetch.cluster.messages import REPORTS, WORDS, Assignment, Report, Word
+from exporter.fetch.refresh import Tally
+from exporter.model.run_statistics import Statistics
+from exporter.system.stopping import Stop
+
+#: A lost coordinator is waited for so long; then nobody needs what is fetched here.
+PATIENCE_S = 30.0
+_REPORT_EVERY_S = 0.2
+_MOST_LOGS = 1000
+_NEW_ANSWER_WEIGHS = 0.1
+#: Every range that is being done in this process; changed from their own threads.
+_all: set[Link] = set()
+
+
+class SharePace:
+    """Gives each request its slot, evenly spaced in the range's share of the run's rate; see `exporter.api.pace.Gate`.
+
+    Nothing starts before the coordinator has spoken; without it the share stays as it was. `changed` is set when the
+    coordinator should know more; the rest is what a `Report` says.
+    """
+
+    def __init__(self) -> None:
+        self.changed = asyncio.Event()
+        self.share_per_s = 0.0
+        self.started = 0
+        self.answers, self.answers_s = 0, 0.0
+        self.latency_s: float | None = None
+        self.refusals: list[tuple[float | None, float | None, str]] = []
+        self._loop = asyncio.get_running_loop()
+        self._turn = asyncio.Lock()
+        self._shared_anew = asyncio.Event()
+        self._last = -math.inf
+
+    async def slot(self) -> None:
+        """Return when one request may start."""
+        if not math.isinf(self.share_per_s):
+            async with self._turn:  # first come, first served
+                await self._due()
+        self.started += 1
+
+    async def _due(self) -> None:
+        while (wait_s := self._next() - self._loop.time()) > 0:
+            self._shared_anew.clear()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(wait_s if math.isfinite(wait_s) else None):
+                    await self._shared_anew.wait()
+        # What a late timer loses, up to this, is made up for at once.
+        self._last = max(self._next(), self._loop.time() - CATCH_UP_S)
+
+    def _next(self) -> float:
+        return self._last + 1 / self.share_per_s if self.share_per_s else math.inf
+
+    def share(self, per_s: float) -> None:
+        """Take a new share of the rate; zero makes everybody wait."""
+        if per_s == self.share_per_s:
+            return
+        if not self.share_per_s:
+            self._last = self._loop.time()  # whoever had it before has just used it
+        self.share_per_s = per_s
+        self._shared_anew.set()
+        self.changed.set()  # what was given up is another's once the coordinator knows
+
+    def throttled(
+        self, retry_after_s: float | None, latency_s: float | None = None, cause: str = "429"
+    ) -> None:
+        """Take in a 429: nothing more starts here until the coordinator has spoken."""
+        self.refusals.append((retry_after_s, latency_s, cause))
+        self.share(0.0)
+        self.changed.set()
+
+    def answered(self, latency_s: float) -> None:
+        """Take in an answer that is no 429."""
+        self.answers += 1
+        self.answers_s += latency_s
+        before = latency_s if self.latency_s is None else self.latency_s
+        self.latency_s = before + _NEW_ANSWER_WEIGHS * (latency_s - before)
+
+    def snapshot(self) -> PaceState:
+        """Return that nothing bounds the pace here: the coordinator's is the one to look at."""
+        return PaceState(per_s=math.inf, paused_until=None, why="as the coordinator says")
+
+
+class Link(logging.Handler):
+    """One range's link from Dask's `worker`; made by `linked`. Also where the range's log goes.
+
+    `pending` are the order numbers that it has to ask for, None until it knows, and `published` those that are through
+    the tables.
+    """
+
+    def __init__(self, assignment: Assignment, worker: Any) -> None:
+        super().__init__(logging.INFO)
+        self.pace = SharePace()
+        self.statistics = Statistics(time.monotonic)
+        self.tally = Tally()
+        self.stop = Stop()
+        self.pending: int | None = None
+        self.published = 0
+        self._assignment = assignment
+        self._worker = worker
+        self._loop = asyncio.get_running_loop()
+        self._seat = uuid.uuid4().hex
+        self._heard_at = time.monotonic()
+        self._logs: deque[tuple[int, str, str]] = deque(maxlen=_MOST_LOGS)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a line of the log for the next report."""
+        self._logs.append((record.levelno, str(record.msg), record.getMessage()))
+
+    async def keep_reporting(self) -> None:
+        """Report until cancelled; ask for the range's end when nobody can want it any more."""
+        while True:
+            self.report()
+            if time.monotonic() - self._heard_at > PATIENCE_S or self._worker.status.name != "running":
+                self._end(signal.SIGTERM)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_REPORT_EVERY_S):
+                    await self.pace.changed.wait()
+            self.pace.changed.clear()
+
+    def report(self, *, over: bool = False) -> None:
+        """Send what has come together since the last report."""
+        pace, pending = self.pace, self.pending
+        report = Report(
+            try_id=self._assignment.check.try_id,
+            seat=self._seat,
+            index=self._assignment.index,
+            worker=self._worker.address,
+            share_per_s=pace.share_per_s,
+            use_per_s=self._use_per_s(),
+            answers=pace.answers,
+            answers_s=pace.answers_s,
+            refusals=pace.refusals,
+            figures=self.statistics.take(),
+            standing=None if pending is None else self.tally.standing(pending, self.published),
+            logs=[self._logs.popleft() for _ in range(len(self._logs))],
+            over=over,
+        )
+        pace.answers, pace.answers_s, pace.refusals = 0, 0.0, []
+        self._worker.log_event(REPORTS, msgspec.msgpack.encode(report))
+
+    def _use_per_s(self) -> float | None:
+        pace, pending = self.pace, self.pending or 0
+        left = pending - self.tally.total
+        if left and pace.latency_s is None:
+            return None
+        most = max(1, self._assignment.concurrency - self.tally.backing_off) / max(pace.latency_s or 0, 1e-6)
+        return min(most, left) if pace.started >= pending else most
+
+    def hear(self, word: Word) -> None:
+        """Take in what a coordinator says; from any thread."""
+        with suppress(RuntimeError):  # this range has just ended
+            self._loop.call_soon_threadsafe(self._heed, word)
+
+    def _heed(self, word: Word) -> None:
+        check = self._assignment.check
+        if word.try_id == check.try_id:
+            self._heard_at = time.monotonic()
+            self.pace.share(word.shares.get(self._seat, 0.0))
+            if word.stop is not None:
+                self._end(word.stop)
+        elif word.folder == check.folder:
+            self._end(signal.SIGTERM)
+
+    def _end(self, signal_number: int) -> None:
+        if not self.stop.asked:
+            self.stop.ask(signal_number)
+
+
+def listen() -> None:
+    """Have this process's ranges hear what coordinators say; call it in the thread of a task."""
+    client: Any = get_client()
+    client.subscribe_topic(WORDS, _hear)
+
+
+def _hear(event: tuple[float, bytes]) -> None:
+    word = msgspec.msgpack.decode(event[1], type=Word)
+    for link in list(_all):
+        link.hear(word)
+
+
+@asynccontextmanager
+async def linked(assignment: Assignment, worker: Any) -> AsyncIterator[Link]:
+    """Report for the length of the block; the range's log goes through it."""
+    link = Link(assignment, worker)
+    logger = logging.getLogger("exporter")
+    logger.addHandler(link)
+    logger.setLevel(logging.INFO)
+    _all.add(link)
+    keeping = asyncio.create_task(link.keep_reporting())
+    try:
+        yield link
+    finally:
+        _all.discard(link)
+        logger.removeHandler(link)
+        keeping.cancel()
+        link.report(over=True)
