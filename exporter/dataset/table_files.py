@@ -6,9 +6,8 @@ import codecs
 import hashlib
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
-from functools import partial
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,67 +15,47 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from exporter.model.manifest import part_name
-from exporter.model.options import Compression, CsvDialect, FileFormat, JsonType
+from exporter.model.options import FileFormat, TableOptions
 from exporter.model.records import PartFile
 from exporter.system import durable
 
+_WITHOUT_END = 2**62
+
 
 class TableWriter(AbstractContextManager["TableWriter"]):
-    """One table on its way into one file, or into a folder of part files.
+    """One table on its way into one file, or with `rows_per_file` into a folder of part files, also where one is enough.
 
-    With `rows_per_file` the table is the folder `orders.parquet` with `part-00000.parquet`,
-    `part-00001.parquet` and so on, also where one is enough; without it is the file `orders.parquet`. The
-    same tables give the same bytes, however each is chunked inside. Used as a context manager, what was not
-    closed is aborted: pyarrow's own writers finish a short file even when an exception ends their block.
+    The same tables give the same bytes, however each is chunked inside. Used as a context manager, what was not
+    closed is aborted: pyarrow's own writers finish a short file even when an exception ends their block. What the
+    disk refuses is a `StorageError`; the writer can only be aborted then.
     """
 
     def __init__(
-        self,
-        directory: Path,
-        name: str,
-        file_format: FileFormat,
-        schema: pa.Schema,
-        *,
-        rows_per_file: int | None = None,
-        compression: Compression = "zstd",
-        csv_dialect: CsvDialect = "standard",
-        json_type: JsonType = "text",
+        self, folder: Path, name: str, file_format: FileFormat, schema: pa.Schema, options: TableOptions
     ) -> None:
-        self._directory = directory
-        self._path = directory / f"{name}.{file_format}"
-        self._rows_per_file = rows_per_file
-        self._open: Callable[[Path], _Sink]
-        if file_format == "parquet":
-            self._open = partial(_ParquetSink, schema=schema, compression=compression, json_type=json_type)
-        else:
-            self._open = partial(_CsvSink, schema=schema, dialect=csv_dialect)
+        self._folder, self._path = folder, folder / f"{name}.{file_format}"
+        self._rows_per_file = options.rows_per_file
+        kind = _ParquetFile if file_format == "parquet" else _CsvFile
+        self._open: Callable[[Path], _ParquetFile | _CsvFile] = lambda path: kind(path, schema, options)
         self._finished: list[PartFile] = []
-        self._part: _Part | None = None
+        self._file: _ParquetFile | _CsvFile | None = None
+        self._rows = 0
         self._closed = False
 
     def write(self, table: pa.Table) -> None:
-        """Append rows with the writer's schema; for Parquet they make one row group of their own.
-
-        Raises:
-            StorageError: When the disk refuses; the writer can only be aborted then.
-        """
+        """Append rows with the writer's schema; for Parquet they make one row group of their own."""
         with durable.storage_errors("writing the table", self._path):
             while table.num_rows:
-                part = self._part_with_room()
-                room = (self._rows_per_file or part.rows + table.num_rows) - part.rows
-                part.write(table.slice(0, room))
-                table = table.slice(room)
+                file = self._with_room()
+                piece = table.slice(0, (self._rows_per_file or _WITHOUT_END) - self._rows)
+                file.write(piece)
+                self._rows += piece.num_rows
+                table = table.slice(piece.num_rows)
 
     def close(self) -> list[PartFile]:
-        """Finish the last file and wait until all of them are on the disk; errors as for `write`.
-
-        Returns:
-            The finished files in the order of their rows; one without rows for an empty table.
-        """
+        """Finish the last file; return all in the order of their rows, on the disk. An empty table has one too."""
         with durable.storage_errors("writing the table", self._path):
-            if self._part is None:
-                self._part = self._begin()
-            self._finish()
+            self._finish(self._file or self._begin())
         self._closed = True
         return self._finished
 
@@ -85,63 +64,32 @@ class TableWriter(AbstractContextManager["TableWriter"]):
         if self._closed:
             return
         self._closed = True
-        if self._part is not None:
-            self._part.discard()
+        if self._file is not None:
+            with suppress(OSError):  # the disk's complaint has been heard, or nobody needs it
+                self._file.close()
         with durable.storage_errors("removing the unfinished table", self._path):
             durable.remove_tree(self._path)
 
     def __exit__(self, *_: object) -> None:
         self.abort()
 
-    def _part_with_room(self) -> _Part:
-        if self._part is None:
-            self._part = self._begin()
-        elif self._part.rows == self._rows_per_file:
-            self._finish()
-            self._part = self._begin()
-        return self._part
+    def _with_room(self) -> _ParquetFile | _CsvFile:
+        if self._file is not None and self._rows == self._rows_per_file:
+            self._finish(self._file)
+        return self._file or self._begin()
 
-    def _begin(self) -> _Part:
+    def _begin(self) -> _ParquetFile | _CsvFile:
         path = self._path
         if self._rows_per_file is not None:
             path.mkdir(exist_ok=True)
             path /= part_name(len(self._finished), path.suffix)
-        return _Part(path, self._open(path))
+        self._file, self._rows = self._open(path), 0
+        return self._file
 
-    def _finish(self) -> None:
-        assert self._part is not None
-        self._finished.append(self._part.finish(self._directory))
-        self._part = None
-
-
-class _Sink(Protocol):
-    """One open file of a table."""
-
-    def write(self, table: pa.Table) -> None: ...
-
-    def close(self) -> None: ...
-
-
-class _Part:
-    """One file and the rows that it holds."""
-
-    def __init__(self, path: Path, sink: _Sink) -> None:
-        self._path = path
-        self._sink = sink
-        self.rows = 0
-
-    def write(self, table: pa.Table) -> None:
-        self._sink.write(table)
-        self.rows += table.num_rows
-
-    def finish(self, directory: Path) -> PartFile:
-        self._sink.close()
-        return finished_part(self._path, self.rows, directory)
-
-    def discard(self) -> None:
-        """Let go of the file; the disk's complaint has been heard, or nobody needs it."""
-        with suppress(OSError):
-            self._sink.close()
+    def _finish(self, file: _ParquetFile | _CsvFile) -> None:
+        file.close()
+        self._finished.append(finished_part(file.path, self._rows, self._folder))
+        self._file = None
 
 
 def finished_part(path: Path, rows: int, directory: Path) -> PartFile:
@@ -170,30 +118,28 @@ _BLOOM: Final = {"ndv": 15_000, "fpp": 0.05}
 _FOOTER: Final = {"org.apache.spark.version": "3.5.0"}
 
 
-class _ParquetSink:
-    """A Parquet file: format 2.6, pages of version 1 and plain encodings, which every reader knows."""
+class _ParquetFile:
+    """Format 2.6, pages of version 1 and plain encodings, which every reader knows."""
 
-    def __init__(self, path: Path, schema: pa.Schema, compression: str, json_type: JsonType) -> None:
-        self._schema = schema.with_metadata(_FOOTER)
-        if json_type == "json":
-            self._schema = pa.schema(map(_as_json_type, schema), metadata=_FOOTER)
+    def __init__(self, path: Path, schema: pa.Schema, options: TableOptions) -> None:
+        self.path = path
+        fields = map(_as_json_type, schema) if options.json_type == "json" else schema
+        self._schema = pa.schema(fields, metadata=_FOOTER)
         self._writer = pq.ParquetWriter(
             str(path),
             self._schema,
             version="2.6",
-            compression=compression,
-            compression_level=_ZSTD_LEVEL if compression == "zstd" else None,
+            compression=options.compression,
+            compression_level=_ZSTD_LEVEL if options.compression == "zstd" else None,
             dictionary_pagesize_limit=_DICTIONARY_BYTES,
             bloom_filter_options={name: _BLOOM for name in _LOOKED_UP if name in schema.names},
         )
+        self.close = self._writer.close
 
     def write(self, table: pa.Table) -> None:
         # Pages end where chunks end: without this the chunking would show in the bytes.
         whole = table.combine_chunks().cast(self._schema)
         self._writer.write_table(whole, row_group_size=table.num_rows)
-
-    def close(self) -> None:
-        self._writer.close()
 
 
 def _as_json_type(field: pa.Field) -> pa.Field:
@@ -203,38 +149,37 @@ def _as_json_type(field: pa.Field) -> pa.Field:
 
 # --- CSV ---
 
-
 _ROWS_AT_ONCE = 2_500  # text of every column is held twice; each call compiles its patterns anew
 
 
-class _CsvSink:
-    """An RFC 4180 file, or one for a spreadsheet whose locale writes `16,40` and therefore separates cells by `;`.
+class _CsvFile:
+    """RFC 4180, or for a spreadsheet whose locale writes `16,40` and therefore separates cells by `;`.
 
     Text is always quoted, so null is an empty cell and the empty text is `""`.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema, dialect: CsvDialect) -> None:
-        excel = dialect == "excel"
+    def __init__(self, path: Path, schema: pa.Schema, options: TableOptions) -> None:
+        self.path = path
+        excel = options.csv_dialect == "excel"
         self._convert = _column_for_spreadsheet if excel else _column_for_programs
         self._file = pa.OSFile(str(path), "wb")
         if excel:
             self._file.write(codecs.BOM_UTF8)
-        schema = _each_column(schema.empty_table(), self._convert).schema
-        options = pa_csv.WriteOptions(delimiter=";" if excel else ",", eol="\r\n")
-        self._writer = pa_csv.CSVWriter(self._file, schema, write_options=options)
+        dialect = pa_csv.WriteOptions(delimiter=";" if excel else ",", eol="\r\n")
+        schema = self._converted(schema.empty_table()).schema
+        self._writer = pa_csv.CSVWriter(self._file, schema, write_options=dialect)
 
     def write(self, table: pa.Table) -> None:
         for start in range(0, table.num_rows, _ROWS_AT_ONCE):
             piece = table.slice(start, _ROWS_AT_ONCE).combine_chunks()
-            self._writer.write_table(_each_column(piece, self._convert))
+            self._writer.write_table(self._converted(piece))
 
     def close(self) -> None:
         self._writer.close()
         self._file.close()
 
-
-def _each_column(table: pa.Table, convert: Callable[[pa.ChunkedArray], pa.ChunkedArray]) -> pa.Table:
-    return pa.table([convert(column) for column in table.columns], names=table.column_names)
+    def _converted(self, table: pa.Table) -> pa.Table:
+        return pa.table([self._convert(column) for column in table.columns], names=table.column_names)
 
 
 _YEAR_1_US, _AFTER_YEAR_9999_US = -62_135_596_800_000_000, 253_402_300_800_000_000

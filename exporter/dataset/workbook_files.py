@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -18,11 +19,13 @@ from exporter.system import durable
 
 if TYPE_CHECKING:
     from xlsxwriter import Workbook
+    from xlsxwriter.format import Format
     from xlsxwriter.worksheet import Worksheet
 
 #: What a sheet holds below its header: 1,048,576 rows in all.
 MOST_ROWS = 1_048_575
 _ABOUT = "About"
+_ABOUT_COLUMNS = ("Sheet", "Column", "Meaning", "Personal", "Path in the API")
 _LONGEST_TEXT = 32_767  # of a cell; Excel calls a file with longer ones damaged
 _CUT = " … (cut: a cell holds no more)"
 _WIDEST, _NARROWEST = 60, 8
@@ -41,35 +44,28 @@ class WorkbookWriter:
 
     Several tables stay together: a batch that does not fit into the workbook begins the next, and only a
     batch that fits into none is cut. One table fills each workbook. Rows go to the disk as they come
-    (`constant_memory`). With `rows_per_file` the workbooks are part files in a folder.
+    (`constant_memory`). With `rows_per_file` the workbooks are part files in a folder. What the disk refuses is a
+    `StorageError`; the writer can only be aborted then.
     """
 
     def __init__(
         self,
-        directory: Path,
+        folder: Path,
         schemas: Mapping[str, pa.Schema],
-        *,
         rows_per_file: int | None,
         about: Mapping[str, str],
         name: str = "orders",
     ) -> None:
-        self._directory = directory
-        self._schemas = schemas
+        self._folder, self._schemas, self._about, self._name = folder, schemas, about, name
         self._in_folder = rows_per_file is not None
         self._most_rows = min(rows_per_file or MOST_ROWS, MOST_ROWS)
-        self._about = about
-        self._name = name
-        self._scratch = directory / f"{name}.xlsx.scratch"
-        self._files: dict[str, list[PartFile]] = {name: [] for name in schemas}
+        self._scratch = folder / f"{name}.xlsx.scratch"
+        self._files: dict[str, list[PartFile]] = {table: [] for table in schemas}
         self._book: _Book | None = None
         self._count = 0
 
     def write(self, tables: Mapping[str, pa.Table]) -> None:
-        """Append rows of every table, by name.
-
-        Raises:
-            StorageError: When the disk refuses; the writer can only be aborted then.
-        """
+        """Append rows of every table, by name."""
         with durable.storage_errors("writing the workbook", self._path()):
             book = self._book or self._begin()
             if len(tables) > 1 and not self._fit(tables, book.rows) and self._fit(tables, {}):
@@ -85,11 +81,7 @@ class WorkbookWriter:
                 book = self._next(book)
 
     def close(self, counts: Mapping[str, str]) -> dict[str, list[PartFile]]:
-        """Finish the last workbook, which also says `counts`, and wait until all are on the disk; errors as for `write`.
-
-        Returns:
-            The workbooks, for each table with its rows there.
-        """
+        """Finish the last workbook, which also says `counts`; return them, on the disk, for each table with its rows."""
         with durable.storage_errors("writing the workbook", self._path()):
             self._finish(self._book or self._begin(), counts)
             durable.remove_tree(self._scratch)
@@ -107,8 +99,8 @@ class WorkbookWriter:
 
     def _path(self) -> Path:
         if self._in_folder:
-            return self._directory / f"{self._name}.xlsx" / part_name(self._count, ".xlsx")
-        return self._directory / f"{self._name}{f'-{self._count + 1}' if self._count else ''}.xlsx"
+            return self._folder / f"{self._name}.xlsx" / part_name(self._count, ".xlsx")
+        return self._folder / f"{self._name}{f'-{self._count + 1}' if self._count else ''}.xlsx"
 
     def _begin(self) -> _Book:
         self._scratch.mkdir(exist_ok=True)
@@ -122,7 +114,7 @@ class WorkbookWriter:
 
     def _finish(self, book: _Book, counts: Mapping[str, str]) -> None:
         book.close({**self._about, **counts})
-        part = finished_part(book.path, 0, self._directory)
+        part = finished_part(book.path, 0, self._folder)
         for table, rows in book.rows.items():
             self._files[table].append(replace(part, rows=rows))
         self._book = None
@@ -135,11 +127,9 @@ class _Book:
     def __init__(self, path: Path, scratch: Path, schemas: Mapping[str, pa.Schema]) -> None:
         import xlsxwriter
 
-        self.path = path
-        self._schemas = schemas
-        self._book: Workbook = xlsxwriter.Workbook(
-            str(path), {"constant_memory": True, "use_zip64": True, "tmpdir": str(scratch)}
-        )
+        self.path, self._schemas = path, schemas
+        how = {"constant_memory": True, "use_zip64": True, "tmpdir": str(scratch)}
+        self._book: Workbook = xlsxwriter.Workbook(str(path), how)
         self._book.set_properties({"created": _MADE})
         self._bold = self._book.add_format({"bold": True, "text_wrap": False})
         self._formats = {
@@ -152,8 +142,7 @@ class _Book:
     def _begin_sheet(self, name: str, schema: pa.Schema) -> Worksheet:
         sheet = self._book.add_worksheet(name)
         sheet.freeze_panes(1, 0)
-        for at, column in enumerate(schema.names):
-            sheet.write_string(0, at, column, self._bold)
+        self._write_texts(sheet, 0, schema.names, self._bold)
         return sheet
 
     def write(self, name: str, table: pa.Table) -> None:
@@ -180,6 +169,10 @@ class _Book:
                 else:
                     sheet.write_number(row, at, value, formats[at])
 
+    def _write_texts(self, sheet: Worksheet, row: int, texts: Sequence[str], style: Format | None) -> None:
+        for at, text in enumerate(texts):
+            sheet.write_string(row, at, text, style)
+
     def _fitting(self, text: str) -> str:
         if len(text) <= _LONGEST_TEXT // 2:  # Excel counts UTF-16 units
             return text
@@ -190,14 +183,14 @@ class _Book:
         return units[: 2 * (_LONGEST_TEXT - len(_CUT))].decode("utf-16-le", "ignore") + _CUT
 
     def close(self, about: Mapping[str, str]) -> None:
+        from xlsxwriter.exceptions import FileCreateError
+
         for name, sheet in self._sheets.items():
             sheet.autofilter(0, 0, self.rows[name], len(self._schemas[name]) - 1)
         facts = {**about, **{f"Rows of {name} here": f"{rows:,}" for name, rows in self.rows.items()}}
         if self._cut:
             facts["Texts cut"] = f"{self._cut:,}, which a cell cannot hold; CSV and Parquet hold them whole"
         self._explain(facts)
-        from xlsxwriter.exceptions import FileCreateError
-
         try:
             self._book.close()
         except FileCreateError as error:
@@ -205,15 +198,13 @@ class _Book:
 
     def _explain(self, facts: Mapping[str, str]) -> None:
         sheet = self._book.add_worksheet(_ABOUT)
-        rows: list[Sequence[str]] = [*facts.items(), ()]
-        head = len(rows)
-        rows.append(("Sheet", "Column", "Meaning", "Personal", "Path in the API"))
-        for name, schema in self._schemas.items():
-            rows += [(name, field.name, *_explained(field)) for field in schema]
-        for at, row in enumerate(rows):
-            for place, text in enumerate(row):
-                bold = at == head or (at < head and not place)
-                sheet.write_string(at, place, text, self._bold if bold else None)
+        for row, (what, text) in enumerate(facts.items()):
+            sheet.write_string(row, 0, what, self._bold)
+            sheet.write_string(row, 1, text)
+        self._write_texts(sheet, len(facts) + 1, _ABOUT_COLUMNS, self._bold)
+        fields = ((name, field) for name, schema in self._schemas.items() for field in schema)
+        for row, (name, field) in enumerate(fields, start=len(facts) + 2):
+            self._write_texts(sheet, row, (name, field.name, *_explained(field)), None)
         for place, width in enumerate((24, 34, 80, 10, 40)):
             sheet.set_column(place, place, width)
 
@@ -221,14 +212,12 @@ class _Book:
         """Close the files that the library holds open; nothing is put together from them."""
         self._book.fileclosed = True
         for sheet in self._book.worksheets():
-            try:
+            with suppress(OSError):  # the disk's complaint has been heard, or nobody needs it
                 sheet._opt_close()
-            except OSError:
-                pass  # the disk's complaint has been heard, or nobody needs it
         self.path.unlink(missing_ok=True)
 
 
-def _explained(field: pa.Field) -> Iterable[str]:
+def _explained(field: pa.Field) -> tuple[str, str, str]:
     facts = field.metadata or {}
     personal = "yes" if facts.get(b"personal") == b"true" else ""
     return facts.get(b"description", b"").decode(), personal, facts.get(b"path", b"").decode()
@@ -266,9 +255,7 @@ def _number_cells(column: pa.ChunkedArray) -> list[Any]:
     largest = 10**11 if pa.types.is_decimal(column.type) else 10**15
     fits = pc.less(pc.abs(column.cast(pa.decimal256(40, 4))), pa.scalar(largest, pa.decimal256(40, 4)))
     texts = column.cast(pa.string())
-    return _either(
-        fits, texts.cast(pa.float64()), texts
-    )  # by its text: the cast from decimals rounds wrongly
+    return _either(fits, texts.cast(pa.float64()), texts)  # the cast from decimals themselves rounds wrongly
 
 
 def _date_cells(column: pa.ChunkedArray) -> list[Any]:

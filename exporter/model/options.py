@@ -126,7 +126,7 @@ class AskOptions:
         )
 
 
-def part_of(options: Options, kind: type[TableOptions | AskOptions]) -> dict[str, Any]:
+def part_of(options: TableOptions | AskOptions, kind: type[TableOptions | AskOptions]) -> dict[str, Any]:
     """Return the fields of one kind of options, to build another value of that kind from."""
     return {one.name: getattr(options, one.name) for one in fields(kind)}
 

@@ -133,13 +133,12 @@ def _changes(
     full: bool = False,
     begun: Callable[[Comparison], object] = lambda _: None,
 ) -> tuple[dict[str, manifest.TableFiles], Changes]:
-    from exporter.dataset.changes.change_files import write_changes
     from exporter.dataset.changes.comparison import Comparison
 
     with Comparison(old, new, scratch) as comparison:
         begun(comparison)
-        changes, tables = write_changes(comparison, staged, options, full=full)
-    return tables, changes
+        changes = comparison.run()
+        return comparison.write(staged, options, full=full), changes
 
 
 class Comparing:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from exporter.dataset.table_files import TableWriter
+from exporter.model.options import TableOptions
 
 calamine = pytest.importorskip("python_calamine", reason="reads the spreadsheet back; extra xlsx")
 
@@ -99,7 +100,7 @@ def sheet(tmp_path_factory: pytest.TempPathFactory, language: str) -> list[list[
         "extra": ['{"a": "ş"}'] * count,
     }
     plain = pa.schema([field.with_type(getattr(field.type, "storage_type", field.type)) for field in SCHEMA])
-    with TableWriter(folder, "orders", "csv", SCHEMA, csv_dialect="excel") as writer:
+    with TableWriter(folder, "orders", "csv", SCHEMA, TableOptions(csv_dialect="excel")) as writer:
         writer.write(pa.table(columns, schema=plain).cast(SCHEMA))
         writer.close()
     return opened(folder, language)

@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 
 from exporter.dataset.table_files import TableWriter
 from exporter.model.errors import StorageError
-from exporter.model.options import Compression, FileFormat
+from exporter.model.options import Compression, FileFormat, TableOptions
 from exporter.model.records import PartFile
 
 pytestmark = pytest.mark.fast
@@ -78,7 +78,7 @@ def sql(query: str) -> list[tuple[Any, ...]]:
 def written(
     folder: Path, tables: list[pa.Table], file_format: FileFormat = "parquet", **options: Any
 ) -> list[PartFile]:
-    with TableWriter(folder, "orders", file_format, SCHEMA, **options) as writer:
+    with TableWriter(folder, "orders", file_format, SCHEMA, TableOptions(**options)) as writer:
         for table in tables:
             writer.write(table)
         return writer.close()
@@ -154,7 +154,7 @@ def test_the_chunks_of_a_table_do_not_show_in_the_bytes(
 
 
 def write_and_fail(folder: Path, file_format: FileFormat) -> None:
-    with TableWriter(folder, "orders", file_format, SCHEMA, rows_per_file=3) as writer:
+    with TableWriter(folder, "orders", file_format, SCHEMA, TableOptions(rows_per_file=3)) as writer:
         writer.write(many_rows(8))
         raise ZeroDivisionError
 
@@ -170,7 +170,7 @@ def test_an_exception_leaves_no_file(tmp_path: Path, file_format: FileFormat) ->
 
 def test_abort_after_close_keeps_the_files(tmp_path: Path) -> None:
     """A finished table is not taken back by the end of its block."""
-    with TableWriter(tmp_path, "orders", "parquet", SCHEMA) as writer:
+    with TableWriter(tmp_path, "orders", "parquet", SCHEMA, TableOptions()) as writer:
         files = writer.close()
     writer.abort()
     assert (tmp_path / files[0].path).exists()
@@ -332,7 +332,7 @@ TEXT = pa.schema([("a", pa.string()), ("b", pa.string())])
 
 
 def cells_of(folder: Path, texts: list[str], **options: Any) -> list[list[str]]:
-    with TableWriter(folder, "t", "csv", TEXT, **options) as writer:
+    with TableWriter(folder, "t", "csv", TEXT, TableOptions(**options)) as writer:
         writer.write(pa.table({"a": texts, "b": texts}, schema=TEXT))
         writer.close()
     text = (folder / "t.csv").read_bytes().decode("utf-8-sig")

@@ -18,6 +18,7 @@ import pytest
 from exporter.dataset.flatten import ORDER_ITEMS_SCHEMA, ORDERS_SCHEMA
 from exporter.dataset.table_files import TableWriter
 from exporter.dataset.verification import verify
+from exporter.model.options import TableOptions
 from tests.support.processes import ROOT, Exporter
 
 pytestmark = pytest.mark.fast
@@ -41,7 +42,7 @@ def dataset(out: Path, numbers: list[str], items: list[tuple[str, int]], **form:
         files = []
         endings: tuple[Literal["parquet", "csv"], ...] = ("parquet", "csv")
         for ending in endings:
-            writer = TableWriter(out, name, ending, short, **form)
+            writer = TableWriter(out, name, ending, short, TableOptions(**form))
             writer.write(pa.table(columns, schema=short))
             files += [
                 {"path": f.path, "rows": f.rows, "bytes": f.bytes, "sha256": f.sha256} for f in writer.close()

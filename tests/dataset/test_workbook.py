@@ -18,13 +18,11 @@ import pytest
 from openpyxl.utils.escape import unescape  # type: ignore[import-untyped]  # ships no types
 
 from exporter.dataset import workbook_files
+from exporter.dataset.dataset_writer import DatasetWriter, schemas_of
 from exporter.dataset.flatten import Flattener, make_lines
-from exporter.dataset.publishing.dataset_writer import DatasetWriter
-from exporter.dataset.publishing.publish_job import PublishJob
 from exporter.dataset.workbook_files import WorkbookWriter
 from exporter.model.errors import StorageError
-from exporter.model.freshness import Freshness
-from exporter.model.options import Pii
+from exporter.model.options import Pii, TableOptions
 from exporter.model.records import PartFile
 from tests.support.datasets import demo_payloads
 
@@ -168,19 +166,14 @@ def published(folder: Path, pii: Pii = "keep", **options: Any) -> Path:
     numbers = [payload["number"] for payload in payloads]
     batch = [(number, json.dumps(p).encode()) for number, p in zip(numbers, payloads, strict=True)]
     orders, items = Flattener(pii=pii).flatten(batch)
-    freshness = Freshness(run_started_at=0.0, try_started_at=0.0, max_age_s=0.0, max_age_s_by_status=())
-    job = PublishJob(
-        store="",
-        plan="",
-        staged=str(folder),
-        freshness=freshness,
+    wanted = TableOptions(
         formats=("xlsx",),
         tables=("orders", "order_items", "order_lines"),
         timezone="Europe/Istanbul",
         pii=pii,
         **options,
     )
-    with DatasetWriter(job) as writer:
+    with DatasetWriter(folder, schemas_of(wanted), wanted, {}) as writer:
         writer.add(
             {"orders": orders, "order_items": items, "order_lines": make_lines(numbers, orders, items)}
         )

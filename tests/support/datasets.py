@@ -17,7 +17,7 @@ from exporter.dataset.table_files import TableWriter
 from exporter.demo.orders import order_numbers, order_payload
 from exporter.model import manifest
 from exporter.model.column_selection import choose_columns
-from exporter.model.options import CsvDialect, FileFormat, JsonType, Pii
+from exporter.model.options import CsvDialect, FileFormat, JsonType, Pii, TableOptions
 from exporter.model.records import PartFile
 
 #: A run of 20 s at 40/s: a pause at 3 s that two answers told of, retries, and a slow tail.
@@ -117,15 +117,10 @@ class Dataset:
         ]
 
     def _parts(self, folder: Path, name: str, table: pa.Table, file_format: FileFormat) -> list[PartFile]:
-        with TableWriter(
-            folder,
-            name,
-            file_format,
-            table.schema,
-            rows_per_file=self.rows_per_file,
-            csv_dialect=self.csv_dialect,
-            json_type=self.json_type,
-        ) as writer:
+        options = TableOptions(
+            rows_per_file=self.rows_per_file, csv_dialect=self.csv_dialect, json_type=self.json_type
+        )
+        with TableWriter(folder, name, file_format, table.schema, options) as writer:
             writer.write(table)
             return writer.close()
 

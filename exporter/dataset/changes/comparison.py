@@ -18,13 +18,16 @@ import pyarrow as pa
 
 from exporter.dataset.changes import change_schema
 from exporter.dataset.changes.change_schema import CHANGE_TYPE, CHANGES_SCHEMA, literal, quoted
+from exporter.dataset.dataset_writer import DatasetWriter
 from exporter.dataset.flatten.arrow_schema import SCHEMAS
 from exporter.dataset.local_tables import LocalDataset
 from exporter.model import manifest
 from exporter.model.catalog import TABLES, Kind
 from exporter.model.column_selection import KEYS
 from exporter.model.errors import InputError, StorageError
-from exporter.model.manifest import Changes, Manifest
+from exporter.model.manifest import Changes, Manifest, TableFiles
+from exporter.model.options import TableOptions, part_of
+from exporter.model.records import PartFile
 
 _MEMORY = "256MB"
 #: Orders that differ, read and compared at a time.
@@ -86,6 +89,25 @@ class Comparison:
                 "Make room, then run: exporter changes.",
             ) from None
 
+    def write(self, folder: Path, options: TableOptions, *, full: bool) -> dict[str, TableFiles]:
+        """Write what differs into a folder, in the formats of `options`, with `full` the whole rows too; return the files.
+
+        Raises:
+            StorageError: The disk refuses.
+        """
+        tables = {"changes": (CHANGES_SCHEMA, self.rows())}
+        if full:
+            tables["changed_orders"] = self._whole_rows()
+        options = TableOptions(**part_of(options, TableOptions) | {"rows_per_file": None})
+        files: dict[str, list[PartFile]] = {}
+        for name, (schema, rows) in tables.items():
+            with DatasetWriter(folder, {name: schema}, options, {}, name) as writer:
+                for table in rows:
+                    writer.add({name: table})
+                    writer.end_row_group()
+                files |= writer.close({})
+        return {name: manifest.table_of(parts) for name, parts in files.items()}
+
     def rows(self) -> Iterator[pa.Table]:
         """Yield the table of changes, a batch at a time: changed and gone orders as they stood, then new ones."""
         seen = {
@@ -100,15 +122,6 @@ class Comparison:
             f"SELECT {', '.join(names)} FROM ({change_schema.SELECT_CHANGES}) ORDER BY part, seq, item, place"
         )
         yield from self._tables(query, CHANGES_SCHEMA)
-
-    def whole_rows(self) -> tuple[pa.Schema, Iterator[pa.Table]]:
-        """Return the schema and the rows of every order that differs, as they were and as they are."""
-        names = list(self._types["new"]["orders"]) if self._old is not None else SCHEMAS["orders"].names
-        known = SCHEMAS["orders"]
-        schema = pa.schema(
-            [CHANGE_TYPE, *(known.field(n) if n in known.names else (n, pa.string()) for n in names)]
-        )
-        return schema, self._whole_rows(schema)
 
     # --- reading ---
 
@@ -372,27 +385,30 @@ class Comparison:
             FROM gathered WHERE change = 'changed' GROUP BY name ORDER BY count(*) DESC, name""")
         return dict(rows)
 
-    def _whole_rows(self, schema: pa.Schema) -> Iterator[pa.Table]:
+    def _whole_rows(self) -> tuple[pa.Schema, Iterator[pa.Table]]:
+        """Return the schema and the rows of every order that differs, as they were and as they are."""
+        known = SCHEMAS["orders"]
         if self._old is None:
-            return
+            return pa.schema([CHANGE_TYPE, *known]), iter(())
         have = {side: self._types[side]["orders"] for side in _SIDES}
-        wanted = schema.names[1:]
-        kinds = (
+        fields = [known.field(name) if name in known.names else (name, pa.string()) for name in have["new"]]
+        schema = pa.schema([CHANGE_TYPE, *fields])
+        queries = []
+        for side, kind, at, where in (
             ("old", "update_preimage", "0", "part = 0"),
             ("new", "update_postimage", "1", "part = 0"),
             ("old", "delete", "0", "part = 1"),
             ("new", "insert", "0", "part = 2"),
-        )
-        queries = []
-        for side, kind, at, where in kinds:
-            columns = [quoted(name) if name in have[side] else f"NULL AS {quoted(name)}" for name in wanted]
+        ):
+            columns = [
+                quoted(name) if name in have[side] else f"NULL AS {quoted(name)}" for name in have["new"]
+            ]
             queries.append(f"""
                 SELECT '{kind}' AS _change_type, {", ".join(columns)}, part, seq, {at} AS turn FROM {side}_orders
                 JOIN (SELECT DISTINCT part, seq, order_number AS number FROM gathered WHERE {where}) USING (number)""")
-        names = _listed(schema.names)
-        yield from self._tables(
-            f"SELECT {names} FROM ({' UNION ALL '.join(queries)}) ORDER BY part, seq, turn",
-            schema,
+        every = f"({' UNION ALL '.join(queries)})"
+        return schema, self._tables(
+            f"SELECT {_listed(schema.names)} FROM {every} ORDER BY part, seq, turn", schema
         )
 
     def _seen(self) -> tuple[datetime | None, datetime | None]:

@@ -32,7 +32,7 @@ class PublishJob(TableOptions):
     about: dict[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class PublishProgress:
     """How far a publish is: `lines` counts order numbers of the plan that are through, rejects included."""
 
@@ -43,7 +43,7 @@ class PublishProgress:
 
 @dataclass(frozen=True, kw_only=True)
 class PublishResult:
-    """What stands in the staged folder: `exported` orders, and the part files of each table over all formats.
+    """What is in the staged folder: `exported` orders, and the part files of each table over all formats.
 
     Orders counted in `stale_by_reason` could not be had, and are in the tables as they were last had.
     """

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
+from itertools import repeat
 from pathlib import Path
 
 import pyarrow as pa
 
+from exporter.dataset.dataset_writer import DatasetWriter, schemas_of
 from exporter.dataset.flatten import Flattener, make_lines
-from exporter.dataset.publishing.dataset_writer import DatasetWriter
 from exporter.dataset.publishing.publish_job import PublishJob, PublishProgress, PublishResult
 from exporter.model.freshness import STALE
 from exporter.model.manifest import REJECTS_FILE, STALE_FILE, time_text
@@ -40,11 +42,11 @@ _READ = 250
 _WAIT_S = 0.1
 _TELL_EVERY_S = 0.5
 
+_Reject = tuple[int, str, str, int | None, int, str]
+
 
 def publish_tables(
-    job: PublishJob,
-    refresh_is_over: Callable[[float], bool],
-    tell: Callable[[PublishProgress], None],
+    job: PublishJob, refresh_is_over: Callable[[float], bool], tell: Callable[[PublishProgress], None]
 ) -> PublishResult:
     """Write every table and the rejects into the staged folder, onto the disk.
 
@@ -56,69 +58,69 @@ def publish_tables(
     Raises:
         StorageError: The disk refuses, or the store is damaged.
     """
-    store = Store(Path(job.store), readonly=True)
-    try:
+    with closing(Store(Path(job.store), readonly=True)) as store:
         store.attach_plan(Path(job.plan))
         return _Publish(job, store, tell).run(refresh_is_over)
-    finally:
-        store.close()
 
 
 class _Publish:
     def __init__(self, job: PublishJob, store: Store, tell: Callable[[PublishProgress], None]) -> None:
-        self._job = job
-        self._store = store
-        self._tell = tell
+        self._job, self._store, self._tell = job, store, tell
         self._told_at = 0.0
-        self._staged = Path(job.staged)
         key = job.pii_key.encode() if job.pii_key else None
         self._flattener = Flattener(pii=job.pii, pii_key=key)
-        self._writer = DatasetWriter(job)
-        self._exported = self._order_items = self._stale = 0
-        self._line = -1
-        self._through = 0
+        self._writer = DatasetWriter(Path(job.staged), schemas_of(job), job, job.about)
+        self._exported = self._order_items = self._stale = self._through = 0
         self._batch: list[tuple[str, bytes]] = []
-        self._batch_bytes = self._batch_values = 0
-        self._in_group = 0
-        self._group_bytes = 0
+        self._batch_bytes = self._batch_values = self._in_group = self._group_bytes = 0
 
     def run(self, refresh_is_over: Callable[[float], bool]) -> PublishResult:
         with self._writer as writer:
-            self._follow(refresh_is_over)
-            self._flatten()
+            for settled in self._settled(refresh_is_over):
+                self._take(settled)
             self._end_row_group()
-            rejects, stale = self._write_rejects(), self._write_stale()
+            freshness = self._job.freshness
+            rejects = self._list(
+                REJECTS_FILE, "the rejects", zip(self._store.rejects(freshness), repeat(None))
+            )
+            # What is published as it was last had; none makes no file.
+            stale = (
+                self._list(STALE_FILE, "the stale orders", self._store.stale(freshness))
+                if self._stale
+                else {}
+            )
             files = writer.close(self._counts(rejects))
+        drift = self._flattener.drift
         return PublishResult(
             exported=self._exported,
             order_items=self._order_items,
             rejects_by_reason=rejects,
             stale_by_reason=stale,
             files=files,
-            unmapped_paths=dict(sorted(self._flattener.drift.unmapped_paths.items())),
-            uncoerced=dict(sorted(self._flattener.drift.uncoerced.items())),
+            unmapped_paths=dict(sorted(drift.unmapped_paths.items())),
+            uncoerced=dict(sorted(drift.uncoerced.items())),
         )
 
-    def _follow(self, refresh_is_over: Callable[[float], bool]) -> None:
-        wait_s = 0.0
+    def _settled(self, refresh_is_over: Callable[[float], bool]) -> Iterator[list[PlannedOrder]]:
+        """Yield what is settled, in the plan's order, until the refresh is over and all of it is."""
+        wait_s, line = 0.0, -1
         while True:
             # Asked before reading: what was settled before the answer is seen by the query after it.
             over = refresh_is_over(wait_s)
-            planned = self._store.planned(
-                self._job.freshness, self._line, limit=_READ, limit_bytes=_BATCH_BYTES
-            )
+            planned = self._store.planned(self._job.freshness, line, limit=_READ, limit_bytes=_BATCH_BYTES)
             settled = [order for order in planned if order.state is not None]
-            self._take(settled)
-            if over and not planned:
+            if settled:
+                line = settled[-1].line
+                yield settled
+            elif over:
+                if planned:
+                    raise AssertionError(
+                        "the refresh is over, and an order is still pending"
+                    )  # a bug of ours
                 return
-            if over and not settled:
-                raise AssertionError("the refresh is over, and an order is still pending")  # a bug of ours
             wait_s = 0.0 if over or (planned and len(settled) == len(planned)) else _WAIT_S
 
     def _take(self, settled: list[PlannedOrder]) -> None:
-        if not settled:
-            return
-        self._line = settled[-1].line
         self._through += len(settled)
         for order in settled:
             self._stale += order.state == STALE
@@ -126,7 +128,8 @@ class _Publish:
                 self._add(order.order_number, order.payload)
         if time.monotonic() - self._told_at >= _TELL_EVERY_S:
             self._told_at = time.monotonic()
-            self._tell(self._progress())
+            drift = self._flattener.drift
+            self._tell(PublishProgress(self._through, dict(drift.unmapped_paths), dict(drift.uncoerced)))
 
     def _add(self, number: str, payload: bytes) -> None:
         self._batch.append((number, payload))
@@ -135,7 +138,6 @@ class _Publish:
         self._in_group += 1
         self._group_bytes += len(payload)
         if self._in_group == ORDERS_PER_ROW_GROUP or self._group_bytes >= _ROW_GROUP_BYTES:
-            self._flatten()
             self._end_row_group()
         elif (
             len(self._batch) == _BATCH
@@ -147,76 +149,41 @@ class _Publish:
     def _flatten(self) -> None:
         if not self._batch:
             return
-        tables = flatten_batch(self._flattener, self._batch, self._job.tables)
-        self._exported += tables["orders"].num_rows
-        self._order_items += tables["order_items"].num_rows
+        orders, items = self._flattener.flatten(self._batch)
+        tables = {"orders": orders, "order_items": items}
+        if "order_lines" in self._job.tables:
+            tables["order_lines"] = make_lines([number for number, _ in self._batch], orders, items)
+        self._exported += orders.num_rows
+        self._order_items += items.num_rows
         self._batch, self._batch_bytes, self._batch_values = [], 0, 0
         self._writer.add(tables)
 
     def _end_row_group(self) -> None:
+        self._flatten()
         self._writer.end_row_group()
         # What one row group needed and let go is given back, or it piles up in pieces over many of them.
         pa.default_memory_pool().release_unused()
         self._in_group = self._group_bytes = 0
 
-    def _progress(self) -> PublishProgress:
-        drift = self._flattener.drift
-        return PublishProgress(
-            lines=self._through, unmapped_paths=dict(drift.unmapped_paths), uncoerced=dict(drift.uncoerced)
-        )
-
     def _counts(self, rejects_by_reason: dict[str, int]) -> dict[str, str]:
         rejects = ", ".join(f"{reason} {count:,}" for reason, count in rejects_by_reason.items())
-        return {
-            "Orders": f"{self._exported:,}",
-            "Items": f"{self._order_items:,}",
-            "Rejected": rejects or "none",
-        }
+        counts = {"Orders": f"{self._exported:,}", "Items": f"{self._order_items:,}"}
+        return {**counts, "Rejected": rejects or "none"}
 
-    def _write_rejects(self) -> dict[str, int]:
+    def _list(self, name: str, what: str, rejects: Iterable[tuple[_Reject, float | None]]) -> dict[str, int]:
+        """Write rejects, each with when it was fetched, as lines of JSON; return their reasons with counts."""
         reasons: Counter[str] = Counter()
-        path = self._staged / REJECTS_FILE
-        with durable.storage_errors("writing the rejects", path):
-            rejects = self._store.rejects(self._job.freshness)
-            durable.write_lines(path, (_reject_line(reasons, reject) for reject in rejects), mode=None)
-        return dict(reasons)
-
-    def _write_stale(self) -> dict[str, int]:
-        """List what is published as it was last had, in a file like that of the rejects; none makes no file."""
-        reasons: Counter[str] = Counter()
-        path = self._staged / STALE_FILE
-        if self._stale:
-            with durable.storage_errors("writing the stale orders", path):
-                stale = self._store.stale(self._job.freshness)
-                lines = (_reject_line(reasons, facts, fetched_at=time_text(at)) for facts, at in stale)
-                durable.write_lines(path, lines, mode=None)
+        path = Path(self._job.staged, name)
+        with durable.storage_errors(f"writing {what}", path):
+            durable.write_lines(path, (_line(reasons, *each) for each in rejects), mode=None)
         return dict(reasons)
 
 
-def _reject_line(
-    reasons: Counter[str], facts: tuple[int, str, str, int | None, int, str], **more: str
-) -> bytes:
-    """Return a reject as a line of JSON, and count it."""
+def _line(reasons: Counter[str], facts: _Reject, fetched_at: float | None) -> bytes:
     line, number, reason, http_status, attempts, detail = facts
     reasons[reason] += 1
-    reject = {
-        "order_number": number,
-        "line": line,
-        "reason": reason,
-        "http_status": http_status,
-        "attempts": attempts,
-        "detail": detail,
-        **more,
-    }
+    reject = {"order_number": number, "line": line, "reason": reason, "http_status": http_status}
+    reject |= {"attempts": attempts, "detail": detail}
+    if fetched_at is not None:
+        reject["fetched_at"] = time_text(fetched_at)
     return json_line(reject).encode() + b"\n"
-
-
-def flatten_batch(
-    flattener: Flattener, payloads: Sequence[tuple[str, bytes]], tables: Collection[str]
-) -> dict[str, pa.Table]:
-    """Return the rows of one batch by table: of `orders` and `order_items`, and of others that are asked for."""
-    orders, items = flattener.flatten(payloads)
-    flat = {"orders": orders, "order_items": items}
-    if "order_lines" in tables:
-        flat["order_lines"] = make_lines([number for number, _ in payloads], orders, items)
-    return flat

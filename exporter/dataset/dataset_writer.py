@@ -1,0 +1,112 @@
+"""The tables of a dataset on their way into the files of every format, a batch after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pyarrow as pa
+
+from exporter.dataset.flatten.arrow_schema import SCHEMAS
+from exporter.dataset.table_files import TableWriter
+from exporter.dataset.workbook_files import WorkbookWriter
+from exporter.model.column_selection import choose_columns
+from exporter.model.options import TableOptions
+from exporter.model.records import PartFile
+
+#: A row group's worth of `order_lines`, or of orders with very many items, would take twice the memory of the other
+#: tables together: what has so many cells is a row group by itself. Orders and items have 1.3 million each.
+_MOST_CELLS = 2_000_000
+
+
+def schemas_of(options: TableOptions) -> dict[str, pa.Schema]:
+    """Return the columns that are written of each table; times are the same instants in the zone asked for."""
+    zoned = pa.timestamp("us", options.timezone)
+    chosen = choose_columns(options.select, options.drop, options.tables)
+    fields = {table: [SCHEMAS[table].field(name) for name in names] for table, names in chosen.items()}
+    return {
+        table: pa.schema(
+            [each.with_type(zoned) if pa.types.is_timestamp(each.type) else each for each in those]
+        )
+        for table, those in fields.items()
+    }
+
+
+class DatasetWriter(AbstractContextManager["DatasetWriter"]):
+    """Every table in every format. As a context manager it removes what was not closed.
+
+    `schemas` are the columns that are written of each table, `about` is what a workbook of the name `book` says of
+    them. Each method raises a `StorageError` where the disk refuses.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        schemas: Mapping[str, pa.Schema],
+        options: TableOptions,
+        about: Mapping[str, str],
+        book: str = "orders",
+    ) -> None:
+        self._schemas = schemas
+        self._writers = {
+            name: [
+                TableWriter(folder, name, each, schema, options) for each in options.formats if each != "xlsx"
+            ]
+            for name, schema in schemas.items()
+        }
+        # By column, so that each can be joined and its pieces let go before the next: half the memory.
+        self._waiting: dict[str, list[list[pa.Array]]] = {
+            name: [[] for _ in schema] for name, schema in schemas.items() if self._writers[name]
+        }
+        self._book: WorkbookWriter | None = None
+        if "xlsx" in options.formats:
+            self._book = WorkbookWriter(folder, schemas, options.rows_per_file, about, book)
+
+    def add(self, batch: Mapping[str, pa.Table]) -> None:
+        """Append the rows of one batch; columns and tables that are not written are left out."""
+        tables = {
+            name: batch[name].select(schema.names).cast(schema) for name, schema in self._schemas.items()
+        }
+        if self._book is not None:
+            self._book.write(tables)
+        for name, columns in self._waiting.items():
+            for waiting, column in zip(columns, tables[name].columns, strict=True):
+                waiting.extend(column.chunks)
+            if sum(map(len, columns[0])) * len(columns) >= _MOST_CELLS:
+                self._write_row_group(name)
+
+    def end_row_group(self) -> None:
+        """Write what has gathered; for Parquet it makes one row group."""
+        for name in self._waiting:
+            self._write_row_group(name)
+
+    def close(self, counts: Mapping[str, str]) -> dict[str, list[PartFile]]:
+        """Finish every file; return those of each table, over all formats. A workbook says `counts` too."""
+        files = {
+            name: [part for each in writers for part in each.close()]
+            for name, writers in self._writers.items()
+        }
+        if self._book is not None:
+            for name, books in self._book.close(counts).items():
+                files[name] += books
+        return files
+
+    def __exit__(self, *_: object) -> None:
+        for writer in (writer for writers in self._writers.values() for writer in writers):
+            writer.abort()
+        if self._book is not None:
+            self._book.abort()
+
+    def _write_row_group(self, name: str) -> None:
+        if any(map(len, self._waiting[name][0])):
+            table = pa.table([_joined(arrays) for arrays in self._waiting[name]], schema=self._schemas[name])
+            for writer in self._writers[name]:
+                writer.write(table)
+
+
+def _joined(arrays: list[pa.Array]) -> pa.Array:
+    """Return one array of these, and let them go."""
+    joined = pa.concat_arrays(arrays)
+    arrays.clear()
+    return joined
