@@ -5,59 +5,27 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
-from exporter.dataset.object_store import object_store
+from exporter.dataset.object_store import ObjectStore, object_store
 from exporter.model.errors import InputError, StorageError, UsageError
 from exporter.model.manifest import MANIFEST_FILE, Manifest, decode
 from exporter.system import durable
 
 
-class Destination(Protocol):
-    """A place for one dataset."""
-
-    def standing(self) -> Manifest | None:
-        """Return the manifest of the finished dataset that stands there; None where nothing does.
-
-        Raises:
-            UsageError: Something that is no dataset of ours stands there.
-        """
-
-    def refuse_strangers(self, standing: Manifest) -> None:
-        """Refuse to replace a dataset where something that is not ours would be lost with it.
-
-        Raises:
-            UsageError: There is more than `standing` names, or the place is a link.
-        """
-
-    def repair(self, retired: Path) -> None:
-        """Put back the old dataset where a kill came while it was being replaced; `retired` is that of `put`."""
-
-    def put(self, staged: Path, retired: Path) -> None:
-        """Put the complete staged dataset there, all or nothing, in place of one that stands there.
-
-        Args:
-            staged: The dataset, its manifest included, every file synced.
-            retired: A free name beside `staged`, for the dataset that is replaced.
-
-        Raises:
-            StorageError: The place refuses; what was there is still there (for an object store see there).
-        """
-
-    def interrupt(self) -> None:
-        """Make what is under way in another thread end soon, by any error."""
-
-
 class Directory:
-    """A directory of this machine."""
+    """A directory of this machine as the place of a dataset."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._seen: str | None = None
 
     def standing(self) -> Manifest | None:
-        """See `Destination`."""
-        manifest = self._path / MANIFEST_FILE
+        """Return the manifest of the finished dataset that is there; None where nothing is.
+
+        Raises:
+            UsageError: Something that is no dataset of ours is there.
+        """
+        manifest, self._seen = self._path / MANIFEST_FILE, None
         with durable.storage_errors("looking at it", self._path):
             if manifest.is_file():
                 found = decode(manifest.read_bytes(), str(manifest))
@@ -65,41 +33,45 @@ class Directory:
                 return found
             empty = not self._path.exists() or (self._path.is_dir() and not any(self._path.iterdir()))
         if not empty or self._path.is_symlink():
-            raise UsageError(
-                "expected a free name, got something that is no dataset of ours.",
-                "Give another --out.",
-                option="out",
-                value=self._path,
+            raise self._refusal(
+                "expected a free name, got something that is no dataset of ours.", "Give another --out."
             )
-        self._seen = None
         return None
 
     def refuse_strangers(self, standing: Manifest) -> None:
-        """See `Destination`."""
+        """Refuse to replace a dataset where something that is not ours would be lost with it.
+
+        Raises:
+            UsageError: There is more than `standing` names, or the place is a link.
+        """
         if self._path.is_symlink():
-            raise UsageError(
+            raise self._refusal(
                 "expected a directory, got a link to one.",
                 f"Give the directory itself: {self._path.resolve()}",
-                option="out",
-                value=self._path,
             )
         with durable.storage_errors("looking at it", self._path):
             stranger = stranger_in(self._path, standing)
         if stranger is not None:
-            raise UsageError(
+            raise self._refusal(
                 f"expected nothing beside the dataset there, got {stranger}, which is not ours.",
                 "Move it away, or give another --out.",
-                option="out",
-                value=self._path,
             )
 
     def repair(self, retired: Path) -> None:
-        """See `Destination`."""
+        """Put back the old dataset where a kill came while it was being replaced; `retired` is that of `put`."""
         with durable.storage_errors("putting the old dataset back", self._path):
             durable.repair(self._path, retired)
 
     def put(self, staged: Path, retired: Path) -> None:
-        """See `Destination`."""
+        """Put the complete staged dataset there, all or nothing, in place of one that is there.
+
+        Args:
+            staged: The dataset, its manifest included, every file synced.
+            retired: A free name beside `staged`, for the dataset that is replaced.
+
+        Raises:
+            StorageError: The place refuses; what was there is still there.
+        """
         with durable.storage_errors("putting the dataset in its place", self._path):
             replaced = durable.put_in_place(staged, self._path, replace=True, retired=retired)
             if replaced is None:
@@ -111,17 +83,23 @@ class Directory:
                 raise came_in_mid_run(error) from None
             remove_dataset(replaced)
 
+    def interrupt(self) -> None:
+        """Make what is under way in another thread end soon: a rename is over at once."""
+
     def _refuse_newcomers(self, replaced: Path) -> None:
         """Refuse what came between the last look and the exchange: it is not ours to remove."""
-        seen = self._seen
         standing = Directory(replaced).standing()
-        if standing is not None and standing.run_id != seen:
-            raise UsageError("another dataset is there.", option="out", value=self._path)
-        if standing is not None:
-            Directory(replaced).refuse_strangers(standing)
+        if standing is None:
+            return
+        if standing.run_id != self._seen:
+            raise self._refusal("another dataset is there.", "")
+        Directory(replaced).refuse_strangers(standing)
 
-    def interrupt(self) -> None:
-        """See `Destination`; a rename is over at once."""
+    def _refusal(self, problem: str, hint: str) -> UsageError:
+        return UsageError(problem, hint, option="out", value=self._path)
+
+
+Destination = Directory | ObjectStore
 
 
 def destination_of(out: str, proxy: str | None = None) -> Destination:
@@ -184,15 +162,16 @@ def remove_dataset(folder: Path) -> str | None:
         OSError: When the disk refuses.
     """
     manifest = manifest_in(folder)
-    stranger = next((path.name for path in folder.iterdir()), None)
-    if manifest is not None:
-        stranger = stranger_in(folder, manifest)
+    stranger = (
+        next((path.name for path in folder.iterdir()), None)
+        if manifest is None
+        else stranger_in(folder, manifest)
+    )
     if stranger is not None:
         return stranger
-    for path in list(_below(folder)):
-        if path.name != MANIFEST_FILE and not path.is_dir():
-            path.unlink()
-    for inner, _, _ in os.walk(folder, topdown=False):
+    for inner, _, files in os.walk(folder, topdown=False):
+        for name in set(files) - {MANIFEST_FILE}:
+            Path(inner, name).unlink()
         if Path(inner) != folder:
             Path(inner).rmdir()
     (folder / MANIFEST_FILE).unlink(missing_ok=True)

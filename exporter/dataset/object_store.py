@@ -20,7 +20,6 @@ import hashlib
 import logging
 import re
 import zlib
-from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -41,7 +40,7 @@ _URL = re.compile(
 
 
 class ObjectStore:
-    """The objects below one prefix, without slashes around it; a `Destination`. Empty is the whole bucket."""
+    """The objects below one prefix, without slashes around it; empty is the whole bucket. See `Directory` for its doings."""
 
     def __init__(self, bucket: str, prefix: str, proxy: str | None) -> None:
         self._bucket = Bucket(bucket, proxy)
@@ -50,10 +49,10 @@ class ObjectStore:
         self._old: frozenset[str] = frozenset()
 
     def standing(self) -> Manifest | None:
-        """See `Destination`."""
-        text = self._bucket.read(self._key(MANIFEST_FILE))
+        """Return the manifest of the finished dataset that is there; a `UsageError` where something else is."""
+        text = self._manifest()
         if text is not None:
-            return decode(text, f"{self._url}{MANIFEST_FILE}")
+            return self._decoded(text)
         for key in self._bucket.keys(self._below):
             name = key.removeprefix(self._below)
             if not self._is_ours(name, self._bucket.look(key)):
@@ -75,7 +74,7 @@ class ObjectStore:
                 self._old = decode(retired.read_bytes(), str(retired)).names
 
     def put(self, staged: Path, retired: Path) -> None:
-        """Upload the staged dataset, its manifest last; see `Destination`. `retired` is for the old manifest.
+        """Upload the staged dataset, its manifest last; `retired` is for the old manifest.
 
         Raises:
             StorageError: The store refuses. There is no manifest then, or still the old one.
@@ -91,49 +90,52 @@ class ObjectStore:
         for name, path in sorted(files.items()):
             self._upload(path, name)
         for name in sorted(self._old - files.keys() - {MANIFEST_FILE}):
-            self._bucket.remove(self._key(name))
-            durable.step("remove")
+            self._remove(name)
         self._upload(manifest, MANIFEST_FILE)
 
     def download(self, folder: Path) -> None:
-        """Copy the dataset that stands there into a folder that is made.
-
-        Raises:
-            InputError: None stands there.
-            StorageError: The store or the disk refuses.
-        """
-        text = self._bucket.read(self._key(MANIFEST_FILE))
+        """Copy the dataset that is there into a folder that is made; an `InputError` where none is."""
+        text = self._manifest()
         if text is None:
             raise InputError(
                 f"{self._url}: expected a finished dataset, got none.", "Give the --out of a run."
             )
         with durable.storage_errors("copying the dataset", folder):
-            for name in decode(text, f"{self._url}{MANIFEST_FILE}").names - {MANIFEST_FILE, REPORT_FILE}:
+            for name in self._decoded(text).names - {MANIFEST_FILE, REPORT_FILE}:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                self._bucket.download(self._key(name), folder / name)
+                self._bucket.download(self._below + name, folder / name)
             (folder / MANIFEST_FILE).write_bytes(text)
 
     def interrupt(self) -> None:
-        """See `Destination`."""
+        """Make what is under way in another thread end soon, by any error."""
         self._bucket.cancel()
+
+    def _manifest(self) -> bytes | None:
+        return self._bucket.read(self._below + MANIFEST_FILE)
+
+    def _decoded(self, text: bytes) -> Manifest:
+        return decode(text, f"{self._url}{MANIFEST_FILE}")
 
     def _retire(self, retired: Path) -> None:
         """Take the old manifest away, but keep it here: it names what is to be replaced."""
-        text = self._bucket.read(self._key(MANIFEST_FILE))
+        text = self._manifest()
         if text is None:
             return
         try:
-            self._old = decode(text, f"{self._url}{MANIFEST_FILE}").names
+            self._old = self._decoded(text).names
         except InputError as error:  # it came a moment ago; as a UsageError it would end the work directory
             raise StorageError(error.what, _MOVE) from None
         with durable.storage_errors("keeping the old manifest", retired):
             durable.write_bytes(retired, text)
-        self._bucket.remove(self._key(MANIFEST_FILE))
+        self._remove(MANIFEST_FILE)
+
+    def _remove(self, name: str) -> None:
+        self._bucket.remove(self._below + name)
         durable.step("remove")
 
     def _upload(self, path: Path, name: str) -> None:
         """Upload one file, unless it is there already, and see that it has arrived whole."""
-        key = self._key(name)
+        key = self._below + name
         whole = _as_stored(path, name)
         there = self._bucket.look(key)
         if there is not None and not self._is_ours(name, there):
@@ -148,9 +150,6 @@ class ObjectStore:
 
     def _is_ours(self, name: str, there: StoredObject | None) -> bool:
         return there is None or name in self._old or (there.mark or "").endswith(f" {name}")
-
-    def _key(self, name: str) -> str:
-        return f"{self._below}{name}"
 
 
 def _as_stored(path: Path, name: str) -> StoredObject:
@@ -169,14 +168,9 @@ def _as_stored(path: Path, name: str) -> StoredObject:
 
 
 def newest_in_store(pattern: str, shape: str) -> str | None:
-    """Return the URL of the newest finished dataset whose URL fits; None where there is none.
+    """Return the URL of the newest finished dataset whose URL fits `shape`; None where there is none.
 
-    Args:
-        pattern: `--out` as given, perhaps with `{date}` or `{time}`.
-        shape: The same as a regular expression.
-
-    Raises:
-        StorageError: The store refuses.
+    `pattern` is `--out` as given, perhaps with `{date}` or `{time}`, and `shape` the same as a regular expression.
     """
     bucket_name, _, prefix = pattern.removeprefix("s3://").partition("/")
     bucket = Bucket(bucket_name)
@@ -191,7 +185,7 @@ def newest_in_store(pattern: str, shape: str) -> str | None:
 
 def _is_same(there: StoredObject | None, whole: StoredObject) -> bool:
     """Tell whether the store has this file, as far as it says: it need not give a checksum."""
-    return there is not None and replace(there, crc32=there.crc32 or whole.crc32) == whole
+    return there is not None and there._replace(crc32=there.crc32 or whole.crc32) == whole
 
 
 def object_store(url: str, proxy: str | None = None) -> ObjectStore:

@@ -19,12 +19,10 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
-from typing import Any
+from threading import Semaphore, Thread
+from typing import Any, NamedTuple
 
 from exporter.model.errors import StorageError, UsageError
 from exporter.system import durable
@@ -39,15 +37,8 @@ _MARK = "omnitron-exporter"
 _RETRIES = (("AWS_RETRY_MODE", "mode", "standard"), ("AWS_MAX_ATTEMPTS", "total_max_attempts", 6))
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StoredObject:
-    """What the store says of an object.
-
-    Attributes:
-        bytes: Its size.
-        mark: What we noted when we uploaded it; None where it is not ours.
-        crc32: The store's own checksum, in base64, where it gives one of the whole object.
-    """
+class StoredObject(NamedTuple):
+    """What the store says of an object: `mark` is what we noted at its upload, `crc32` of the whole, where it gives one."""
 
     bytes: int
     mark: str | None
@@ -67,8 +58,7 @@ class Bucket:
     """
 
     def __init__(self, name: str, proxy: str | None = None) -> None:
-        self._name = name
-        self._proxy = proxy
+        self._name, self._proxy = name, proxy
         self._cancelled = False
         self._transfer: Any = None
 
@@ -83,8 +73,8 @@ class Bucket:
 
     def download(self, key: str, path: Path) -> None:
         """Copy an object into a file that is made."""
-        with self._request("downloading it", key), path.open("wb") as file:
-            self._client.download_fileobj(self._name, key, file)
+        with self._request("downloading it", key):
+            self._client.download_file(self._name, key, str(path))
 
     def look(self, key: str) -> StoredObject | None:
         """Return what the store says of an object, None where there is none."""
@@ -187,27 +177,21 @@ class _DaemonThreads(Executor):
     """Threads that do not keep the process from ending: a part may take minutes on a slow line."""
 
     def __init__(self, max_workers: int) -> None:
-        self._tasks: SimpleQueue[tuple[Future[Any], Callable[[], Any]] | None] = SimpleQueue()
-        self._threads = [Thread(target=self._work, daemon=True) for _ in range(max_workers)]
-        for thread in self._threads:
-            thread.start()
+        self._free = Semaphore(max_workers)
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
-        self._tasks.put((future, partial(fn, *args, **kwargs)))
+        self._free.acquire()
+        Thread(target=self._work, args=(future, partial(fn, *args, **kwargs)), daemon=True).start()
         return future
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        for _ in self._threads:
-            self._tasks.put(None)
-
-    def _work(self) -> None:
-        while (task := self._tasks.get()) is not None:
-            future, call = task
-            try:
-                future.set_result(call())
-            except BaseException as error:
-                future.set_exception(error)
+    def _work(self, future: Future[Any], call: Callable[[], Any]) -> None:
+        try:
+            future.set_result(call())
+        except BaseException as error:
+            future.set_exception(error)
+        finally:
+            self._free.release()
 
 
 # --- what the store refuses ---
@@ -225,44 +209,36 @@ _BUCKET = (
 )
 _NETWORK = "Check the network, and AWS_ENDPOINT_URL where it is set; the same command then goes on."
 _REGION = "Set AWS_REGION to the bucket's region; the same command then goes on."
-_CLOCK = "Set this machine's clock; the same command then goes on."
 
-_NO_CREDENTIALS = ("no credentials were found", _CREDENTIALS)
-_REFUSED = ("the credentials are refused", _CREDENTIALS)
-_EXPIRED = ("the credentials have expired", _CREDENTIALS)
-_DENIED = ("access denied", _ACCESS)
-_UNREACHABLE = ("the store cannot be reached", _NETWORK)
-_SILENT = ("the store did not answer in time", _NETWORK)
-_OVERLOADED = ("the store is overloaded or out of order", AGAIN)
-
+# What happened, what to do, and whose names it goes by: codes of
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, HTTP statuses (an answer to HEAD has
 # nothing else), and botocore's own exceptions.
-_FAULTS = {
-    "NoCredentialsError": _NO_CREDENTIALS,
-    "PartialCredentialsError": ("the credentials are incomplete", _CREDENTIALS),
-    "CredentialRetrievalError": ("the credentials could not be looked up", _CREDENTIALS),
-    "ProfileNotFound": ("the profile of AWS_PROFILE is not there", _CREDENTIALS),
-    "SSOError": ("the login by SSO has expired", "Run: aws sso login. The same command then goes on."),
-    "InvalidAccessKeyId": _REFUSED,
-    "SignatureDoesNotMatch": _REFUSED,
-    "InvalidToken": _REFUSED,
-    "ExpiredToken": _EXPIRED,
-    "RequestTimeTooSkewed": ("the clocks of this machine and the store differ", _CLOCK),
-    "NoSuchBucket": ("there is no such bucket", _BUCKET),
-    "AccessDenied": _DENIED,
-    "403": _DENIED,
-    "AuthorizationHeaderMalformed": ("the bucket is in another region", _REGION),
-    "301": ("the bucket is in another region", _REGION),
-    "SlowDown": ("the store asks to slow down", AGAIN),
-    "5xx": _OVERLOADED,
-    "SSLError": ("its certificate is refused", "Set AWS_CA_BUNDLE to the authority that signed it."),
-    "ConnectTimeoutError": _UNREACHABLE,
-    "ConnectionError": _UNREACHABLE,
-    "ProxyConnectionError": ("the proxy cannot be reached", "Check HTTPS_PROXY and NO_PROXY."),
-    "ReadTimeoutError": _SILENT,
-    "ConnectionClosedError": ("the store closed the connection", _NETWORK),
-    "HTTPClientError": ("the connection failed", _NETWORK),
-}
+_KNOWN = (
+    ("no credentials were found", _CREDENTIALS, "NoCredentialsError"),
+    ("the credentials are incomplete", _CREDENTIALS, "PartialCredentialsError"),
+    ("the credentials could not be looked up", _CREDENTIALS, "CredentialRetrievalError"),
+    ("the profile of AWS_PROFILE is not there", _CREDENTIALS, "ProfileNotFound"),
+    ("the login by SSO has expired", "Run: aws sso login. The same command then goes on.", "SSOError"),
+    ("the credentials are refused", _CREDENTIALS, "InvalidAccessKeyId SignatureDoesNotMatch InvalidToken"),
+    ("the credentials have expired", _CREDENTIALS, "ExpiredToken"),
+    (
+        "the clocks of this machine and the store differ",
+        "Set this machine's clock; the same command then goes on.",
+        "RequestTimeTooSkewed",
+    ),
+    ("there is no such bucket", _BUCKET, "NoSuchBucket"),
+    ("access denied", _ACCESS, "AccessDenied 403"),
+    ("the bucket is in another region", _REGION, "AuthorizationHeaderMalformed 301"),
+    ("the store asks to slow down", AGAIN, "SlowDown"),
+    ("the store is overloaded or out of order", AGAIN, "5xx"),
+    ("its certificate is refused", "Set AWS_CA_BUNDLE to the authority that signed it.", "SSLError"),
+    ("the store cannot be reached", _NETWORK, "ConnectTimeoutError ConnectionError"),
+    ("the proxy cannot be reached", "Check HTTPS_PROXY and NO_PROXY.", "ProxyConnectionError"),
+    ("the store did not answer in time", _NETWORK, "ReadTimeoutError"),
+    ("the store closed the connection", _NETWORK, "ConnectionClosedError"),
+    ("the connection failed", _NETWORK, "HTTPClientError"),
+)
+_FAULTS = {name: (what, hint) for what, hint, names in _KNOWN for name in names.split()}
 
 
 def _names_of(error: Any) -> list[str]:
