@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.dataset.flatten import ORDER_ITEMS_SCHEMA, ORDERS_SCHEMA, Flattener
-from exporter.dataset.flatten.learned_keys import LEARN_AT_MOST
+from exporter.dataset.flatten.irregular_orders import LEARN_AT_MOST
 from exporter.model.catalog import ORDER_ITEMS, ORDERS
 from tests.support.wild_json import SAMPLE, payload_texts, texts
 

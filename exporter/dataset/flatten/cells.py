@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from exporter.dataset.flatten.arrow_schema import ARROW_TYPES
-from exporter.dataset.flatten.json_literals import MISFIT, NULL_LITERAL, SETTLERS, literals_of, respell, spell
+from exporter.dataset.flatten.json_literals import (
+    NULL_LITERAL,
+    NUMBER_BEGINS,
+    has_utf8_form,
+    literals_of,
+    read_text,
+    respell,
+    spell,
+)
 from exporter.model.catalog import Kind
-
-Misfits = dict[int, str]
 
 # JSON's own grammar of numbers, narrowed to four places after the point (exponents are left to the cast):
 # Arrow's cast also takes "+5", ".5" and "007", and cuts texts of more than 38 digits silently (arrow#49817).
@@ -29,19 +36,15 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Python's datetime, pandas and databases end where the years 1 and 9999 do; Arrow does not.
 _FIRST_US = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
 _LAST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+_INTEGER = re.compile(r"-?[1-9][0-9]{0,18}|0")
+INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
 
-def make_values(kind: Kind, cells: list[Any], raw_at: Sequence[int]) -> tuple[pa.Array, Misfits]:
-    """Make the Arrow values of many cells of one kind.
+def make_values(kind: Kind, cells: list[Any], raw_at: Sequence[int]) -> tuple[pa.Array, dict[int, str]]:
+    """Make the Arrow values of many cells of one kind: typed values, or raw JSON, which JSON cells always are.
 
-    Args:
-        kind: The kind of all cells.
-        cells: Typed values, or raw JSON. JSON cells are always raw.
-        raw_at: Where raw JSON may stand, for the other kinds.
-
-    Returns:
-        The values, and the JSON literal of each cell that does not fit, by its place among the cells. The
-        value is null there.
+    Returns the values, null where a cell does not fit, and the JSON literal of each such cell by its place. Cells of
+    other kinds than JSON may be raw at `raw_at` only.
     """
     if kind is Kind.JSON:
         return _containers(cells)
@@ -50,11 +53,10 @@ def make_values(kind: Kind, cells: list[Any], raw_at: Sequence[int]) -> tuple[pa
         array, refused = _cast(kind, pa.array(settled, pa.string()))
     else:
         array, refused = _without_nul(pa.array(settled, ARROW_TYPES[kind]))
-    misfits |= {at: spell(cells[at]) for at in refused}
-    return array, misfits
+    return array, misfits | {at: spell(cells[at]) for at in refused}
 
 
-def _containers(cells: list[msgspec.Raw]) -> tuple[pa.Array, Misfits]:
+def _containers(cells: list[msgspec.Raw]) -> tuple[pa.Array, dict[int, str]]:
     texts = pa.array(literals_of(cells), pa.string())
     fits = pc.or_(pc.starts_with(texts, "{"), pc.starts_with(texts, "["))
     scalar = pc.and_(pc.invert(fits), pc.not_equal(texts, NULL_LITERAL))
@@ -62,17 +64,65 @@ def _containers(cells: list[msgspec.Raw]) -> tuple[pa.Array, Misfits]:
     return _where_true(fits, texts), misfits
 
 
-def _settle(kind: Kind, cells: list[Any], raw_at: Sequence[int]) -> tuple[list[Any], Misfits]:
+# --- raw JSON ---
+
+
+class _MisfitError(Exception):
+    """Raised for a literal that does not fit its column."""
+
+
+def _settle(kind: Kind, cells: list[Any], raw_at: Sequence[int]) -> tuple[list[Any], dict[int, str]]:
     settled, misfits = cells.copy(), {}
-    settle = SETTLERS[kind]
     raw_at = [at for at in raw_at if isinstance(cells[at], msgspec.Raw)]
     for at, literal in zip(raw_at, literals_of([cells[at] for at in raw_at]), strict=True):
-        value = None if literal == NULL_LITERAL else settle(literal)
-        if value is MISFIT:
-            misfits[at] = respell(literal)
-            value = None
-        settled[at] = value
+        try:
+            settled[at] = None if literal == NULL_LITERAL else _SETTLE[kind](literal)
+        except _MisfitError:
+            settled[at], misfits[at] = None, respell(literal)
     return settled, misfits
+
+
+def _text(literal: str) -> str:
+    if literal[0] in NUMBER_BEGINS:
+        return literal
+    if literal[0] == '"':
+        text = read_text(literal)
+        if "\\" not in literal or has_utf8_form(text):
+            return text
+    raise _MisfitError
+
+
+def _integer(literal: str) -> int:
+    text = "0" if literal == "-0" else _text(literal)
+    if _INTEGER.fullmatch(text) and INT64_MIN <= (number := int(text)) <= INT64_MAX:
+        return number
+    raise _MisfitError
+
+
+def _timestamp(literal: str) -> str:
+    if literal[0] != '"':
+        raise _MisfitError
+    return _text(literal)
+
+
+def _boolean(literal: str) -> bool:
+    if literal not in ("true", "false"):
+        raise _MisfitError
+    return literal == "true"
+
+
+#: How a JSON literal other than null becomes what a column is built from. Decimals and timestamps stay text: Arrow
+#: casts all of them at once, and refuses what is not exact.
+_SETTLE: Final[dict[Kind, Callable[[str], str | int | bool]]] = {
+    Kind.TEXT: _text,
+    Kind.INTEGER: _integer,
+    Kind.DECIMAL: _text,
+    Kind.TIMESTAMP: _timestamp,
+    Kind.BOOLEAN: _boolean,
+}
+
+
+# --- Arrow ---
 
 
 def _without_nul(values: pa.Array) -> tuple[pa.Array, list[int]]:

@@ -9,13 +9,13 @@ whole order. Once learned, such a path is kept as raw JSON and refuses nothing a
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence, Set
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 
-from exporter.dataset.flatten.json_literals import INT64_MAX, INT64_MIN, NULL_LITERAL
+from exporter.dataset.flatten.cells import INT64_MAX, INT64_MIN
+from exporter.dataset.flatten.json_literals import NULL_LITERAL
 from exporter.dataset.flatten.paths import Path
 from exporter.model.catalog import ITEMS_KEY, ORDER_ITEMS, ORDERS, Column, Kind
 
@@ -34,17 +34,15 @@ _TYPES: dict[Kind, Any] = {
 _Typed = tuple[str, Any, Any]  # a key, its type, its default
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Leaf:
+class Leaf(NamedTuple):
     """A declared value: its column, and whether the decoder keeps it as raw JSON."""
 
     column: Column
     raw: bool
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Place:
-    """An object in the payload: its Struct, and what stands under each of its keys."""
+class Place(NamedTuple):
+    """An object in the payload: its Struct, and what is under each of its keys."""
 
     path: Path
     struct: type[msgspec.Struct]
@@ -53,11 +51,9 @@ class Place:
     leaves: dict[str, Leaf]
     places: dict[str, Place]
     unknowns: dict[str, Path]
-    list_keys: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Shape:
+class Shape(NamedTuple):
     """The places of an order and of an item, and the decoder of a payload."""
 
     order: Place
@@ -68,10 +64,10 @@ class Shape:
 @lru_cache(maxsize=2)
 def make_shape(of_orders: frozenset[Path], of_items: frozenset[Path]) -> Shape:
     """Make the decoder for the catalogue and what was learned: the paths of each table that are kept raw."""
-    item = _place(_from_api(ORDER_ITEMS), (), of_items)
+    item = _place(ORDER_ITEMS, (), of_items)
     items: _Typed = (ITEMS_KEY, list[_holding(item)] | None, ())  # type: ignore[misc] # made at run time
-    order = _place(_from_api(ORDERS), (), of_orders, items)
-    return Shape(order=order, item=item, decode=msgspec.json.Decoder(order.struct).decode)
+    order = _place(ORDERS, (), of_orders, items)
+    return Shape(order, item, msgspec.json.Decoder(order.struct).decode)
 
 
 def can_learn(key: str) -> bool:
@@ -79,21 +75,15 @@ def can_learn(key: str) -> bool:
     return key.isprintable() and '"' not in key and "\\" not in key
 
 
-def _from_api(columns: Sequence[Column]) -> tuple[Column, ...]:
-    return tuple(column for column in columns if column.path)
-
-
 def _place(columns: Sequence[Column], path: Path, learned: Set[Path], *more: _Typed) -> Place:
-    leaves = {
-        column.path[-1]: Leaf(column=column, raw=column.path in learned)
-        for column in columns
-        if column.path[:-1] == path
-    }
-    deeper = [column for column in columns if column.path[:-1] != path]
-    places = {
-        key: _place([column for column in deeper if column.path[len(path)] == key], (*path, key), learned)
-        for key in dict.fromkeys(column.path[len(path)] for column in deeper)
-    }
+    """Make the place at a path from the columns that are there and below it."""
+    leaves, below = {}, dict[str, list[Column]]()
+    for column in (column for column in columns if column.path):
+        if column.path[:-1] == path:
+            leaves[column.path[-1]] = Leaf(column, column.path in learned)
+        else:
+            below.setdefault(column.path[len(path)], []).append(column)
+    places = {key: _place(deeper, (*path, key), learned) for key, deeper in below.items()}
     unknowns = {p[-1]: p for p in sorted(learned) if p[:-1] == path and p[-1] not in leaves}
     typed: list[_Typed] = [
         *((key, *_leaf_type(leaf)) for key, leaf in leaves.items()),
@@ -102,17 +92,15 @@ def _place(columns: Sequence[Column], path: Path, learned: Set[Path], *more: _Ty
         *more,
     ]
     fields = {key: f"f{index}" for index, (key, _, _) in enumerate(typed)}
-    struct = _struct(path, fields, typed)
-    return Place(
-        path=path,
-        struct=struct,
-        empty=struct(),
-        fields=fields,
-        leaves=leaves,
-        places=places,
-        unknowns=unknowns,
-        list_keys=tuple(key for key, _, _ in more),
+    struct = msgspec.defstruct(
+        "_".join(("Order", *path)),
+        [(fields[key], kind, default) for key, kind, default in typed],
+        rename={field: key for key, field in fields.items()},
+        forbid_unknown_fields=True,
+        frozen=True,
+        gc=False,  # 500 orders are 6,000 Structs; none holds a cycle
     )
+    return Place(path, struct, struct(), fields, leaves, places, unknowns)
 
 
 def _leaf_type(leaf: Leaf) -> tuple[Any, Any]:
@@ -121,16 +109,5 @@ def _leaf_type(leaf: Leaf) -> tuple[Any, Any]:
 
 
 def _holding(place: Place) -> Any:
-    """Give the type of what may stand where a place belongs: installations put bare ids and names there."""
+    """Give the type of what may be where a place belongs: installations put bare ids and names there."""
     return place.struct | _BareId | str | None
-
-
-def _struct(path: Path, fields: dict[str, str], typed: list[_Typed]) -> type[msgspec.Struct]:
-    return msgspec.defstruct(
-        "_".join(("Order", *path)),
-        [(fields[key], kind, default) for key, kind, default in typed],
-        rename={field: key for key, field in fields.items()},
-        forbid_unknown_fields=True,
-        frozen=True,
-        gc=False,  # 500 orders are 6,000 Structs; none holds a cycle
-    )

@@ -1,44 +1,32 @@
-"""An order that the typed decoder refuses, taken apart by hand into the decoder's own Structs.
+"""Orders that the typed decoder refuses: taken apart by hand into the decoder's own Structs, and learned from.
 
 Every leaf stays raw JSON here; the columns turn it into values one by one. Keys that nobody declared are
-handed back beside the Structs. `reasons` are the paths that, once learned, make such an order a plain one.
+handed back beside the Structs. Paths that keep coming are learned, and make such an order a plain one.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from exporter.dataset.flatten.decoder_types import Place, Shape, can_learn
-from exporter.dataset.flatten.json_literals import NULL_LITERAL, elements, is_number, members
+from exporter.dataset.flatten.decoder_types import Place, Shape, can_learn, make_shape
+from exporter.dataset.flatten.json_literals import NULL_LITERAL, elements, members
 from exporter.dataset.flatten.paths import Path
 from exporter.model.catalog import ITEMS_KEY, Kind
 
 Undeclared = dict[Path, str]
 
-_NATIVE: dict[Kind, str] = {
-    Kind.TEXT: '"',
-    Kind.DECIMAL: '"',
-    Kind.TIMESTAMP: '"',
-    Kind.BOOLEAN: "tf",
-    Kind.INTEGER: "-0123456789",
-    Kind.JSON: "{[",
-}
+LEARN_AFTER: Final = 4  # orders; making a decoder costs as much as flattening some 100 plain orders
+LEARN_AT_MOST: Final = 256  # paths of each table; a key that differs in every order is not worth a field
+
 _INT64_DIGITS = 18
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class OddOrder:
-    """One order taken apart.
-
-    Args:
-        body: The order, as the decoder would have given it, with raw leaves.
-        undeclared: What stood under keys that nobody declared.
-        item_undeclared: The same for each entry of `orderitem_set`.
-        reasons: Paths worth learning, of the order; `item_reasons` are the items'.
-    """
+class OddOrder(NamedTuple):
+    """One order taken apart; `reasons` and `item_reasons` are paths that are worth learning."""
 
     body: msgspec.Struct
     undeclared: Undeclared
@@ -63,13 +51,7 @@ def take_apart(payload: bytes, shape: Shape) -> OddOrder:
             item_undeclared.append({})
             entries.append(_held(shape.item, literal, item_undeclared[-1], item_reasons))
     fields[shape.order.fields[ITEMS_KEY]] = entries
-    return OddOrder(
-        body=shape.order.struct(**fields),
-        undeclared=undeclared,
-        item_undeclared=item_undeclared,
-        reasons=reasons,
-        item_reasons=item_reasons,
-    )
+    return OddOrder(shape.order.struct(**fields), undeclared, item_undeclared, reasons, item_reasons)
 
 
 def _held(place: Place, literal: str, undeclared: Undeclared, reasons: set[Path]) -> Any:
@@ -81,23 +63,56 @@ def _held(place: Place, literal: str, undeclared: Undeclared, reasons: set[Path]
 def _fields(place: Place, keys: dict[str, str], undeclared: Undeclared, reasons: set[Path]) -> dict[str, Any]:
     fields: dict[str, Any] = {}
     for key, literal in keys.items():
+        path = (*place.path, key)
         if key in place.places:
             fields[place.fields[key]] = _held(place.places[key], literal, undeclared, reasons)
         elif key in place.fields:
             fields[place.fields[key]] = msgspec.Raw(literal)
             if key in place.leaves and not _is_native(place.leaves[key].column.kind, literal):
-                reasons.add((*place.path, key))
+                reasons.add(path)
         else:
-            undeclared[*place.path, key] = literal
+            undeclared[path] = literal
             if can_learn(key):
-                reasons.add((*place.path, key))
+                reasons.add(path)
     return fields
 
 
 def _is_native(kind: Kind, literal: str) -> bool:
     """Tell whether the typed decoder takes a literal for a column of a kind."""
-    if literal == NULL_LITERAL:
+    if literal == NULL_LITERAL or kind is Kind.JSON:
         return True
-    if kind is Kind.INTEGER and is_number(literal):
+    if kind is Kind.INTEGER:
         return len(literal) <= _INT64_DIGITS and literal.lstrip("-").isdigit()
-    return literal[0] in _NATIVE[kind] or kind is Kind.JSON
+    return literal[0] in ("tf" if kind is Kind.BOOLEAN else '"')
+
+
+class Learner:
+    """Keep the shape up to date with the orders that it refused."""
+
+    def __init__(self) -> None:
+        self._orders, self._items = _Candidates(), _Candidates()
+        self.shape: Shape = make_shape(frozenset(), frozenset())
+
+    def learn(self, refused: Iterable[OddOrder]) -> None:
+        """Take the orders that a batch's decoder refused into account."""
+        for order in refused:
+            self._orders.count(order.reasons)
+            self._items.count(order.item_reasons)
+        self.shape = make_shape(self._orders.chosen(), self._items.chosen())
+
+
+class _Candidates:
+    def __init__(self) -> None:
+        self._seen: Counter[Path] = Counter()
+        self._chosen: frozenset[Path] = frozenset()
+
+    def count(self, paths: Iterable[Path]) -> None:
+        if len(self._chosen) < LEARN_AT_MOST:
+            self._seen.update(paths)
+
+    def chosen(self) -> frozenset[Path]:
+        often = [path for path, times in self._seen.items() if times >= LEARN_AFTER]
+        self._chosen |= frozenset(often[: LEARN_AT_MOST - len(self._chosen)])
+        if often or len(self._seen) > 10 * LEARN_AT_MOST:
+            self._seen.clear()
+        return self._chosen

@@ -4,30 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from enum import Enum
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import msgspec
 
-from exporter.model.catalog import Kind
-
-
-class Misfit(Enum):
-    """Stands for a value that does not fit its column."""
-
-    MISFIT = "misfit"
-
-
-MISFIT: Final = Misfit.MISFIT
 NULL_LITERAL: Final = "null"
-Value = str | int | bool
-
-INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
+NUMBER_BEGINS: Final = frozenset("-0123456789")
 _LEXEME = re.compile(r'"(?:[^"\\]++|\\.)*+"|[{}\[\],:]|[^\s"{}\[\],:]++', re.DOTALL)
-_NUMBER_BEGINS = frozenset("-0123456789")
-_INTEGER = re.compile(r"-?[1-9][0-9]{0,18}|0")
-_encode = msgspec.json.encode
 
 
 def literals_of(raws: Sequence[msgspec.Raw]) -> list[str]:
@@ -49,9 +33,7 @@ def members(text: str) -> dict[str, str]:
 
 
 def elements(text: str) -> Iterator[str]:
-    """Split a valid JSON array into the texts of its values, at any depth of nesting.
-
-    An object gives its keys and values in turn.
+    """Split a valid JSON array, of any depth, into the texts of its values, an object into keys and values in turn.
 
     >>> list(elements('[1, [2, 3], "4"]'))
     ['1', '[2, 3]', '"4"']
@@ -79,7 +61,7 @@ def read_text(literal: str) -> str:
 def write_text(text: str) -> str:
     """Write a JSON string, in UTF-8 where it can be."""
     try:
-        return _encode(text).decode()
+        return msgspec.json.encode(text).decode()
     except UnicodeEncodeError:
         return json.dumps(text)
 
@@ -99,49 +81,6 @@ def spell(value: msgspec.Raw | str | int) -> str:
     return write_text(value) if isinstance(value, str) else str(value)
 
 
-def is_number(literal: str) -> bool:
-    """Tell whether a literal is a JSON number."""
-    return literal[0] in _NUMBER_BEGINS
-
-
 def has_utf8_form(text: str) -> bool:
     """Tell whether text can be written as UTF-8: a lone surrogate cannot."""
     return text.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in text)
-
-
-def _text(literal: str) -> str | Misfit:
-    if literal[0] != '"':
-        return literal if literal[0] in _NUMBER_BEGINS else MISFIT
-    text = read_text(literal)
-    return text if "\\" not in literal or has_utf8_form(text) else MISFIT
-
-
-def _integer(literal: str) -> int | Misfit:
-    if literal == "-0":
-        return 0
-    text = _text(literal)
-    if text is MISFIT or not _INTEGER.fullmatch(text):
-        return MISFIT
-    number = int(text)
-    return number if INT64_MIN <= number <= INT64_MAX else MISFIT
-
-
-def _timestamp(literal: str) -> str | Misfit:
-    return _text(literal) if literal[0] == '"' else MISFIT
-
-
-def _boolean(literal: str) -> bool | Misfit:
-    return {"true": True, "false": False}.get(literal, MISFIT)
-
-
-SETTLERS: Final[dict[Kind, Callable[[str], Value | Misfit]]] = {
-    Kind.TEXT: _text,
-    Kind.INTEGER: _integer,
-    Kind.DECIMAL: _text,
-    Kind.TIMESTAMP: _timestamp,
-    Kind.BOOLEAN: _boolean,
-}
-"""How a JSON literal other than null becomes what a column of a kind is built from, or MISFIT.
-
-Decimals and timestamps stay text: Arrow casts all of them at once, and refuses what is not exact.
-"""

@@ -14,10 +14,7 @@ from exporter.model.catalog import ORDER_ITEMS, ORDERS, line_name
 def make_lines(numbers: Sequence[str], orders: pa.Table, items: pa.Table) -> pa.Table:
     """Put each item beside its order; the order's money is on its first line only.
 
-    Args:
-        numbers: The order number of each order row, as asked for; each once.
-        orders: The order rows of one batch.
-        items: The item rows of the same batch.
+    `numbers` are the order numbers of the order rows, as asked for, each once; the items are of the same batch.
     """
     order_of_item = pc.index_in(items["order_number"], pa.array(numbers, pa.string())).combine_chunks()
     rows = pa.array(range(orders.num_rows), order_of_item.type)
@@ -30,10 +27,7 @@ def make_lines(numbers: Sequence[str], orders: pa.Table, items: pa.Table) -> pa.
     if len(childless):
         by_order = pc.array_sort_indices(order_at)
         order_at, item_at = order_at.take(by_order), item_at.take(by_order)
-    return _beside(orders.take(order_at), items.take(item_at))
-
-
-def _beside(orders: pa.Table, items: pa.Table) -> pa.Table:
+    orders, items = orders.take(order_at), items.take(item_at)
     later = pc.greater(pc.fill_null(items["item_index"], 0), 0)
     columns = {
         column.name: pc.if_else(later, None, orders[column.name]) if column.money else orders[column.name]

@@ -19,11 +19,8 @@ class Drift:
     """How often the API left the catalogue, by path; an item's paths begin with `orderitem_set[]`.
 
     Undeclared keys, and declared paths whose value did not fit. After 1,000 different paths, further ones are
-    counted together as `*`: an API that makes keys of ids must not fill memory.
-
-    Args:
-        hides_keys: Undeclared keys are counted under their parent as `*`: an API that makes keys of e-mail addresses
-            must not tell them to the manifest, the log and the report.
+    counted together as `*`: an API that makes keys of ids must not fill memory. With `hides_keys` undeclared keys are
+    counted under their parent as `*`: an API that makes keys of e-mail addresses must not tell them to anybody.
     """
 
     hides_keys: bool = False
@@ -49,12 +46,13 @@ class Leftovers:
         """Add what stands under a path, by row, and count it; `told` is what it is counted as."""
         if not literals:
             return
-        name = join(path)
-        counted = _printable(".".join(filter(None, (self._prefix, join(path if told is None else told)))))
+        counted = ".".join(filter(None, (self._prefix, join(path if told is None else told))))
+        if not has_utf8_form(counted):
+            counted = counted.encode(errors="backslashreplace").decode()
         if counted not in counter and len(counter) >= _MOST_PATHS:
             counted = _OTHER_PATHS
         counter[counted] += len(literals)
-        self._literals.setdefault(name, {}).update(literals)
+        self._literals.setdefault(join(path), {}).update(literals)
 
     def texts(self, rows: int) -> pa.Array:
         """Make the column: a JSON object for each row, null where nothing is left over."""
@@ -67,7 +65,3 @@ class Leftovers:
                 members[row].append(f"{key}:{literal}")
         texts = {row: "{" + ",".join(parts) + "}" for row, parts in members.items()}
         return pa.array(map(texts.get, range(rows)), pa.string(), size=rows)
-
-
-def _printable(name: str) -> str:
-    return name if has_utf8_form(name) else name.encode(errors="backslashreplace").decode()
