@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from exporter.lists import column_choice
+from exporter.lists import column_choice, table
 from exporter.lists.batch import Batch, Sieve
 from exporter.lists.how_read import Source
-from exporter.lists.table_header import body
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    Rows = Callable[[int], Iterator[pa.RecordBatch]]
+    Rows = Callable[[str], Iterator[pa.RecordBatch]]
 
 _BATCH_ROWS = 16_384
 _BUFFER_BYTES = 1 << 20  # without it, Arrow holds a whole column chunk of a row group
@@ -31,21 +30,21 @@ def read(source: Source) -> Iterator[Batch]:
     try:
         yield from _batches(source, kind)
     except (pa.ArrowException, OSError, ValueError, NotImplementedError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")  # the rest is for Arrow's developers
         source.refuse(
-            f"expected a {kind.capitalize()} file, got one that cannot be read: {reason(error)}.",
+            f"expected a {kind.capitalize()} file, got one that cannot be read: {reason}.",
             "Write the file anew, or give it the ending of its format.",
         )
 
 
 def _batches(source: Source, kind: str) -> Iterator[Batch]:
+    import pyarrow.compute as pc
+
     schema, rows = {"parquet": _parquet, "arrow": _arrow, "orc": _orc}[kind](source)
-    sieve = Sieve(source)
-    path = _column(source, schema)
-    line = 1
-    for batch in rows(path[0]):
-        column = batch.column(0)
-        for index in path[1:]:
-            column = _child(column, index)
+    sieve, line = Sieve(source), 1
+    first, *inner = _column(source, schema)
+    for batch in rows(schema.names[first]):
+        column = pc.struct_field(batch.column(0), inner) if inner else batch.column(0)
         yield sieve.sift(range(line, line + len(column)), _texts(source, column))
         line += len(column)
 
@@ -54,42 +53,35 @@ def _parquet(source: Source) -> tuple[pa.Schema, Rows]:
     import pyarrow.parquet as pq
 
     file = pq.ParquetFile(source.stream, buffer_size=_BUFFER_BYTES, pre_buffer=False)
-    names = file.schema_arrow.names
-    return file.schema_arrow, lambda index: file.iter_batches(
-        _BATCH_ROWS, columns=[names[index]], use_threads=False
-    )
+    return file.schema_arrow, lambda name: file.iter_batches(_BATCH_ROWS, columns=[name], use_threads=False)
 
 
 def _arrow(source: Source) -> tuple[pa.Schema, Rows]:
     import pyarrow as pa
 
-    head = source.stream.read(6)
-    source.stream.seek(0)
-    if head == b"ARROW1":
+    if source.head.startswith(b"ARROW1"):
         file = pa.ipc.open_file(source.stream)
-        return file.schema, lambda index: (
-            file.get_batch(i).select([index]) for i in range(file.num_record_batches)
-        )
+        batches = (file.get_batch(i) for i in range(file.num_record_batches))
+        return file.schema, lambda name: (batch.select([name]) for batch in batches)
     stream = pa.ipc.open_stream(source.stream)
-    return stream.schema, lambda index: (batch.select([index]) for batch in stream)
+    return stream.schema, lambda name: (batch.select([name]) for batch in stream)
 
 
 def _orc(source: Source) -> tuple[pa.Schema, Rows]:
     from pyarrow import orc
 
     file = orc.ORCFile(source.stream)
-    return file.schema, lambda index: (
-        file.read_stripe(i, columns=[file.schema.names[index]]) for i in range(file.nstripes)
-    )
+    return file.schema, lambda name: (file.read_stripe(i, columns=[name]) for i in range(file.nstripes))
 
 
 def _column(source: Source, schema: pa.Schema) -> list[int]:
     """Return where the column is: its index, and that of a field inside of it."""
     from pyarrow import types
 
-    places = [(str(field.name), [i], field.type) for i, field in enumerate(schema)]
-    names = [name for name, _, _ in places]
-    wanted = source.choice.column
+    places: list[tuple[str, list[int], pa.DataType]] = [
+        (str(field.name), [i], field.type) for i, field in enumerate(schema)
+    ]
+    names, wanted = list(map(str, schema.names)), source.choice.column
     if not (column_choice.named(names, wanted) if wanted else column_choice.known(names)):
         for i, field in enumerate(schema):
             if types.is_struct(field.type):
@@ -97,7 +89,7 @@ def _column(source: Source, schema: pa.Schema) -> list[int]:
         places = [place for place in places if not types.is_struct(place[2])]
     # As the header of a table; that its names and no values are known is why a mere `number` may be taken.
     header = [name for name, _, _ in places]
-    found = body(iter([(0, header), (0, ["1"] * len(header))]), source, Sieve(source))
+    found = table.found(source, iter([(0, header), (0, ["1"] * len(header))]), Sieve(source))
     source.reading.header_line = None
     name, path, kind = places[found.columns[0]]
     if len(found.columns) > 1:
@@ -112,25 +104,14 @@ def _column(source: Source, schema: pa.Schema) -> list[int]:
     return path
 
 
-def _is_exact(kind: pa.DataType) -> bool:
+def _is_exact(kind: Any) -> bool:
     from pyarrow import types
 
-    if types.is_dictionary(kind):
-        return _is_exact(kind.value_type)
-    tests = (types.is_string, types.is_large_string, types.is_string_view, types.is_integer, types.is_null)
-    whole = (types.is_decimal, types.is_floating)  # where no value has a fraction, see `_texts`
-    raw = (
-        types.is_binary,
-        types.is_large_binary,
-        types.is_fixed_size_binary,
-    )  # as Impala and old Spark write texts
-    return any(test(kind) for test in (*tests, *whole, *raw))
-
-
-def _child(column: pa.Array, index: int) -> pa.Array:
-    import pyarrow.compute as pc
-
-    return pc.struct_field(column, [index])
+    kind = kind.value_type if types.is_dictionary(kind) else kind
+    texts = (types.is_string, types.is_large_string, types.is_string_view, types.is_null)
+    numbers = (types.is_integer, types.is_decimal, types.is_floating)  # without a fraction, see `_texts`
+    raw = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary)  # Impala and old Spark
+    return any(test(kind) for test in (*texts, *numbers, *raw))
 
 
 def _texts(source: Source, column: pa.Array) -> list[str]:
@@ -147,8 +128,3 @@ def _texts(source: Source, column: pa.Array) -> list[str]:
                 "expected text or integers, got floats over 15 digits.", "Store order numbers as text."
             )
     return [text or "" for text in column.cast(pa.string()).to_pylist()]
-
-
-def reason(error: Exception) -> str:
-    """Return what Arrow says to users; it adds lines for its own developers."""
-    return str(error).partition("\n")[0].rstrip(".")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import compress
 from operator import attrgetter
+from typing import TypeVar
 
 from exporter.lists.cell_values import (
     INVISIBLE,
@@ -24,6 +26,11 @@ MAX_LENGTH = 128
 
 _SHOWN_LENGTH = 200  # above MAX_LENGTH, so that a cut text is still refused when rejects are read again
 _PATH_DOTS = (".", "..")  # as a path segment they mean a folder (RFC 3986, 5.2.4)
+_KINDS = {bool: "true or false", float: "a fraction", list: "an array", dict: "an object", bytes: "bytes"}
+T = TypeVar("T")
+
+EXACT_BELOW = 10**15
+"""A number in a spreadsheet's cell is a double, of which 15 digits are kept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,6 +74,13 @@ class Batch:
         return len(self.order_numbers) + len(self.invalid) + self.blank
 
 
+class NoOrderNumberError(Exception):
+    """Raised for a value that is no order number: (the text to show, the reason); a cell may be one."""
+
+    def __str__(self) -> str:
+        return str(self.args[0])
+
+
 def complaint(text: str) -> str | None:
     """Say why a stripped text is no order number.
 
@@ -83,14 +97,35 @@ def complaint(text: str) -> str | None:
         return f"An order number has at most {MAX_LENGTH} characters, got {len(text):,}."
     if text in _PATH_DOTS:
         return f"An order number is not {text!r}, which means a folder in a URL."
-    return _character_complaint(text)
+    if text.isprintable() and " " not in text:
+        return None
+    place, bad = next((place, c) for place, c in enumerate(text, 1) if c == " " or not c.isprintable())
+    rule = "has no white space inside" if bad.isspace() else "has printable characters only"
+    return f"An order number {rule}, got U+{ord(bad):04X} at character {place}."
 
 
-def invalid_line(line: int, text: str, detail: str) -> InvalidLine:
-    """Build an `InvalidLine` whose text is short and can be stored as UTF-8."""
-    shown = text if len(text) <= _SHOWN_LENGTH else f"{text[: _SHOWN_LENGTH - 1]}…"
-    storable = shown.encode("utf-8", "replace").decode("utf-8")  # JSON may hold lone surrogates
-    return InvalidLine(line=line, text=storable, detail=detail)
+def unfit(value: object, kind: str | None = None, hint: str = "") -> NoOrderNumberError:
+    """Return the error of a value whose kind is no order number's."""
+    shown = json.dumps(value) if isinstance(value, list | dict | bool) else str(value)
+    kind = kind or _KINDS.get(type(value), "a date or time")
+    return NoOrderNumberError(shown, f"An order number is a text or an integer, got {kind}.{hint}")
+
+
+def text_of(value: object) -> str:
+    """Return the text of a cell or of a JSON value, empty where it is blank.
+
+    Raises:
+        NoOrderNumberError: Values of its kind are no order numbers.
+    """
+    if isinstance(value, str):
+        return value
+    if value is None:
+        return ""
+    if isinstance(value, NoOrderNumberError):
+        raise value
+    if type(value) is int or (type(value) is float and value % 1 == 0 and abs(value) < EXACT_BELOW):
+        return str(int(value))
+    raise unfit(value)
 
 
 class Sieve:
@@ -110,6 +145,17 @@ class Sieve:
         """Take the text of the header for one where it comes again, as in files put one behind the other."""
         self._header = text
         self._closer = NO_NUMBERS | {text}
+
+    def sift_each(self, lines: Sequence[int], values: Sequence[T], text: Callable[[int, T], str]) -> Batch:
+        """Sift values that `text` makes texts of, given (line, value), or raises `NoOrderNumberError` for."""
+        kept, texts, invalid = [], [], []
+        for line, value in zip(lines, values, strict=True):
+            try:
+                texts.append(text(line, value))
+                kept.append(line)
+            except NoOrderNumberError as error:
+                invalid.append(_invalid_line(line, *error.args))
+        return self.sift(kept, texts, invalid)
 
     def sift(self, lines: Sequence[int], texts: Sequence[str], invalid: Sequence[InvalidLine] = ()) -> Batch:
         """Strip and unwrap texts and part them into order numbers, blanks and invalid lines.
@@ -139,16 +185,15 @@ class Sieve:
         joined = "".join(texts)
         # str.isprintable is False for all that is invisible but U+0020.
         if not (joined.isascii() and joined.isalnum()) and (
-            " " in joined or not joined.isprintable() or SUSPICIOUS.search(joined) or self._is_legacy
+            " " in joined
+            or not joined.isprintable()
+            or SUSPICIOUS.search(joined)
+            or self._source.reading.is_legacy
         ):
             return False
         lengths = list(map(len, texts))
         known = joined.isdecimal() or self._closer.isdisjoint(texts)
         return known and min(lengths) > 0 and max(lengths) <= MAX_LENGTH
-
-    @property
-    def _is_legacy(self) -> bool:
-        return self._source.reading.encoding == "Windows-1254"
 
     def _peeled(self, text: str) -> str:
         stripped = text.strip(INVISIBLE)
@@ -159,8 +204,7 @@ class Sieve:
         if stripped == self._header or is_furniture(stripped):
             return ""
         bare = unwrapped(stripped)
-        if bare != stripped:
-            self._source.reading.unwrapped += 1
+        self._source.reading.unwrapped += bare != stripped
         return bare
 
     def _parted(self, lines: Sequence[int], texts: list[str], invalid: Sequence[InvalidLine]) -> Batch:
@@ -168,7 +212,7 @@ class Sieve:
         details = [complaint(text) or replaced(text) for text in full]
         valid = [detail is None for detail in details]
         refused = [
-            invalid_line(line, text, detail)
+            _invalid_line(line, text, detail)
             for line, text, detail in zip(lines, full, details, strict=True)
             if detail is not None
         ]
@@ -185,21 +229,22 @@ class Sieve:
         for line, text in zip(lines, texts, strict=True):
             if (why := doubt(text)) is not None:
                 self._source.refuse(f"expected an order number, got {text!r}: {why[0]}.", why[1], line)
-            if self._is_legacy and not text.isascii():
-                hint = f"If {text!r} is right, add --encoding windows-1254; else save the file as UTF-8."
+            if self._source.reading.is_legacy and not text.isascii():
+                encoding = str(self._source.reading.encoding).lower()
+                hint = f"If {text!r} is right, add --encoding {encoding}; else save the file as UTF-8."
                 self._source.refuse(
                     f"expected UTF-8, got an order number with other bytes: {text!r}?", hint, line
                 )
         floats = [WHOLE_FLOAT.fullmatch(text) for text in texts]
-        if any(floats) or (self._floats and texts):
-            if self._floats is False or not all(floats):
-                odd = next(i for i, match in enumerate(floats) if (match is None) != (self._floats is False))
-                self._refuse_mixture(lines[odd], texts[odd])
-            self._floats = True
-            self._source.reading.note("every number ends in .0, which was left out")
-            return [match[1] for match in floats if match]
-        self._floats = False if texts else self._floats
-        return texts
+        if not any(floats) and not (self._floats and texts):
+            self._floats = False if texts else self._floats
+            return texts
+        if self._floats is False or not all(floats):
+            odd = next(i for i, match in enumerate(floats) if (match is None) != (self._floats is False))
+            self._refuse_mixture(lines[odd], texts[odd])
+        self._floats = True
+        self._source.reading.note("every number ends in .0, which was left out")
+        return [match[1] for match in floats if match]
 
     def _refuse_mixture(self, line: int, text: str) -> None:
         self._source.refuse(
@@ -218,9 +263,7 @@ class Sieve:
             reading.invalid = (first.line, first.text, first.detail)
 
 
-def _character_complaint(text: str) -> str | None:
-    if text.isprintable() and " " not in text:
-        return None
-    place, bad = next((place, c) for place, c in enumerate(text, 1) if c == " " or not c.isprintable())
-    rule = "has no white space inside" if bad.isspace() else "has printable characters only"
-    return f"An order number {rule}, got U+{ord(bad):04X} at character {place}."
+def _invalid_line(line: int, text: str, detail: str) -> InvalidLine:
+    shown = text if len(text) <= _SHOWN_LENGTH else f"{text[: _SHOWN_LENGTH - 1]}…"
+    storable = shown.encode("utf-8", "replace").decode("utf-8")  # JSON may hold lone surrogates
+    return InvalidLine(line=line, text=storable, detail=detail)

@@ -12,77 +12,27 @@ INVISIBLE = (
 )
 
 _NOTHING = (
-    *(
-        "null",
-        "nan",
-        "none",
-        "nil",
-        "nat",
-        "n/a",
-        "na",
-        "<na>",
-        "undefined",
-        "total",
-        "toplam",
-    ),
-    *(
-        "subtotal",
-        "grandtotal",
-        "sum",
-        "\\n",
-        "-",
-        "--",
-        "–",
-        "—",
-        "?",
-        "(null)",
-        "(blank)",
-    ),
-    *(
-        "#n/a",
-        "#yok",
-        "#ref!",
-        "#başv!",
-        "#value!",
-        "#değer!",
-        "#div/0!",
-        "#sayı/0!",
-        "#name?",
-        "#ad?",
-        "#null!",
-    ),
-    *("#num!", "#sayi!", "#spill!", "#calc!", "#boş!"),
+    "null nan none nil nat n/a na <na> undefined total toplam subtotal grandtotal sum \\n - -- – — ? (null) (blank)"
+    " #n/a #yok #ref! #başv! #value! #değer! #div/0! #sayı/0! #name? #ad? #null! #num! #sayi! #spill! #calc! #boş!"
 )
 #: Words that stand where an order number is missing, in the usual spellings.
-NO_NUMBERS = frozenset(
-    spelled
-    for word in _NOTHING
-    for spelled in (
-        word,
-        word.upper(),
-        word.capitalize(),
-        word.title(),
-        {"nan": "NaN", "nat": "NaT"}.get(word, word),
-    )
+NO_NUMBERS = frozenset({"NaN", "NaT"}).union(
+    *((word, word.upper(), word.capitalize(), word.title()) for word in _NOTHING.split())
 )
 
-_WRAPPINGS = (
-    re.compile(r'=\s*"(.*)"', re.DOTALL),
-    re.compile(r'"(.*)"', re.DOTALL),
-    re.compile(r"'(.*)'", re.DOTALL),
-    re.compile(r"`(.*)`"),
-    re.compile(r"“(.*)”"),
-    re.compile(r"\(([^()]*)\)"),
-    re.compile(r"\[([^\[\]]*)\]"),
-    re.compile(r"[(\[]([^()\[\]]*)"),
-    re.compile(r"([^()\[\]]*)[)\]]"),
-    re.compile(r"'(.+)"),  # the last: before a bracket it would leave the closing one
-)
+_WRAPPINGS = [
+    re.compile(form, re.DOTALL)
+    for form in (
+        *(r'=\s*"(.*)"', r'"(.*)"', r"'(.*)'", r"`(.*)`", r"“(.*)”", r"\(([^()]*)\)", r"\[([^\[\]]*)\]"),
+        *(r"[(\[]([^()\[\]]*)", r"([^()\[\]]*)[)\]]"),
+        r"'(.+)",  # the last: before a bracket it would leave the closing one
+    )
+]
 #: What makes a text worth a closer look.
 SUSPICIOUS = re.compile("[=\"'`“”,;:()\\[\\].+|<>#\\\\/–—-]")
 WHOLE_FLOAT = re.compile(r"(\d+)[.,]0+")
 _SCIENTIFIC = re.compile(r"[+-]?\d+([.,]\d+)?[eE][+-]\d+|[+-]?\d+[.,]\d+[eE]\d+")
-_GROUPED = re.compile(r"\d{1,3}([.,'’]\d{3})+")
+_GROUPED = re.compile(r"\d{1,3}([.,'’]\d{3})+|\d{1,3}(\.\d{3})+,\d+|\d{1,3}(,\d{3})+\.\d+")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d[ T]\d\d:\d\d.*|\d{1,2}[./]\d{1,2}[./](\d{4}|\d\d)")
 _FURNITURE = re.compile(
     r"[-+=|: ]*-{2,}[-+=|: ]*|\(\d[\d.,]* (rows?|satır)\b.*\)|\d+ rows? (selected|in set|affected)\b.*",
@@ -100,7 +50,7 @@ def unwrapped(text: str) -> str:
     for _ in range(4):  # as in `("1001"),`
         before = text
         text = text.rstrip(",;").strip(INVISIBLE)
-        found = next((match for form in _WRAPPINGS if (match := form.fullmatch(text))), None)
+        found = next(filter(None, (form.fullmatch(text) for form in _WRAPPINGS)), None)
         text = found[1].strip(INVISIBLE) if found else text
         if text == before:
             break

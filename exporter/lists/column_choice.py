@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import reduce
+from typing import NamedTuple
 
 from exporter.lists.cell_values import INVISIBLE
 
@@ -20,19 +21,9 @@ KNOWN: tuple[tuple[str, ...], ...] = (
 )
 _NUMBER, _ORDER_ID = 1, 2
 #: Beside one of these a mere `number` is that of a house or a telephone.
-_OF_SOMEBODY = {
-    "street",
-    "sokak",
-    "cadde",
-    "address",
-    "adres",
-    "phone",
-    "telefon",
-    "tel",
-    "mobile",
-    "city",
-    "sehir",
-}
+_OF_SOMEBODY = frozenset(
+    ("street", "sokak", "cadde", "address", "adres", "phone", "telefon", "tel", "mobile", "city", "sehir")
+)
 _TURKISH = str.maketrans("ıİ", "ii")
 _SHOWN_COLUMNS = 20
 
@@ -56,22 +47,15 @@ def shown(cell: object) -> str:
     """Return the name that a header's cell gives, on one line."""
     if isinstance(cell, float) and cell.is_integer():
         return str(int(cell))
-    return " ".join(str(cell).strip(INVISIBLE).split())
+    return "" if cell is None else " ".join(str(cell).strip(INVISIBLE).split())
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Found:
-    """Columns that may be meant.
-
-    Args:
-        rank: How sure their names are, 0 the surest.
-        columns: Their indexes, rising.
-        rival: A name that speaks against them, or None.
-    """
+class Found(NamedTuple):
+    """Columns that may be meant: how sure their names are, 0 the surest; their indexes; a name that speaks against."""
 
     rank: int
     columns: list[int]
-    rival: str | None = None
+    rival: str | None
 
 
 def known(names: Sequence[str]) -> Found | None:
@@ -82,7 +66,7 @@ def known(names: Sequence[str]) -> Found | None:
         if found and not (rank == _NUMBER and _OF_SOMEBODY.intersection(spelled)):
             rivals = KNOWN[_ORDER_ID] if rank == _NUMBER else ()
             rival = next((name for name, word in zip(names, spelled, strict=True) if word in rivals), None)
-            return Found(rank=rank, columns=found, rival=rival)
+            return Found(rank, found, rival)
     return None
 
 
@@ -100,12 +84,12 @@ def position(wanted: str) -> int | None:
     """
     if wanted.isascii() and wanted.isdecimal():
         return int(wanted[:6]) - 1 if int(wanted[:6]) else None
-    if not re.fullmatch("[A-Za-z]{1,3}", wanted):
-        return None
-    index = 0
-    for letter in wanted.upper():
-        index = index * 26 + ord(letter) - 64
-    return index - 1
+    return letters_number(wanted) - 1 if re.fullmatch("[A-Za-z]{1,3}", wanted) else None
+
+
+def letters_number(letters: str) -> int:
+    """Return the number, from 1, of the column that a spreadsheet calls so."""
+    return reduce(lambda number, letter: number * 26 + ord(letter) - 64, letters.upper(), 0)
 
 
 def listed(names: Sequence[str]) -> str:

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import PurePath
 
-from exporter.lists import arrow_list, csv_list, json_list, text_list, workbook_list
+from exporter.lists import (
+    arrow_list,
+    csv_list,
+    json_list,
+    markup_list,
+    sqlite_list,
+    text_list,
+    workbook_list,
+)
 from exporter.lists.batch import Batch
 from exporter.lists.cell_values import INVISIBLE
 from exporter.lists.how_read import Source
@@ -23,8 +32,11 @@ _FORMATS = (
     (b"PK\x03\x04", "workbook"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "workbook"),
 )
-_IN_A_SPREADSHEET = "Make a list of it: soffice --headless --convert-to csv {}"
-#: First bytes of what is not read, what that is, and the command that makes a list of it.
+_CONVERT = "Make a list of it: soffice --headless --convert-to csv {}"
+_LOG_IN = f"Log in and download it again. If it is a table: {_CONVERT}"
+_TYPE = "Type the numbers into a text file."
+#: First bytes of what is read only where one table in it has order numbers, or not at all; what that is, and the
+#: command that makes a list of it.
 _OTHERS = (
     (b"%PDF", "a PDF file", "Make a text of it and keep the numbers: pdftotext -layout {} list.txt"),
     (
@@ -36,14 +48,16 @@ _OTHERS = (
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "Unpack it: 7z x {}"),
     (b"Rar!", "a RAR archive", "Unpack it: unrar x {}"),
     (b"FEA1", "a Feather file of version 1", "Write it again as Parquet with the program that wrote it."),
-    (b"<?xml", "XML", _IN_A_SPREADSHEET),
-    (b"<!doctype", "a web page", f"Log in and download it again. If it is a table: {_IN_A_SPREADSHEET}"),
-    (b"<html", "a web page", f"Log in and download it again. If it is a table: {_IN_A_SPREADSHEET}"),
-    (b"<table", "a web page", _IN_A_SPREADSHEET),
-    (b"{\\rtf", "an RTF document", _IN_A_SPREADSHEET.replace("csv", "txt")),
-    (b"\x89PNG", "an image", "Type the numbers into a text file."),
-    (b"\xff\xd8\xff", "an image", "Type the numbers into a text file."),
+    (b"<?xml", "XML", _CONVERT),
+    (b"<!doctype", "a web page", _LOG_IN),
+    (b"<html", "a web page", _LOG_IN),
+    (b"<table", "a web page", _CONVERT),
+    (b"{\\rtf", "an RTF document", _CONVERT.replace("csv", "txt")),
+    (b"\x89PNG", "an image", _TYPE),
+    (b"\xff\xd8\xff", "an image", _TYPE),
 )
+#: A line in brackets, as `[SIP-1001],` or `['1001', '1002']`; JSON would quote it, and in other quotes.
+_BRACKETED = re.compile(r"\[[^\[\]{}:\"]*\][,;]?")
 _TABLES = (".csv", ".tsv", ".tab", ".psv")
 _JSON = (".json", ".jsonl", ".ndjson")
 
@@ -60,22 +74,18 @@ def batches(source: Source) -> Iterator[Batch]:
         source.reading.format = found
         opened = replace(source, stream=seekable(source))
         return workbook_list.read(opened) if found == "workbook" else arrow_list.read(opened)
-    if chosen is None:
-        _refuse_others(source)
-    return _of_text(source, chosen)
-
-
-def _refuse_others(source: Source) -> None:
     start = source.head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
-    for magic, what, hint in _OTHERS:
-        if start.startswith(magic.lower()):
-            source.refuse(
-                f"expected a list of order numbers, got {what}.", hint.format(shlex.quote(source.name))
-            )
-    if source.head[257:262] == b"ustar":
-        source.refuse(
-            "expected one list, got a tar archive.", f"Unpack it: tar -xf {shlex.quote(source.name)}"
-        )
+    other = next((one for one in _OTHERS if start.startswith(one[0].lower())), None)
+    return _of_text(source, chosen) if chosen or other is None else _of_other(source, *other)
+
+
+def _of_other(source: Source, magic: bytes, what: str, hint: str) -> Iterator[Batch]:
+    hint = hint.format(shlex.quote(source.name))
+    if magic.startswith(b"SQLite"):
+        source.reading.format = "sqlite"
+        return sqlite_list.read(source, hint)
+    found = markup_list.read(source, text_list.lines_of(source)) if magic.startswith(b"<") else None
+    return found or source.refuse(f"expected a list of order numbers, got {what}.", hint)
 
 
 def _of_text(source: Source, chosen: str | None) -> Iterator[Batch]:
@@ -85,7 +95,7 @@ def _of_text(source: Source, chosen: str | None) -> Iterator[Batch]:
         return iter(())
     blocks = chain([first], blocks)
     ending, sample = _ending(source.name), first[1].strip(INVISIBLE)
-    if chosen == "json" or (chosen is None and (sample[:1] in ("{", "[") or ending in _JSON)):
+    if chosen == "json" or (chosen is None and (ending in _JSON or _is_json(sample))):
         return json_list.read(source, blocks)
     dialect = csv_list.dialect_of(first[1], source.choice.column)
     wanted = source.choice.column is not None
@@ -94,6 +104,11 @@ def _of_text(source: Source, chosen: str | None) -> Iterator[Batch]:
     if chosen == "csv" or (chosen is None and is_table):
         return csv_list.read(source, blocks, dialect)
     return text_list.read(source, blocks)
+
+
+def _is_json(sample: str) -> bool:
+    line = sample.partition("\n")[0].strip()
+    return sample.startswith(("{", "[")) and (json_list.is_value(line) or not _BRACKETED.fullmatch(line))
 
 
 def _ending(name: str) -> str:

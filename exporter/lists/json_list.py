@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from itertools import chain, islice
-from typing import NoReturn, Protocol, TypeVar, cast
+from typing import Any, NoReturn
 
 import msgspec
 
-from exporter.lists import column_choice
-from exporter.lists.batch import Batch, InvalidLine, Sieve, invalid_line
+from exporter.lists import column_choice, table
+from exporter.lists.batch import Batch, NoOrderNumberError, Sieve, text_of, unfit
 from exporter.lists.cell_values import doubt
 from exporter.lists.column_choice import plain
 from exporter.lists.how_read import Source
-from exporter.lists.table_header import body
 from exporter.lists.text_list import Block
 
 _BATCH_VALUES = 1_000
 _LARGEST_DOCUMENT = 64 << 20  # characters
-_LOOKED_AT = 100  # objects
-T = TypeVar("T")
+_LOOKED_AT = 100  # values
+_GAP = re.compile(r"[ \t\r\n,]*")
+#: Messages of Singer and Airbyte that hold no record, and what they hold.
+_MESSAGES = ("SCHEMA", "STATE", "ACTIVATE_VERSION", "LOG", "TRACE", "CATALOG")
+_IN_MESSAGES = {"stream", "value", "state", "log", "trace", "catalog"}
 
 
 class _Token(str):
@@ -30,15 +34,6 @@ class _Token(str):
     __slots__ = ()
 
 
-class _NoOrderNumberError(Exception):
-    """Raised for a JSON value that is no order number: (the text to show, the reason)."""
-
-
-class _Row(Protocol):
-    value: str | int
-
-
-_decode_bare: Callable[[str], str | int] = msgspec.json.Decoder(str | int).decode
 # strict=False takes raw control characters inside a text, which `sift` then refuses by line.
 _decoder = json.JSONDecoder(parse_int=_Token, parse_float=_Token, parse_constant=_Token, strict=False)
 
@@ -52,31 +47,35 @@ def read(source: Source, blocks: Iterator[Block]) -> Iterator[Batch]:
         InputError: When it is not JSON, the column is missing, or the stream is no text.
     """
     source.reading.format = "json"
-    first = next(blocks, None)
-    second = next(blocks, None)
-    if first is None:
-        return
-    begin = first[1].lstrip()
-    line, _, more = begin.partition("\n")
-    whole = [first] if second is None else [first, second]
-    rest = chain(whole, blocks)
-    if _is_row(line) and (second is not None or more.strip() or not _is_page(line)):
-        yield from _of_lines(source, rest)
-    else:
-        yield from _of_document(source, rest)
+    start = list(islice(blocks, 2))
+    line, _, more = start[0][1].lstrip().partition("\n") if start else ("", "", "")
+    is_lines = is_value(line) and (len(start) > 1 or bool(more.strip()) or not _is_page(line))
+    if not is_lines and not line.startswith(("[", "{")):
+        is_lines = True  # which will be refused by its line
+    whole = chain(start, blocks)
+    chunks = ((first, text.split("\n")) for first, text in whole) if is_lines else _document(source, whole)
+    yield from _batches(source, chunks, is_lines)
 
 
-def _is_row(line: str) -> bool:
+def is_value(line: str) -> bool:
+    """Return whether a line is a JSON value, with a comma or without."""
+    return _maybe(line) is not ...
+
+
+def _maybe(line: str) -> Any:
     try:
-        _decoder.decode(line.strip().rstrip(","))
+        return _decoder.decode(_bare(line))
     except (ValueError, RecursionError):
-        return not line.startswith(("[", "{"))
-    return True
+        return ...
+
+
+def _bare(line: str) -> str:
+    return line.strip().rstrip(",\x1a\0").strip()
 
 
 def _is_page(line: str) -> bool:
     """Return whether a text of one line holds its values inside of one."""
-    value = _decoder.decode(line.strip().rstrip(",")) if line.startswith(("[", "{")) else None
+    value = _maybe(line)
     return isinstance(value, list) or (isinstance(value, dict) and _inside(value) is not None)
 
 
@@ -86,13 +85,7 @@ def _inside(page: dict[str, object]) -> list[object] | None:
     return arrays[0] if len(arrays) == 1 and column_choice.known(list(page)) is None else None
 
 
-def _of_lines(source: Source, blocks: Iterator[Block]) -> Iterator[Batch]:
-    reader = _Reader(source)
-    for first_line, text in blocks:
-        yield reader.batch(range(first_line, first_line + text.count("\n") + 1), text.split("\n"))
-
-
-def _of_document(source: Source, blocks: Iterator[Block]) -> Iterator[Batch]:
+def _document(source: Source, blocks: Iterator[Block]) -> Iterator[tuple[int, list[object]]]:
     parts: list[str] = []
     size = 0
     for _, part in blocks:
@@ -104,34 +97,25 @@ def _of_document(source: Source, blocks: Iterator[Block]) -> Iterator[Batch]:
                 f"Write one value a line: jq -c '.[]' {source.name} > list.jsonl",
             )
     source.reading.note("the values of a JSON document are counted as lines")
-    values = iter(_values(source, "\n".join(parts)))
-    reader = _Reader(source)
-    line = 1
+    values, line = _values(source, "\n".join(parts)), 1
     while some := list(islice(values, _BATCH_VALUES)):
-        yield reader.batch_of_values(range(line, line + len(some)), some)
+        yield line, some
         line += len(some)
 
 
 def _values(source: Source, text: str) -> Iterator[object]:
     """Yield the values of a document, or of several that stand behind each other."""
     end = 0
-    while (begin := _next(text, end)) < len(text):
+    while (begin := end + len(_GAP.match(text, end)[0])) < len(text):  # type: ignore[index] # it may be empty
         try:
             value, end = _decoder.raw_decode(text, begin)
         except (ValueError, RecursionError):
-            line = text.count("\n", 0, begin) + 1
-            _refuse_unreadable(source, line, text[begin : begin + 100])
+            _refuse(source, text.count("\n", 0, begin) + 1, text[begin : begin + 100])
         inside = _inside(value) if isinstance(value, dict) else None
         yield from value if isinstance(value, list) else [value] if inside is None else inside
 
 
-def _next(text: str, begin: int) -> int:
-    while begin < len(text) and text[begin] in " \t\r\n,":
-        begin += 1
-    return begin
-
-
-def _refuse_unreadable(source: Source, line: int, text: str) -> NoReturn:
+def _refuse(source: Source, line: int, text: str) -> NoReturn:
     shown = text.strip()
     source.refuse(
         f"expected one JSON object, text or number, got {shown if len(shown) <= 40 else shown[:39] + '…'!r}.",
@@ -140,88 +124,121 @@ def _refuse_unreadable(source: Source, line: int, text: str) -> NoReturn:
     )
 
 
-class _Reader:
-    """Turns JSON values into batches, by the column that the first objects had."""
+def _batches(source: Source, chunks: Iterator[tuple[int, list[Any]]], is_lines: bool) -> Iterator[Batch]:
+    objects, sieve = _Objects(source), Sieve(source)
+
+    def value(line: int, item: Any) -> Any:
+        one = (_maybe(item) if _bare(item) else None) if is_lines else item
+        if one is ...:
+            _refuse(source, line, item)
+        return objects.record(line, one) if isinstance(one, dict) else one
+
+    for first, items in chunks:
+        if objects.is_unread:
+            top = [value(line, item) for line, item in enumerate(items[:_LOOKED_AT], first)]
+            if isinstance(next((one for one in top if one is not None), None), list):
+                rest = chain([(first, items)], chunks)
+                rows = (
+                    (line, value(line, item))
+                    for first, items in rest
+                    for line, item in enumerate(items, first)
+                )
+                yield from table.batches(source, ((line, _cells(source, line, row)) for line, row in rows))
+                return
+            objects.choose(first, [one for one in top if isinstance(one, dict)])
+        lines = range(first, first + len(items))
+        texts = objects.quick(items) if is_lines else None
+        if texts is not None:
+            yield sieve.sift(lines, texts)
+        else:
+            yield sieve.sift_each(lines, items, lambda line, item: objects.text(line, value(line, item)))
+
+
+def _cells(source: Source, line: int, row: object) -> list[object]:
+    if not isinstance(row, list | None):
+        _refuse(source, line, json.dumps(row))
+    return [_plain(value) for value in row or ()]
+
+
+def _plain(value: object) -> object:
+    """Return a value as `text_of` takes it, or why it is no order number."""
+    if isinstance(value, dict) and len(value) == 1 and next(iter(value)).startswith("$"):
+        value = next(iter(value.values()))  # as MongoDB writes its types
+    if not isinstance(value, _Token):
+        return value
+    # 1e400 may be an identifier that a tool took for a number: its spelling is kept, like an integer's.
+    whole = re.fullmatch(r"-?\d[^.+-]*", value) or value.rstrip("0").endswith(".") or doubt(value)
+    return str(value) if whole else unfit(value, "another number")
+
+
+class _Objects:
+    """The column of order numbers in objects: chosen by the first of them, the same for all."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._sieve = Sieve(source)
         self._column: str | None = None
-        self._decode_row: Callable[[str], _Row] | None = None
+        self._stream: object = None
+        self._decoder: msgspec.json.Decoder[Any] | None = msgspec.json.Decoder(str | int | None)
 
-    def batch(self, lines: range, texts: list[str]) -> Batch:
-        """Return the batch of some lines; the usual ones are read quickly."""
-        if self._column is None:
-            self._choose(lines[0], [self._maybe(text) for text in texts[:_LOOKED_AT]])
-        return self._batch(lines, texts, self._of_line)
+    @property
+    def is_unread(self) -> bool:
+        """Whether no object has been met yet."""
+        return self._column is None
 
-    def batch_of_values(self, lines: range, values: list[object]) -> Batch:
-        """Return the batch of values that are read already."""
-        if self._column is None:
-            self._choose(lines[0], values[:_LOOKED_AT])
-        return self._batch(lines, values, self._of_value)
-
-    def _batch(self, lines: range, values: Sequence[T], number_of: Callable[[int, T], str]) -> Batch:
-        kept: list[int] = []
-        numbers: list[str] = []
-        invalid: list[InvalidLine] = []
-        for line, value in zip(lines, values, strict=True):
-            try:
-                numbers.append(number_of(line, value))
-                kept.append(line)
-            except _NoOrderNumberError as error:
-                invalid.append(invalid_line(line, *error.args))
-        return self._sieve.sift(kept, numbers, invalid)
-
-    def _of_line(self, line: int, text: str) -> str:
-        try:
-            if self._decode_row is not None and text.startswith("{"):
-                return str(self._decode_row(text).value)
-            return str(_decode_bare(text))
-        except (msgspec.MsgspecError, RecursionError, ValueError):  # str() takes 4,300 digits at most
-            bare = text.strip().rstrip(",\x1a\0").strip()
-        if not bare:
-            return ""
-        try:
-            value = _decoder.decode(bare)
-        except (ValueError, RecursionError):
-            _refuse_unreadable(self._source, line, text)
-        return self._of_value(line, value)
-
-    def _maybe(self, text: str) -> object:
-        try:
-            return _decoder.decode(text.strip().rstrip(","))
-        except (ValueError, RecursionError):
+    def record(self, line: int, value: dict[str, Any]) -> dict[str, Any] | None:
+        """Return an object, or what it holds as a message of Singer or Airbyte; None where that is no record."""
+        kind, record = value.get("type"), value.get("record")
+        if "." in (self._source.choice.column or "") or column_choice.known(list(value)) is not None:
+            return value
+        if kind in _MESSAGES and _IN_MESSAGES & value.keys():
             return None
+        if kind != "RECORD" or not isinstance(record, dict):
+            return value
+        stream = value.get("stream", record.get("stream"))
+        if self._stream not in (None, stream):
+            self._source.refuse(
+                f"expected records of one stream, got {self._stream!r} and {stream!r}.",
+                f"Choose one: jq -c 'select(.stream == \"{stream}\")' {shlex.quote(self._source.name)} > list.jsonl",
+                line,
+            )
+        self._stream = stream
+        self._source.reading.note(f"the records of the stream {stream!r} were read")
+        return record if "stream" in value else record.get("data")
 
-    def _of_value(self, line: int, value: object) -> str:
+    def quick(self, items: Sequence[str]) -> list[str] | None:
+        """Return the texts of lines where each is as usual, in a tenth of the time; else None."""
+        if self._decoder is None:
+            return None
+        try:
+            values = self._decoder.decode_lines("\n".join(items))
+            if self._column is not None:
+                values = [row.value for row in values]
+            texts = ["" if value is None else str(value) for value in values]
+        except (msgspec.MsgspecError, RecursionError, ValueError):  # str() takes 4,300 digits at most
+            return None
+        return texts if len(texts) == len(items) else None
+
+    def text(self, line: int, value: object) -> str:
+        """Return what a value has in the column, as `Sieve.sift_each` wants it."""
         if isinstance(value, dict):
-            value = self._cell(value)
-        elif isinstance(value, list):
-            value = self._of_array(line, value)
+            value = self._cell(line, value)
         elif not isinstance(value, str | None):
-            _refuse_unreadable(self._source, line, json.dumps(value))
-        return self._order_number(line, value)
+            _refuse(self._source, line, json.dumps(value))
+        return text_of(_plain(value))
 
-    def _of_array(self, line: int, row: list[object]) -> object:
-        index = column_choice.position(self._source.choice.column or "")
-        if index is None:
-            _refuse_unreadable(self._source, line, json.dumps(row))
-        if index >= len(row):
-            raise _NoOrderNumberError("", f"The array has no value {index + 1}.")
-        return row[index]
-
-    def _cell(self, row: dict[str, object]) -> object:
+    def _cell(self, line: int, row: dict[str, object]) -> object:
+        if self._column is None:
+            self.choose(line, [row])
         if self._column in row:
             return row[self._column]
         row = _flat(row)
         others = column_choice.named(list(row), self._column or "")
         if len(others) != 1:
-            raise _NoOrderNumberError("", f"The object has no {self._column!r}.")
+            raise NoOrderNumberError("", f"The object has no {self._column!r}.")
         return list(row.values())[others[0]]
 
-    def _choose(self, line: int, values: Sequence[object]) -> None:
-        rows = [value for value in values if isinstance(value, dict)]
+    def choose(self, line: int, rows: list[dict[str, object]]) -> None:
+        """Choose the column as that of a table, whose header these objects have together."""
         if not rows:
             return
         # The same name in another spelling, in another object, is no other column.
@@ -229,57 +246,27 @@ class _Reader:
         alike = any(len({*map(plain, row)}) < len(row) for row in rows)
         names = list(dict.fromkeys(name for row in rows for name in row)) if alike else [*together.values()]
         wanted = self._source.choice.column
-        found = column_choice.named(names, wanted) if wanted else column_choice.known(names)
-        if not found:
+        if not (column_choice.named(names, wanted) if wanted else column_choice.known(names)):
             names = list(dict.fromkeys(name for row in rows for name in _flat(row)))
-        # As the header and the records of a table; a place that is not there is blank.
-        table = [[_text(_flat(row).get(name)) for name in names] for row in rows]
-        records = iter([(line, names), *((line, cells) for cells in table)])
-        chosen = body(records, self._source, Sieve(self._source))
+        records = [(line, names), *((line, [_text(_flat(row).get(name)) for name in names]) for row in rows)]
+        self._column = names[table.found(self._source, iter(records), Sieve(self._source)).columns[0]]
         self._source.reading.header_line = None
-        self._column = names[chosen.columns[0]]
-        try:
-            row = msgspec.defstruct("Row", [("value", str | int)], rename={"value": self._column})
-        except ValueError:  # msgspec takes no name with an escape; `_of_value` reads such rows
-            return
-        self._decode_row = msgspec.json.Decoder(cast("type[_Row]", row)).decode
-
-    def _order_number(self, line: int, value: object) -> str:
-        if isinstance(value, dict) and len(value) == 1 and next(iter(value)).startswith("$"):
-            value = next(iter(value.values()))  # as MongoDB writes its types
-        if value is None:
-            return ""
-        if isinstance(value, _Token) and not _is_whole(value):
-            if doubt(value) is not None or value.rstrip("0").endswith("."):
-                return str(value)  # the sieve knows what to make of it
-            raise _NoOrderNumberError(
-                str(value), "An order number is a text or an integer, got another number."
-            )
-        if isinstance(value, str):
-            return str(value)
-        shown = json.dumps(value)
-        raise _NoOrderNumberError(shown, f"An order number is a text or an integer, got {_kind(value)}.")
+        self._decoder = None
+        with suppress(ValueError):  # msgspec takes no name with an escape
+            row = msgspec.defstruct("Row", [("value", str | int | None)], rename={"value": self._column})
+            self._decoder = msgspec.json.Decoder(row)
 
 
 def _flat(row: dict[str, object]) -> dict[str, object]:
     """Return an object with the values of the objects in it beside its own, by names with a dot."""
-    inner = (
-        (f"{name}.{key}", one)
+    inner = {
+        f"{name}.{key}": one
         for name, value in row.items()
         if isinstance(value, dict)
         for key, one in value.items()
-    )
-    return {**row, **dict(inner)}
+    }
+    return {**row, **inner}
 
 
 def _text(value: object) -> str:
     return "" if value is None or isinstance(value, dict | list) else str(value)
-
-
-def _is_whole(token: _Token) -> bool:
-    # 1e400 may be an identifier that a tool took for a number: its spelling is kept, like an integer's.
-    return token.lstrip("-")[0].isdigit() and not set(".+").intersection(token) and "-" not in token[1:]
-
-
-def _kind(value: object) -> str:
-    return {bool: "true or false", list: "an array", dict: "an object"}[type(value)]

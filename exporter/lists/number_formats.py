@@ -9,6 +9,10 @@ from pathlib import PurePosixPath
 from typing import IO, BinaryIO
 from xml.etree.ElementTree import Element, fromstring, iterparse
 
+from exporter.lists.batch import unfit
+from exporter.lists.column_choice import letters_number
+
+_JOINED = re.compile(r'("[^"]*"|[1-9]\d{0,14})(\s*&\s*("[^"]*"|[1-9]\d{0,14}))*')
 _LAST_COLUMN, _LAST_ROW = 16_384, 1_048_576
 _BUILT_IN = {2: "0.00", 3: "#,##0", 4: "#,##0.00", 9: "0%", 10: "0.00%", 11: "0.00E+00", 48: "##0.0E+0"}
 _TOKEN = re.compile(
@@ -51,12 +55,12 @@ def as_shown(number: int, code: str) -> str | None:
     return before + digits if not after and _ORDER_PREFIX.fullmatch(before) else None
 
 
-def look(stream: BinaryIO, sheet: str, column: int) -> tuple[dict[int, str], dict[int, str]] | None:
+def look(stream: BinaryIO, sheet: str, column: int) -> tuple[dict[int, str], dict[int, object]] | None:
     """Look at one column of a sheet of an .xlsx.
 
     Returns:
-        Number formats other than the usual one, and what is hidden by cells without a value, both by row; None where
-        it is a workbook of another format.
+        Number formats other than the usual one, and what cells are whose value is not there: the text that a formula
+        gives, or why there is none; both by row. None where it is a workbook of another format.
 
     Raises:
         ValueError: A cell is where no sheet has one; or whatever comes of a damaged file.
@@ -80,14 +84,15 @@ def look(stream: BinaryIO, sheet: str, column: int) -> tuple[dict[int, str], dic
         )
         path = str(PurePosixPath("/xl", target.replace("\\", "/"))).lower().lstrip("/")
         codes = _codes(read("xl/styles.xml")) if "xl/styles.xml" in parts else []
-        formats, hidden = {}, {}
+        formats: dict[int, str] = {}
+        hidden: dict[int, object] = {}
         with archive.open(parts[path]) as content:
             for row, cell in _cells(content, column):
                 kind, style, value = cell.get("t", "n"), int(cell.get("s", 0)), _text(cell, "v")
                 if kind == "e":
-                    hidden[row] = f"the error {value}"
+                    hidden[row] = unfit("", f"the error {value}")
                 elif not value and any(_is(one, "f") for one in cell):
-                    hidden[row] = "a formula without a value"
+                    hidden[row] = _joined(_text(cell, "f")) or unfit("", "a formula without a value")
                 elif kind == "n" and style < len(codes) and codes[style] not in ("General", "0", "@"):
                     formats[row] = codes[style]
     return formats, hidden
@@ -106,7 +111,7 @@ def _cells(content: IO[bytes], column: int) -> Iterator[tuple[int, Element]]:
         row, at = int(element.get("r", row + 1)), 0
         for cell in element:
             letters = cell.get("r", "").rstrip("0123456789")
-            at = _number(letters) if letters else at + 1
+            at = letters_number(letters) if letters else at + 1
             if at > _LAST_COLUMN or row > _LAST_ROW:
                 raise ValueError(f"a cell {cell.get('r')}, beyond XFD1048576")
             if at == column + 1:
@@ -129,8 +134,12 @@ def _text(cell: Element, name: str) -> str:
     return next((one.text or "" for one in cell if _is(one, name)), "")
 
 
-def _number(letters: str) -> int:
-    number = 0
-    for letter in letters.upper():
-        number = number * 26 + ord(letter) - 64
-    return number
+def _joined(formula: str) -> str | None:
+    """Return the text of a formula that joins texts and whole numbers, whatever the sheet holds; else None.
+
+    >>> _joined('"10"&"01"'), _joined('"SIP-" & 7'), _joined("A1&1")
+    ('1001', 'SIP-7', None)
+    """
+    if not _JOINED.fullmatch(formula) or formula.isdecimal():
+        return None
+    return "".join(text or number for text, number in re.findall(r'"([^"]*)"|(\d+)', formula))

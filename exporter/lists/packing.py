@@ -1,4 +1,4 @@
-"""What a list is packed with, by its first bytes: gzip, bzip2, xz, Zstandard, a zip of one file."""
+"""What a list is packed with, by its first bytes: gzip, bzip2, xz, Zstandard, a zip or tar of one file."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import bz2
 import gzip
 import io
 import lzma
+import shlex
 import shutil
+import tarfile
 import tempfile
 import zipfile
 import zlib
 from dataclasses import replace
+from pathlib import PurePath
 from typing import BinaryIO, cast
 
 import zstandard
@@ -18,9 +21,13 @@ import zstandard
 from exporter.lists.how_read import Source
 
 #: What reading damaged packed data raises.
-BROKEN = (EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError, zipfile.BadZipFile, zstandard.ZstdError)
+BROKEN = (
+    *(EOFError, gzip.BadGzipFile, zlib.error, lzma.LZMAError),
+    *(zipfile.BadZipFile, zstandard.ZstdError, tarfile.TarError),
+)
 _HEAD_BYTES = 4096
 _MOST_LAYERS = 3
+_TAR_END = bytes(1024)
 _MAGIC = {
     b"\x1f\x8b": "gzip",
     b"BZh91AY&SY": "bzip2",
@@ -69,7 +76,8 @@ def unpacked(source: Source) -> Source:
     for _ in range(_MOST_LAYERS):
         source = _with_head(source)
         packing = next((name for magic, name in _MAGIC.items() if source.head.startswith(magic)), None)
-        if packing == "zip":
+        packing = "tar" if source.head[257:262] == b"ustar" else packing
+        if packing in ("zip", "tar"):
             source = replace(source, stream=seekable(source))
         opened = packing and _opened(source, packing)
         if not opened:
@@ -99,18 +107,41 @@ def _opened(source: Source, packing: str) -> BinaryIO | None:
         return cast("BinaryIO", reader(source.stream, read_across_frames=True, closefd=False))
     if packing in ("bzip2", "xz"):
         return cast("BinaryIO", {"bzip2": bz2.BZ2File, "xz": lzma.LZMAFile}[packing](source.stream))
+    return _of_tar(source) if packing == "tar" else _of_zip(source)
+
+
+def _of_zip(source: Source) -> BinaryIO | None:
     archive = zipfile.ZipFile(source.stream)
     source.files.append(archive)
-    names = [
-        one.filename for one in archive.infolist() if not one.is_dir() and "__MACOSX" not in one.filename
-    ]
+    names = [one.filename for one in archive.infolist() if not one.is_dir()]
     if any(name.replace("\\", "/").lower() in _DOCUMENTS for name in names):
         source.stream.seek(0)
         return None
-    hint = f"Unpack it: unzip {source.name}"
-    if len(names) != 1:
-        source.refuse(f"expected a zip of one file, got {len(names)} in it: {', '.join(names[:5])}.", hint)
+    hint = f"Unpack it: unzip {shlex.quote(source.name)}"
+    name = _only(source, "zip", names, hint)
     try:
-        return cast("BinaryIO", archive.open(names[0]))
+        return cast("BinaryIO", archive.open(name))
     except (RuntimeError, NotImplementedError) as error:  # a password, or an old way to compress
         source.refuse(f"expected a zip that can be read, got: {error}.", hint)
+
+
+def _of_tar(source: Source) -> BinaryIO:
+    archive = tarfile.open(fileobj=source.stream, mode="r:")  # noqa: SIM115 - `read` closes it
+    source.files.append(archive)
+    inside = {one.name: one for one in archive.getmembers() if not one.isdir()}
+    name = _only(source, "tar", list(inside), f"Unpack it: tar -xf {shlex.quote(source.name)}")
+    source.stream.seek(-len(_TAR_END), io.SEEK_END)
+    member = archive.extractfile(inside[name])
+    if member is None or source.stream.read() != _TAR_END:
+        raise tarfile.ReadError("an end that is missing, or a file that is a link")
+    return cast("BinaryIO", member)
+
+
+def _only(source: Source, packing: str, names: list[str], hint: str) -> str:
+    """Return the name of the one file that people have packed; macOS packs others beside it."""
+    files = [name for name in names if "__MACOSX" not in name and not PurePath(name).name.startswith("._")]
+    if len(files) != 1:
+        source.refuse(
+            f"expected a {packing} of one file, got {len(files)} in it: {', '.join(files[:5])}.", hint
+        )
+    return files[0]

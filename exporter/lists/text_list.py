@@ -11,8 +11,8 @@ from typing import NoReturn
 from exporter.lists import column_choice
 from exporter.lists.batch import Batch, Sieve, complaint
 from exporter.lists.cell_values import INVISIBLE, doubt, unwrapped
-from exporter.lists.how_read import Source
-from exporter.lists.table_header import is_header
+from exporter.lists.how_read import LEGACY, Source
+from exporter.lists.table import is_header
 
 BLOCK_BYTES = 1 << 16
 """Bytes of one read; a batch of text holds about as much."""
@@ -152,23 +152,22 @@ def _whole_lines(source: Source, chunks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 class _Decoder:
-    """Decodes blocks as UTF-8, or as Windows-1254 from the first byte on that cannot be UTF-8."""
+    """Decodes blocks as UTF-8, or in another encoding of Turkish from the first byte on that cannot be UTF-8."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
         self._only_ascii = True
-        self._encoding = "utf-8"
 
     def decode(self, block: bytes, first_line: int) -> str:
+        reading = self._source.reading
         try:
-            text = block.decode(self._encoding)
+            text = block.decode(LEGACY.get(reading.encoding or "", "utf-8"))
         except UnicodeDecodeError as error:
             is_ascii = self._only_ascii and block[: error.start].isascii()
-            if self._encoding != "utf-8" or self._source.choice.encoding or not is_ascii:
+            if reading.is_legacy or self._source.choice.encoding or not is_ascii:
                 self._refuse(block, first_line, error)
-            self._encoding = "cp1254"
-            self._source.reading.encoding = "Windows-1254"
-            self._source.reading.note("it is not UTF-8 and was read as Windows-1254")
+            reading.encoding = _likeliest(block)
+            reading.note(f"it is not UTF-8 and was read as {reading.encoding}")
             return self.decode(block, first_line)
         self._only_ascii = self._only_ascii and text.isascii()
         if "\0" in text:
@@ -187,3 +186,11 @@ class _Decoder:
             if inner.count("\0") * _BINARY_SHARE >= len(inner) > 0:
                 got = "NUL bytes, as in UTF-16 or binary data"
                 self._source.refuse(f"expected UTF-8 text, got {got}.", _SAVE_AS_UTF8, line)
+
+
+def _likeliest(block: bytes) -> str:
+    """Return the encoding in which most letters are Turkish; which one it is matters to headers and notes alone."""
+    texts = {name: block.decode(codec, "replace") for name, codec in LEGACY.items()}
+    return max(
+        texts, key=lambda name: sum(map(texts[name].count, "çğıöşüÇĞİÖŞÜ")) - texts[name].count("\ufffd")
+    )

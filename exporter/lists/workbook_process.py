@@ -6,36 +6,29 @@ cell in the last row, or a count that lies, ends it and nothing else.
 
 from __future__ import annotations
 
-import datetime as dt
 import json
 import os
 import shlex
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import msgspec
 
-from exporter.lists import column_choice
-from exporter.lists.batch import Batch, InvalidLine, Sieve, invalid_line
+from exporter.lists import table
+from exporter.lists.batch import EXACT_BELOW, Batch, NoOrderNumberError, Sieve, text_of, unfit
 from exporter.lists.how_read import Reading, Source
 from exporter.lists.number_formats import as_shown, look
-from exporter.lists.table_header import body, rank
 from exporter.model.errors import ExporterError, told
 from exporter.model.options import AskOptions
 
-if TYPE_CHECKING:
-    from python_calamine import CalamineWorkbook
-
 _BATCH_ROWS = 10_000
-_LOOKED_AT = 100  # rows of each sheet
-_EXACT_BELOW = 10**15  # a number in a cell is a double, of which Excel keeps 15 digits
 _MEMORY = 192 << 20
 _MEMORY_BY_BYTE = 30  # of the file, which is compressed
-_WANTED = "An order number is text or an integer, got {}."
+_AS_TEXT = " Format the column as text, then enter it again."
 
 
 def main(request: str) -> int:
@@ -88,72 +81,67 @@ def _refuse(source: Source, error: BaseException) -> NoReturn:
 
 
 def _batches(source: Source) -> Iterator[Batch]:
-    from python_calamine import CalamineWorkbook
+    from python_calamine import CalamineWorkbook, SheetTypeEnum, SheetVisibleEnum
 
     workbook = CalamineWorkbook.from_filelike(source.stream)
-    source.reading.sheet = sheet = _Sheets(workbook, source).chosen()
+    sheets = [one for one in workbook.sheets_metadata if one.typ == SheetTypeEnum.WorkSheet]
+    visible = [one.name for one in sheets if one.visible == SheetVisibleEnum.Visible]
+
+    def rows(name: str) -> Iterator[table.Cells]:
+        return workbook.get_sheet_by_name(name).iter_rows()
+
+    def tops() -> dict[str, list[list[str]]]:
+        shown = {name: table.shown(rows(name)) for name in visible}
+        return {name: top for name, top in shown.items() if any(map(any, top))}
+
+    names = [one.name for one in sheets]
+    sheet = table.choose(source, names, tops, surest=True) or (visible or names)[0]
+    source.reading.sheet = sheet
     sieve = Sieve(source)
-    found = body(enumerate(workbook.get_sheet_by_name(sheet).iter_rows(), 1), source, sieve)
+    found = table.found(source, enumerate(rows(sheet), 1), sieve)
     if found.blank:
         yield Batch(lines=(), order_numbers=(), blank=found.blank)
-    column = _Column(source, sheet, found.columns[0])
-    line = 0
+    cells = _Cells(source, sheet, found.columns[0])
+    line = source.reading.header_line or 0
     while some := list(islice(found.records, _BATCH_ROWS)):
-        found.check_twins(source, some)
-        texts, bad = [], []
-        for line, cells in some:
-            text, detail = column.text(line, cells)
-            if detail is None:
-                texts.append((line, text))
-            else:
-                bad.append(invalid_line(line, text, detail))
-        yield sieve.sift([line for line, _ in texts], [text for _, text in texts], bad)
+        table.check_twins(source, found, some)
+        line = some[-1][0]
+        yield sieve.sift_each([line for line, _ in some], [row for _, row in some], cells.text)
     # The reader leaves out rows without a value at the end.
-    yield sieve.sift(
-        (), (), [bad for bad in column.hidden() if bad.line > max(line, source.reading.header_line or 0)]
-    )
+    rest = [row for row in cells.hidden if row > line]
+    yield sieve.sift_each(rest, [[""] * (found.columns[0] + 1)] * len(rest), cells.text)
 
 
-class _Column:
-    """The column of order numbers: its cells to texts."""
+class _Cells:
+    """The column of order numbers: its cells to texts, as `Sieve.sift_each` wants them."""
 
     def __init__(self, source: Source, sheet: str, index: int) -> None:
         self._source = source
         self._index = index
         looked = look(source.stream, sheet, index)
         self._tells = looked is not None
-        self._formats, self._hidden = looked or ({}, {})
+        self._formats, self.hidden = looked or ({}, {})
 
-    def hidden(self) -> list[InvalidLine]:
-        """Return the lines whose cells have no value."""
-        return [invalid_line(line, "", _WANTED.format(what)) for line, what in self._hidden.items()]
-
-    def text(self, line: int, cells: Sequence[object]) -> tuple[str, str | None]:
-        """Return a cell's text, and why it is no order number; None where it may be one."""
+    def text(self, line: int, cells: table.Cells) -> str:
         cell = cells[self._index]
-        if line in self._hidden:
-            return "", _WANTED.format(self._hidden[line])
-        if isinstance(cell, str):
-            if not cell and not self._tells and any(map(str, cells)):
-                return "", "The cell looks empty; in this format it may be an error. Save as .xlsx to know."
-            return cell, None
-        if isinstance(cell, int | float) and not isinstance(cell, bool):
+        if line in self.hidden:
+            cell = self.hidden[line]
+        elif cell == "" and not self._tells and any(map(str, cells)):
+            why = "The cell looks empty; in this format it may be an error. Save as .xlsx to know."
+            raise NoOrderNumberError("", why)
+        if type(cell) in (int, float):
             return self._number(line, cell)
-        kind = "true or false" if isinstance(cell, bool) else "a date or time"
-        assert isinstance(cell, bool | dt.date | dt.time | dt.timedelta)
-        return str(cell), f"{_WANTED.format(kind)} Format the column as text, then enter it again."
+        return text_of(cell if isinstance(cell, str | NoOrderNumberError) else unfit(cell, hint=_AS_TEXT))
 
-    def _number(self, line: int, cell: float) -> tuple[str, str | None]:
-        if abs(cell) >= _EXACT_BELOW:
+    def _number(self, line: int, cell: float) -> str:
+        if abs(cell) >= EXACT_BELOW:
             self._source.refuse(
                 f"expected at most 15 digits in a number cell, got {cell:.0f}: a spreadsheet rounds the others.",
                 "Format the column as text, then enter the numbers again from where they came.",
                 line,
             )
         if cell != int(cell):
-            return str(
-                cell
-            ), f"{_WANTED.format('a fraction')} Format the column as text, then enter it again."
+            raise unfit(cell, hint=_AS_TEXT)
         code = self._formats.get(line, "General")
         shown = as_shown(int(cell), code)
         if shown is None:
@@ -164,52 +152,7 @@ class _Column:
             )
         if shown != str(int(cell)):
             self._source.reading.note("numbers were read as their number format shows them")
-        return shown, None
-
-
-class _Sheets:
-    """The choice of the sheet."""
-
-    def __init__(self, workbook: CalamineWorkbook, source: Source) -> None:
-        from python_calamine import SheetTypeEnum, SheetVisibleEnum
-
-        self._workbook = workbook
-        self._source = source
-        sheets = [one for one in workbook.sheets_metadata if one.typ == SheetTypeEnum.WorkSheet]
-        self._all = [one.name for one in sheets]
-        self._visible = [one.name for one in sheets if one.visible == SheetVisibleEnum.Visible]
-
-    def chosen(self) -> str:
-        """Return the name of the sheet to read."""
-        if (wanted := self._source.choice.sheet) is not None:
-            found = column_choice.named(self._all, wanted)
-            if not found and wanted.isascii() and wanted.isdecimal():
-                found = [i for i in range(len(self._all)) if i + 1 == int(wanted)]
-            return self._all[found[0]] if len(found) == 1 else self._refuse(self._all, repr(wanted))
-        tops = {name: self._top(name) for name in self._visible}
-        full = [name for name, rows in tops.items() if any(map(any, rows))]
-        ranks = {name: self._rank(tops[name]) for name in full}
-        best = [name for name in full if ranks[name] == min(ranks.values())]
-        if len(best) > 1:
-            return self._refuse(best, "with order numbers")
-        chosen = (best or self._visible or self._all)[0]
-        if others := [repr(name) for name in self._all if name != chosen]:
-            self._source.reading.note(f"other sheets were not read: {', '.join(others)}")
-        return chosen
-
-    def _top(self, name: str) -> list[list[str]]:
-        rows = islice(self._workbook.get_sheet_by_name(name).iter_rows(), _LOOKED_AT)
-        return [[column_choice.shown(cell) for cell in cells] for cells in rows]
-
-    def _rank(self, rows: list[list[str]]) -> int:
-        if self._source.choice.column is None:
-            return rank(rows)
-        return int(not any(column_choice.named(row, self._source.choice.column) for row in rows[:20]))
-
-    def _refuse(self, names: list[str], expected: str) -> NoReturn:
-        choices = " or ".join(f"--sheet {shlex.quote(name)}" for name in names[:5])
-        shown = ", ".join(map(repr, names[:20]))
-        self._source.refuse(f"expected one sheet {expected}, got the sheets {shown}.", f"Give {choices}.")
+        return shown
 
 
 if __name__ == "__main__":

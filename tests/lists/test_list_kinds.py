@@ -7,10 +7,13 @@ import gzip
 import io
 import json
 import lzma
+import sqlite3
 import subprocess
 import sys
+import tarfile
 import zipfile
 from collections.abc import Callable
+from contextlib import closing
 from typing import Any
 
 import pyarrow as pa
@@ -82,6 +85,65 @@ def shown_as(code: str) -> bytes:
     return buffer.getvalue()
 
 
+def tarred(**files: str) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content.encode())
+            archive.addfile(info, io.BytesIO(content.encode()))
+    return buffer.getvalue()
+
+
+def database(*tables: str) -> bytes:
+    """Write an SQLite database whose tables have the numbers in a column `number`."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for name in tables:
+            connection.execute(f'CREATE TABLE "{name}" (id integer, number text)')
+            connection.executemany(f'INSERT INTO "{name}" VALUES (1, ?)', [(n,) for n in NUMBERS])
+        connection.commit()
+        return connection.serialize()
+
+
+def html(*names: str) -> str:
+    """Write a page with a table for each name of a column; many pages leave out the end tags."""
+    rows = "".join(f"<tr><td>{n}</td><td>x &amp; y" for n in NUMBERS)
+    tables = (f"<table><thead><tr><th>{name}<th>Note</thead>{rows}</table>" for name in names)
+    return f"<html><style>td {{}}</style><table><tr><td>Menu</table>{''.join(tables)}</html>"
+
+
+def flat_document(value: str = "") -> str:
+    """Write what LibreOffice saves as .fods; a `value` stands where the last number should."""
+    shown = [*NUMBERS[:-1], value or NUMBERS[-1]]
+    rows = "".join(
+        f'<table:table-row><table:table-cell office:value-type="float" office:value="{n}"><text:p>{text}</text:p>'
+        '</table:table-cell><table:table-cell table:number-columns-repeated="9"/></table:table-row>'
+        for n, text in zip(NUMBERS, shown, strict=True)
+    )
+    head = "<table:table-row><table:table-cell><text:p>Order No</text:p></table:table-cell></table:table-row>"
+    sheet = f'<table:table table:name="S">{head}{rows}<table:table-row table:number-rows-repeated="1048535"/>'
+    return f'<?xml version="1.0"?><office:document>{sheet}</table:table></office:document>'
+
+
+def messages(*streams: str) -> str:
+    """Write what a tap of Singer does."""
+    lines: list[dict[str, object]] = [{"type": "SCHEMA", "stream": "orders", "schema": {}}]
+    for stream in streams:
+        lines += [{"type": "RECORD", "stream": stream, "record": {"number": n}} for n in NUMBERS]
+    return "\n".join(map(json.dumps, [*lines, {"type": "STATE", "value": {}}]))
+
+
+def formulas(*codes: str) -> bytes:
+    """Write formulas whose values no program has put down."""
+    buffer = io.BytesIO()
+    with xlsxwriter.Workbook(buffer, {"in_memory": True}) as book:
+        sheet = book.add_worksheet()
+        sheet.write(0, 0, "Order No")
+        for row, code in enumerate(codes, 1):
+            sheet.write_formula(row, 0, code, None, "")
+    return buffer.getvalue()
+
+
 READ: dict[str, tuple[bytes | str, str]] = {
     "CR alone": ("1001\r1002\r1003\r", "list.txt"),
     "line ends mixed": ("1001\r\n1002\r1003\n", "list.txt"),
@@ -121,6 +183,27 @@ READ: dict[str, tuple[bytes | str, str]] = {
     "xz": (lzma.compress(TABLE.encode()), "list"),
     "zst": (zstandard.compress(TABLE.encode()), "list.csv.zst"),
     "gzip in gzip": (gzip.compress(gzip.compress(TABLE.encode())), "list.gz"),
+    "tar of one": (gzip.compress(tarred(inside=TABLE)), "list.tar.gz"),
+    "tar of macOS": (tarred(**{"._inside": "x", "inside": TABLE}), "list.tar"),
+    "SQLite": (database("orders"), "list.db"),
+    "HTML": (html("Order No"), "list.xls"),
+    "flat ODS": (flat_document(), "list.fods"),
+    "Singer": (messages("orders"), "list.jsonl"),
+    "Airbyte": (
+        "\n".join(
+            json.dumps({"type": "RECORD", "record": {"stream": "orders", "data": {"number": n}}})
+            for n in NUMBERS
+        ),
+        "list.jsonl",
+    ),
+    "JSON rows": ("".join(f'["{n}", 9.5, null]\n' for n in NUMBERS), "list.jsonl"),
+    "JSON rows of integers": (json.dumps([[int(n), {"a": 1}] for n in NUMBERS]), "list.json"),
+    "JSON rows with a header": ('["id", "order no"]\n[1, 1001]\n[2, 1002]\n[3, 1003]\n', "list.jsonl"),
+    "brackets": ("[1001]\n[1002]\n[1003]\n", "list.txt"),
+    "a list of Python": ("['1001', '1002', '1003']", "list.txt"),
+    "quotes in TSV": ('order no\tsize\n1001\t"12 inch\n1002\tx\n1003\t18 inch"\n', "list.tsv"),
+    "cp857": (TABLE.replace("toplam", "Şişli").encode("cp857"), "list.csv"),
+    "formulas of texts": (formulas('="10"&"01"', '="1002"', '="100" & 3'), "list.xlsx"),
     "zip of one": (zipped(inside=TABLE), "list.zip"),
     "workbook": (sheets(Sheet1=[["Order No"], *([int(n)] for n in NUMBERS)]), "list.csv"),
     "one sheet of two": (
@@ -157,6 +240,18 @@ REFUSED: dict[str, tuple[bytes | str, str, str]] = {
     "PDF": (b"%PDF-1.7\n", "list.txt", "pdftotext -layout list.txt list.txt"),
     "a web page": ("<!DOCTYPE html><html>", "list.xls", "soffice --headless --convert-to csv list.xls"),
     "SQLite": (b"SQLite format 3\0", "list.db", "sqlite3 -csv -header list.db"),
+    "a damaged database": (database("orders")[:5000], "list.db", "sqlite3 -csv -header list.db"),
+    "two tables": (database("orders", "items"), "list.db", "--sheet orders or --sheet items"),
+    "two tables of a page": (html("Order No", "number"), "list.xls", "--sheet 2 or --sheet 3"),
+    "a page without order numbers": (
+        html("code"),
+        "list.xls",
+        "soffice --headless --convert-to csv list.xls",
+    ),
+    "two streams": (messages("orders", "items"), "list.jsonl", "select(.stream ="),
+    "two columns in JSON rows": ('["1001", 9]\n["1002", 8.5]\n', "list.jsonl", "--column 1"),
+    "tar of two": (tarred(a="1", b="2"), "list.tar", "tar -xf list.tar"),
+    "a cut tar": (tarred(a="1\n" * 900)[:1536], "list.tar", "Copy the file again"),
     "zip of two": (zipped(a="1", b="2"), "list.zip", "unzip list.zip"),
     "two sheets": (
         sheets(Jan=[["Order No"], [1]], Feb=[["Order No"], [2]]),
@@ -188,6 +283,18 @@ def test_what_is_not_certain_is_refused_with_the_fix(kind: str) -> None:
 def test_words_for_a_missing_number_are_invalid(word: str) -> None:
     """What stands where a number is missing is no order number."""
     assert read(f"number\n1001\n{word}\n", "list.csv")[:2] == (["1001"], [3])
+
+
+@pytest.mark.parametrize("shown", ["10.03", "M1003", "1003,00", "#N/A"])
+def test_numbers_that_a_flat_document_shows_otherwise_are_invalid(shown: str) -> None:
+    """Which of the two is meant, what a cell holds or what it shows, nobody can know."""
+    assert read(flat_document(shown), "list.fods")[:2] == (["1001", "1002"], [4])
+
+
+@pytest.mark.parametrize("code", ["=B1&1", "=1+1", '=TEXT(7,"000")'])
+def test_formulas_without_a_value_are_invalid(code: str) -> None:
+    """A formula that has to be computed gives no order number."""
+    assert read(formulas('="A"&"1"', code), "list.xlsx")[:2] == (["A1"], [3])
 
 
 @pytest.mark.parametrize(

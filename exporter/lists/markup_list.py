@@ -1,0 +1,108 @@
+"""HTML and flat OpenDocument (.fods): the one table that has a column of order numbers, as it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html.parser import HTMLParser
+
+from exporter.lists import table
+from exporter.lists.batch import EXACT_BELOW, Batch, unfit
+from exporter.lists.how_read import Source
+from exporter.lists.text_list import Block
+
+_ROWS = ("tr", "table:table-row")
+_CELLS = ("td", "th", "table:table-cell", "table:covered-table-cell")
+_TABLES = ("table", "table:table")
+_BREAKS = ("br", "p", "div", "li", "text:p", "text:s", "text:tab", "text:line-break")
+_UNSEEN = ("script", "style", "office:annotation")
+_KINDS = {"boolean": "true or false", "date": "a date or time", "time": "a date or time", "error": "an error"}
+_MOST_COPIES = 16_384
+_Row = list[object]
+
+
+def read(source: Source, blocks: Iterator[Block]) -> Iterator[Batch] | None:
+    """Return the batches of such a text; None where no table has a column of order numbers.
+
+    Raises:
+        InputError: Several tables have one.
+    """
+    parser = _Tables()
+    for _, text in blocks:
+        parser.feed(text + "\n")
+    parser.close()
+    tables = parser.tables
+    chosen = table.choose(
+        source, list(tables), lambda: {name: table.shown(iter(rows)) for name, rows in tables.items()}
+    )
+    if chosen is None:
+        return None
+    source.reading.format = "fods" if b"office:document" in source.head else "html"
+    return table.batches(source, enumerate(tables[chosen], 1))
+
+
+class _Tables(HTMLParser):
+    """Collects the rows of each table, by its name or its number. End tags of cells and rows may be missing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables: dict[str, list[_Row]] = {}
+        self._open: list[list[_Row]] = []  # a table may stand in a cell of another
+        self._cell: list[str] = []
+        self._ends: list[dict[str, str | None]] = []  # the attributes of the cell that is open
+        self._copies = 1
+        self._unseen = 0
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        of = dict(attrs)
+        self._unseen += tag in _UNSEEN
+        if tag in (*_TABLES, *_ROWS, *_CELLS):
+            self._end_cell()
+        if tag in _TABLES:
+            self._open.append([])
+            self.tables[of.get("table:name") or str(len(self.tables) + 1)] = self._open[-1]
+        elif tag in _ROWS and self._open:
+            self._open[-1].append([])
+            self._copies = _count(of, "table:number-rows-repeated")
+        elif tag in _CELLS and self._open and self._open[-1]:
+            self._ends.append(of)
+        elif tag in _BREAKS:
+            self._cell.append(" ")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._unseen -= tag in _UNSEEN
+        if tag in (*_TABLES, *_ROWS, *_CELLS):
+            self._end_cell()
+        if tag in _ROWS and self._open:
+            self._open[-1] += self._open[-1][-1:] * (self._copies - 1)
+        elif tag in _TABLES and self._open:
+            self._open.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not self._unseen:
+            self._cell.append(data)
+
+    def _end_cell(self) -> None:
+        text, self._cell = " ".join("".join(self._cell).split()), []
+        if self._ends:
+            of = self._ends.pop()
+            row = self._open[-1][-1]
+            row += [_value(text, of)] * _count(of, "table:number-columns-repeated")
+            row += [""] * (_count(of, "colspan") - 1)
+
+
+def _count(of: dict[str, str | None], name: str) -> int:
+    """Return how often something is there; what is there more often than a sheet is wide is the blank rest of it."""
+    count = of.get(name) or ""
+    return int(count) if count.isdecimal() and 0 < int(count[:6]) < _MOST_COPIES else 1
+
+
+def _value(text: str, of: dict[str, str | None]) -> object:
+    kind = of.get("calcext:value-type") or of.get("office:value-type")
+    if kind in _KINDS:
+        return unfit(text, _KINDS[kind])
+    number = of.get("office:value")
+    if kind == "float" and number is not None:
+        whole = number.removesuffix(".0")
+        if not whole.isdecimal() or int(whole) >= EXACT_BELOW or text.lstrip("0") != whole.lstrip("0"):
+            return unfit(text, "a number that is shown otherwise, or rounded")
+    return text
