@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
 from functools import lru_cache
@@ -18,23 +17,23 @@ _CANCELLED_AT, _MOVED_AT, _REFUNDED_AT, _GONE_AT = 5, 10, 20, 28
 _NEXT_STATUS = {"300": "400", "400": "500", "450": "500", "500": "550", "510": "550", "520": "550"}
 
 
+@lru_cache(maxsize=2)
 def numbers_on(day: date | None, count: int) -> tuple[str, ...]:
     """Return the numbers of the orders that there are: `count` of them, and a few more each day since 2026."""
     if day is None:
         return tuple(order_numbers(count))
-    return tuple(_known(day, count + _NEW_A_DAY * max(0, (day - _FIRST_DAY).days)))
+    numbers = order_numbers(count + _NEW_A_DAY * max(0, (day - _FIRST_DAY).days))
+    return tuple(number for number in numbers if number[0] not in "0123" or _age(number, day) < _GONE_AT)
 
 
-def _known(day: date, count: int) -> Iterator[str]:
-    return (number for number in order_numbers(count) if not _is_gone(number, day))
+@lru_cache(maxsize=2)
+def known_on(day: date | None, count: int) -> frozenset[str]:
+    """Return the same numbers, to find one among them."""
+    return frozenset(numbers_on(day, count))
 
 
 def _age(number: str, day: date) -> int:
     return (day.toordinal() + int(number, 16)) % _LIFE_DAYS
-
-
-def _is_gone(number: str, day: date) -> bool:
-    return _age(number, day) >= _GONE_AT and number[0] in "0123"
 
 
 @lru_cache(maxsize=10_000)
@@ -43,18 +42,15 @@ def order_on(number: str, day: date | None) -> dict[str, Any]:
     order = order_payload(number)
     age = 0 if day is None else _age(number, day)
     if age >= _CANCELLED_AT and len(order["orderitem_set"]) > 2:
-        _cancel(order, order["orderitem_set"][-1])
+        item = order["orderitem_set"][-1]
+        item |= {"status": "100", "cancel_status": "completed"}
+        order["refund_amount"] = str(Decimal(order["refund_amount"]) + Decimal(item["price"]))
     if age >= _MOVED_AT and (status := _NEXT_STATUS.get(order["status"])):
         _move(order, status)
     if age >= _REFUNDED_AT and order["status"] == "550":
         order["refund_amount"] = order["amount"]
         _move(order, "600")
     return order
-
-
-def _cancel(order: dict[str, Any], item: dict[str, Any]) -> None:
-    item |= {"status": "100", "cancel_status": "completed"}
-    order["refund_amount"] = str(Decimal(order["refund_amount"]) + Decimal(item["price"]))
 
 
 def _move(order: dict[str, Any], status: str) -> None:

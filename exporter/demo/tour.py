@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from exporter.demo.api import DemoSettings
-from exporter.demo.server import serve
+from exporter.demo.api import DemoSettings, serve
 from exporter.fetch.work_directory import discard
 from exporter.model.options import Options
 from exporter.model.progress import ProgressCallback
@@ -22,17 +21,15 @@ async def tour(
     *, orders: int, folder: str, fault_rate: float, on_progress: ProgressCallback | None, stop: Stop
 ) -> Summary:
     """Export the demo API's orders into `folder`: it gets `order_numbers.txt` and, as `dataset`, what came out."""
-    place = Path(folder)
-    settings = DemoSettings(orders=orders, fault_rate=fault_rate)
-    async with serve(settings) as api:
-        numbers = place / "order_numbers.txt"
+    async with serve(DemoSettings(orders=orders, fault_rate=fault_rate)) as api:
+        numbers = Path(folder, "order_numbers.txt")
         with durable.storage_errors("writing the demo's input", numbers):
-            _write_numbers(numbers, api.numbers)
+            _write(numbers, api.numbers)
         options = Options(
             orders=str(numbers),
-            out=str(place / "dataset"),
+            out=str(Path(folder, "dataset")),
             api_url=api.url,
-            token=settings.token,
+            token=api.settings.token,
             rate=RATE,
             formats=("parquet", "csv"),
             overwrite=True,
@@ -41,6 +38,6 @@ async def tour(
         return await export_async(options, on_progress=on_progress, stop=stop)
 
 
-def _write_numbers(path: Path, numbers: Iterable[str]) -> None:
+def _write(path: Path, numbers: Iterable[str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     durable.write_lines(path, (f"{number}\n".encode() for number in numbers), mode=None)

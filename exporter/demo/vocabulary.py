@@ -2,21 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
-
-class Place(NamedTuple):
-    """A district of Turkey with what stands above it; the API writes townships in capitals."""
-
-    city_id: int
-    city: str
-    township_id: int
-    township: str
-    district_id: int
-    district: str
-    postcode: str
-
-
 # city id and name -> township id, name and post code -> districts
 _TURKEY: dict[tuple[int, str], dict[tuple[int, str, str], tuple[str, ...]]] = {
     (34, "İstanbul"): {
@@ -40,11 +25,10 @@ _TURKEY: dict[tuple[int, str], dict[tuple[int, str, str], tuple[str, ...]]] = {
     (48, "Muğla"): {(641, "BODRUM", "48400"): ("YALIKAVAK", "GÜMÜŞLÜK")},
     (71, "Afyon"): {(853, "DİNAR", "03400"): ("İNCESU",)},
 }
-
-
+#: City, township and district, each with its id, and the post code; the API writes townships in capitals.
 PLACES = tuple(
-    Place(city_id, city, township_id, township, township_id * 10 + index, district, postcode)
-    for (city_id, city), townships in _TURKEY.items()
+    (city, (township_id, township), (township_id * 10 + index, district), postcode)
+    for city, townships in _TURKEY.items()
     for (township_id, township, postcode), districts in townships.items()
     for index, district in enumerate(districts)
 )
@@ -63,8 +47,10 @@ COLOURS = ("Kırmızı", "Gümüş", "Açık Yeşil", "Lacivert")
 SIZES = ("S", "M", "L", "XL", "42")
 SHIPPERS = ("yurtici", "aras", "mng")
 
-# id, slug
-PAYMENT_OPTIONS = ((2, "kredi_karti"), (3, "havale_eft"), (7, "kapıda_ödeme"))
+PAYMENT_OPTIONS = tuple(
+    {"payment_option": option, "payment_option_slug": slug}
+    for option, slug in {2: "kredi_karti", 3: "havale_eft", 7: "kapıda_ödeme"}.items()
+)
 
 # status -> share of the orders, in percent
 STATUS_SHARES: dict[str, int] = {

@@ -44,8 +44,7 @@ def command(
 ) -> int:
     """Run the demo API on this machine until Ctrl-C, to try the options of `exporter run` against it."""
     from exporter.cli.signals import run_stoppable
-    from exporter.demo.api import DemoSettings
-    from exporter.demo.server import serve_until
+    from exporter.demo.api import DemoSettings, serve_until
 
     settings = DemoSettings(
         orders=orders,
