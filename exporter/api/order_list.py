@@ -40,10 +40,12 @@ _SIDE_BY_SIDE = 8
 
 
 class Entry(msgspec.Struct):
-    """One order of the list, as far as it is needed to tell it from others."""
+    """One order of the list, as far as it is needed to tell it from others and to choose by."""
 
     id: Any = None
     number: Any = None
+    status: Any = None
+    date_placed: Any = None
 
 
 class Page(msgspec.Struct):
@@ -106,7 +108,7 @@ class OrderList:
             while True:
                 while asked < min(max(number, most), number + _SIDE_BY_SIDE - 1):
                     asked += 1
-                    self._ahead.append(asyncio.ensure_future(self._ask(asked)))
+                    self._ahead.append(asyncio.ensure_future(self.page(asked)))
                 page = await self._promised(number)
                 if number > first:
                     self.changes += abs(page.count - self.count)
@@ -135,15 +137,15 @@ class OrderList:
                 if number == 1:
                     raise self._given_up(error, number) from None
                 missing = BadResponseError(error.detail, error.http_status)
-            if number > 1 and (before := await self._ask(number - 1)).next is None:
+            if number > 1 and (before := await self.page(number - 1)).next is None:
                 return before  # the list has become shorter meanwhile, and ends there
             if attempt >= self._max_attempts:
                 raise self._given_up(missing, number)
             await asyncio.sleep(backoff_s(attempt, random.random()))  # noqa: S311 - jitter, no secret
             attempt += 1
-            asked = asyncio.ensure_future(self._ask(number))
+            asked = asyncio.ensure_future(self.page(number))
 
-    async def _ask(self, number: int) -> Page:
+    async def page(self, number: int) -> Page:
         """Ask for a page until it comes; a `PermanentError` is left to who knows what it means."""
         attempt = 1
         while True:

@@ -77,14 +77,17 @@ def picture(progress: Progress, width: int, *, ascii_only: bool = False) -> Text
 
     `ascii_only` is for terminals whose encoding may lack what the bar is drawn with.
     """
-    publishing = progress.phase != "fetching"
+    publishing = progress.phase in ("publishing", "done")
+    listing = progress.phase == "listing"
     done = progress.published if publishing else progress.done
     text = Text(no_wrap=True, overflow="crop")
     strokes = ("#", "-") if ascii_only else ("━", "━")
-    _bar(text, "Publishing" if publishing else "Fetching", done, progress.total, width, strokes)
+    label = "Publishing" if publishing else progress.phase.title()
+    _bar(text, label, done, progress.total, width, strokes)
     if not publishing:
         _cells(text, ("Rate", progress.rate_text), ("Left", duration_text(progress.left_s)))
-    _cells(text, ("Fetched", f"{progress.fetched:,}"), ("Rejected", f"{progress.rejected:,}"))
+    if not listing:
+        _cells(text, ("Fetched", f"{progress.fetched:,}"), ("Rejected", f"{progress.rejected:,}"))
     retried = f"{progress.retried:,}" + (f" and {progress.throttled:,} × 429" if progress.throttled else "")
     _cells(text, ("Retried", retried), ("Elapsed", duration_text(progress.elapsed_s)))
     if not publishing and (waiting := _waiting(progress)):

@@ -77,6 +77,22 @@ pace_options = together(
     ),
 )
 
+_of_list = partial(setting, section="From the API's own list")
+listing_options = together(
+    _of_list("--status", metavar="CODES", help="Only orders that show one of these there, as 400,550."),
+    _of_list("--placed-from", metavar="DAY", help="Only orders of that day, in --timezone (UTC), or later."),
+    _of_list(
+        "--placed-to", metavar="DAY", help="Only orders of that day, included, or earlier; as 2026-11-30."
+    ),
+    _of_list("--filter", "filters", metavar="KEY=VALUE", help="For the API, as it is; may be given again."),
+)
+timezone_option = setting(
+    "--timezone",
+    metavar="ZONE",
+    section="Input and output",
+    help="Of times in CSV, workbook and report, and of days as --placed-from, such as Europe/Istanbul.",
+)
+
 fault_rate_option = click.option(
     "--fault-rate",
     type=click.FloatRange(0, 1),

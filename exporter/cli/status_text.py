@@ -32,6 +32,10 @@ def lines(status: Status) -> Iterator[str]:
     if status.work is not None:
         yield f"Work directory {status.work}"
         yield _row("held by", _holder(status.work_holder, status.now))
+    if status.listing is not None:
+        walk = status.listing
+        end = "its end" if walk.complete else f"page {walk.page}"
+        yield _row("API's list", f"read to {end}: {walk.wanted:,} of {walk.orders:,} orders are wanted")
     if status.holdings is not None:
         yield f"Store {status.store}"
         if status.store_holder is not None:
@@ -68,10 +72,10 @@ def _store(holdings: Holdings, now: float) -> Iterator[str]:
 
 def _ask(ask: Ask) -> Iterator[str]:
     yield "The next run, with these options"
-    yield _row("asks for", f"{ask.pending:,} of {ask.orders:,} orders of {ask.of}")
+    counts = "" if ask.pending is None else f"{ask.pending:,} of {ask.orders:,} orders of "
+    yield from _wrapped("asks for", f"{counts}{ask.of}")
     if ask.input is not None:
-        first, *others = textwrap.wrap(input_text(ask.input), 66)
-        yield from [_row("input", first), *(_row("", line) for line in others)]
+        yield from _wrapped("input", input_text(ask.input))
     if ask.seconds is not None and ask.pending:
         yield _row("takes", f"{duration_text(ask.seconds)} at {ask.rate}")
 
@@ -82,6 +86,11 @@ def input_text(record: Input) -> str:
 
     counts = f"{record.duplicates:,} duplicates, {record.blank:,} blank, {record.invalid:,} invalid lines"
     return f"{sentence(record.read)}; {counts}"
+
+
+def _wrapped(label: str, text: str) -> Iterator[str]:
+    first, *others = textwrap.wrap(text, 66, break_long_words=False, break_on_hyphens=False)
+    return iter([_row(label, first), *(_row("", line) for line in others)])
 
 
 def _row(label: str, text: str) -> str:

@@ -47,6 +47,7 @@ class DemoSettings:
     Args:
         fault_rate: The share of order requests that go wrong, 0 to 1; the same seed spoils the same ones.
         latency_s: Seconds before each answer.
+        whole_list: Entries of the order list are whole orders.
         evolve: Orders move on from day to day; a path that begins with a day, as `/2026-11-24`, is that day's.
     """
 
@@ -56,6 +57,7 @@ class DemoSettings:
     latency_s: float = 0.0
     token: str = "demo-token"  # noqa: S105 (public on purpose)
     seed: int = 0
+    whole_list: bool = False
     evolve: bool = False
 
 
@@ -145,7 +147,8 @@ class DemoApi:
 
     async def _list(self, request: web.Request) -> web.Response:
         day = self._day(request)
-        page = list_page(numbers_on(day, self.settings.orders), request.url, day)
+        numbers, whole = numbers_on(day, self.settings.orders), self.settings.whole_list
+        page = list_page(numbers, request.url, day, whole=whole)
         return web.json_response(page) if page else _detail_answer(404, "Invalid page.")
 
     def _day(self, request: web.Request) -> date | None:

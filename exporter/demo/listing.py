@@ -15,13 +15,16 @@ _DEFAULT_LIMIT, _LARGEST_LIMIT = 10, 100
 _ONLY_IN_DETAIL = frozenset({"customer", "shipping_address", "billing_address", "orderitem_set"})
 
 
-def list_page(numbers: Sequence[str], url: URL, day: date | None = None) -> dict[str, Any] | None:
+def list_page(
+    numbers: Sequence[str], url: URL, day: date | None = None, *, whole: bool = False
+) -> dict[str, Any] | None:
     """Answer a request for the order list; None for a page that is no number or lies outside the list.
 
     Args:
         numbers: All order numbers that the API knows, in list order.
-        url: The URL asked for; its query holds `limit`, `page` and the filters.
+        url: The URL asked for; its query holds `limit`, `page` and the filters; what is unknown there is ignored.
         day: The day on which the orders are shown.
+        whole: Entries are whole orders, as in the detail.
     """
     matching = _filter(numbers, url.query, day)
     # A limit that makes no sense is ignored, one too large is cut, both without a word.
@@ -29,12 +32,13 @@ def list_page(numbers: Sequence[str], url: URL, day: date | None = None) -> dict
     page, last = _positive(url.query.get("page", "1")), max(1, -(-len(matching) // limit))
     if not 0 < page <= last:
         return None
+    hidden = frozenset() if whole else _ONLY_IN_DETAIL
     orders = (order_on(number, day) for number in matching[(page - 1) * limit : page * limit])
     return {
         "count": len(matching),
         "next": str(url.update_query(page=page + 1)) if page < last else None,
         "previous": str(url.update_query(page=page - 1)) if page > 1 else None,
-        "results": [{key: order[key] for key in order if key not in _ONLY_IN_DETAIL} for order in orders],
+        "results": [{key: order[key] for key in order if key not in hidden} for order in orders],
     }
 
 

@@ -1,88 +1,154 @@
-"""Order numbers listed from the API into a file that `run` takes: resumable, whole or not at all."""
+"""Order numbers listed from the API: into a file that `run` takes, or for the run itself. Resumable."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from exporter.api.client import open_client
-from exporter.api.order_list import ReadPage, text_of, walk_to_the_end
+from exporter.api.client import Client, open_client
+from exporter.api.order_list import OrderList, ReadPage, text_of, walk_to_the_end
 from exporter.api.pace import Pace
-from exporter.fetch.work_directory import work_directory
+from exporter.fetch.fetch_job import tick
+from exporter.fetch.work_directory import WorkDirectory, work_directory
 from exporter.lists.batch import complaint
-from exporter.model.errors import ApiUnavailableError, TokenRefusedError, UsageError
+from exporter.model.entry_choice import EntryChoice
+from exporter.model.errors import ApiUnavailableError, PermanentError, TokenRefusedError, UsageError
 from exporter.model.options import Options
+from exporter.model.progress import Progress, ProgressCallback
 from exporter.model.rate import Rate
 from exporter.model.run_statistics import Statistics
-from exporter.store.listed_numbers import ListedNumbers
+from exporter.store.listed_numbers import ListedNumbers, Walk
 from exporter.system import durable
-from exporter.system.stopping import Stop
+from exporter.system.stopping import Stop, beside_the_loop
+from exporter.system.task_groups import task_group
 
 log = logging.getLogger("exporter")
 
 _AGAIN = "Run the same command again."
-_TELL_EVERY_S = 60.0
-_OURS = {"limit": "--page-size", "page": None}
 # `run` would read a file of such a name as another format than the text that is written here.
 _OTHER_FORMATS = {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".gz"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Listed:
-    """What one listing brought.
+class Listing:
+    """A listing to be made: `options` say of which API, how fast, and what is wanted; stopped, its pages are kept."""
 
-    Attributes:
-        numbers: Order numbers written.
-        pages: Pages read.
-        left_out: Entries whose number `run` could not ask for.
-    """
+    options: Options
+    page_size: int = 100
+    on_progress: ProgressCallback
+    stop: Stop
 
-    numbers: int
-    pages: int
-    left_out: int
+    @property
+    def source(self) -> str:
+        """What tells it from others: the API, its query, and what is wanted of the list."""
+        return f"{self.options.api_url} {self._query()} {self.options.choice}"
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What people are told of what is listed and wanted."""
+        options = self.options
+        about = {
+            "format": "api",
+            "query": self._query(),
+            "status": ",".join(options.status),
+            "placed_from": options.placed_from,
+            "placed_to": options.placed_to,
+        }
+        return {name: word for name, word in about.items() if word}
 
-async def list_numbers(
-    options: Options, *, filters: Sequence[tuple[str, str]] = (), page_size: int = 100, stop: Stop
-) -> Listed:
-    """Write the numbers of all orders that fit the filters to the file `options.out`, one on each line.
+    async def write(
+        self, file: Path, work: WorkDirectory, *, spell: Callable[[str], str] = str, answered_at: float = 0.0
+    ) -> tuple[int, Walk]:
+        """Write the numbers of all orders that are wanted to a file, one on each line, whole or not at all.
 
-    Args:
-        options: The API, the credentials, the pace and the patience; `out` is the file, and `overwrite`
-            permits to replace it. The rest is not used.
-        filters: Keys and values for the API's query, passed on as they are.
-        page_size: Orders on a page, as far as the API permits.
-        stop: The end may be asked for; the pages read are kept.
+        Return how many were written, and how the list was read. It resumes from `work`; see `ListedNumbers`
+        for `answered_at`.
 
-    Raises:
-        UsageError: The file is there already or cannot be, or the API refuses the filters.
-        TokenRefusedError: The API refuses the token, or lets it see no list.
-        ApiUnavailableError: The API does not answer, or not with all the pages of orders that it promises.
-        LockedError: Another process lists into this file.
-        InterruptedRunError: The end was asked for.
-        StorageError: The file cannot be written.
-    """
-    file = Path(options.out)
-    _check(file, overwrite=options.overwrite)
-    query = _query(filters, page_size)
-    with work_directory(options.out) as work:
-        source = f"{options.api_url} {query}"
-        with closing(ListedNumbers(work.path / "listed.db", source, options.resume_within_s)) as met:
+        Raises:
+            UsageError: The API refuses the filters, or does not show what is to be chosen by.
+            TokenRefusedError: The API refuses the token, or lets it see no list.
+            ApiUnavailableError: The API does not answer, or not with all the pages of orders that it promises.
+        """
+        within_s = self.options.resume_within_s
+        with closing(ListedNumbers(work.listing, self.source, within_s, answered_at)) as met:
             _tell_start(met)
-            try:
-                await _unless_stopped(_read(options, query, met), stop)
-            except (TokenRefusedError, ApiUnavailableError) as error:
-                raise type(error)(error.problem, error.advice or _AGAIN, option=error.option) from None
-            listed = _write(file, met)
+            if not met.walk.complete:
+                try:
+                    await _unless_stopped(self._read(met), self.stop)
+                except (TokenRefusedError, ApiUnavailableError) as error:
+                    raise type(error)(error.problem, error.advice or _AGAIN, option=error.option) from None
+            numbers = await beside_the_loop(
+                lambda: _write(file, map(spell, met.numbers())),
+                self.stop,
+                doing="writing the order numbers",
+                interrupt=met.interrupt,
+            )
+            return numbers, met.walk
+
+    async def _read(self, met: ListedNumbers) -> None:
+        options = self.options
+        pace = Pace(Rate.parse(options.rate), max_rate=Rate.parse(options.max_rate))
+        choice, before, counted, began = options.choice, met.walk.traffic, 0, time.monotonic()
+
+        def take(page: ReadPage) -> tuple[bool, int]:
+            nonlocal counted
+            counted = page.count
+            _tell_idle(without, counted)
+            without.clear()
+            news = met.take(page.number, list(_entries(page, choice)), before + client.traffic)
+            return news > 0, met.walk.orders
+
+        def progress() -> Progress:
+            state, traffic = pace.snapshot(), client.traffic
+            return Progress(
+                phase="listing",
+                total=max(counted, met.walk.orders),
+                done=met.walk.orders,
+                retried=traffic.retried,
+                throttled=traffic.throttled,
+                elapsed_s=time.monotonic() - began,
+                rate_per_s=0.0,
+                paused_s=state.paused_until and max(0.0, state.paused_until - time.monotonic()),
+                why=state.why,
+            )
+
+        async with open_client(options, pace, Statistics(time.monotonic)) as client, task_group() as group:
+            ticking = group.create_task(tick(self.on_progress, progress))
+            without = {} if met.walk.pages else await self._counts_without(client)
+            await walk_to_the_end(client, options, self._query(), first=max(1, met.walk.page), take=take)
+            met.finish(before + client.traffic)
+            ticking.cancel()
+
+    async def _counts_without(self, client: Client) -> dict[str, int]:
+        """Return how many orders the API counts without each key of the filters; keys that it insists on are left out."""
+        counts = {}
+        for key in dict.fromkeys(text.partition("=")[0] for text in self.options.filters):
+            with suppress(PermanentError):
+                counts[key] = (await OrderList(client, self.options, self._query(key)).page(1)).count
+        return counts
+
+    def _query(self, without: str | None = None) -> str:
+        """Return what the query of each page begins with; or of a count, without the filters of one key."""
+        pairs = [text.partition("=")[::2] for text in self.options.filters]
+        chosen = [pair for pair in pairs if pair[0] != without]
+        return urlencode([*chosen, ("limit", str(1 if without else self.page_size))], quote_via=quote)
+
+
+async def list_numbers(listing: Listing) -> tuple[int, Walk]:
+    """Write the numbers to the file `options.out`, which `overwrite` permits to replace; see `Listing.write`."""
+    file = Path(listing.options.out)
+    _check(file, overwrite=listing.options.overwrite)
+    with work_directory(listing.options.out) as work:
+        written = await listing.write(file, work)
         work.remove()
-    return listed
+    return written
 
 
 def _tell_start(met: ListedNumbers) -> None:
@@ -92,48 +158,45 @@ def _tell_start(met: ListedNumbers) -> None:
             " %s of its orders are dropped.",
             f"{met.dropped:,}",
         )
-    if met.pages:
-        log.info("Resuming at page %d: %s orders were listed before.", met.page, f"{met.met:,}")
+    if met.walk.pages and not met.walk.complete:
+        log.info("Resuming at page %d: %s orders were listed before.", met.walk.page, f"{met.walk.orders:,}")
 
 
-async def _read(options: Options, query: str, met: ListedNumbers) -> None:
-    pace = Pace(Rate.parse(options.rate), max_rate=Rate.parse(options.max_rate))
-    told_at = time.monotonic()
-
-    def take(page: ReadPage) -> tuple[bool, int]:
-        nonlocal told_at
-        news = met.take(page.number, list(_entries(page)))
-        if time.monotonic() - told_at >= _TELL_EVERY_S:
-            told_at = time.monotonic()
-            log.info("%s of %s order numbers listed.", f"{met.met:,}", f"{page.count:,}")
-        return news > 0, met.met
-
-    async with open_client(options, pace, Statistics(time.monotonic)) as client:
-        await walk_to_the_end(client, options, query, first=max(1, met.page), take=take)
+def _tell_idle(without: dict[str, int], count: int) -> None:
+    """Warn of a filter that changes nothing: the API ignores, in silence, what it does not know."""
+    for key, orders in without.items():
+        if 0 < orders <= count:  # fewer where some have come meanwhile
+            log.warning(
+                "--filter %s changes nothing: the API counts %s orders without it too. It ignores a key that it"
+                " does not know.",
+                key,
+                f"{orders:,}",
+            )
 
 
-def _entries(page: ReadPage) -> Iterator[tuple[str, str | None]]:
+def _entries(page: ReadPage, choice: EntryChoice) -> Iterator[tuple[str, str | None]]:
     for entry in page.entries:
         number = text_of(entry.number)
         wrong = complaint(number)
         if wrong is not None:
             log.warning("Page %d: an order is left out. %s", page.number, wrong)
+        name = f"page {page.number}: order {number!r}"
+        wanted = wrong is None and choice.wants(entry.status, entry.date_placed, name)
         # A number is unique within its sales channel only.
-        yield f"{entry.id!r} {entry.number!r}", number if wrong is None else None
+        yield f"{entry.id!r} {entry.number!r}", number if wanted else None
 
 
-def _write(file: Path, met: ListedNumbers) -> Listed:
+def _write(file: Path, numbers: Iterator[str]) -> int:
     count = 0
 
     def lines() -> Iterator[bytes]:
         nonlocal count
-        for number in met.numbers():
-            count += 1
+        for count, number in enumerate(numbers, 1):  # noqa: B007 - told in the end
             yield f"{number}\n".encode()
 
     with durable.storage_errors("writing the order numbers", file):
         durable.write_lines(file, lines(), mode=None)
-    return Listed(numbers=count, pages=met.pages, left_out=met.left_out)
+    return count
 
 
 def _check(file: Path, *, overwrite: bool) -> None:
@@ -156,18 +219,6 @@ def _check(file: Path, *, overwrite: bool) -> None:
         raise UsageError(
             "it is there already.", "Give another --out, or --overwrite.", option="out", value=file
         )
-
-
-def _query(filters: Sequence[tuple[str, str]], page_size: int) -> str:
-    for key, _ in filters:
-        if key in _OURS:
-            raise UsageError(
-                "the pages are counted here.",
-                f"Give {_OURS[key] or 'other filters'}.",
-                option="filters",
-                value=key,
-            )
-    return urlencode([*filters, ("limit", str(page_size))], quote_via=quote)
 
 
 async def _unless_stopped(reading: Any, stop: Stop) -> None:

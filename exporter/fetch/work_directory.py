@@ -34,6 +34,9 @@ class WorkDirectory:
         self.path = path
         self.store = path / "store.db"
         self.plan = path / "plan.db"
+        #: How far the API's own list was read, and its order numbers.
+        self.listing = path / "listed.db"
+        self.listed = path / "listed.jsonl"
         #: Where a run that is spread over a cluster keeps all that is fetched.
         self.ranges = path / "ranges"
         # A new name for each try: what a dying process of an earlier one still writes is not in it.

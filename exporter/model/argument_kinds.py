@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import cache
 from operator import index
 from types import NoneType, UnionType
@@ -24,6 +24,11 @@ class GivenList(str):
 
     __slots__ = ("numbers",)
     numbers: tuple[str, ...]
+
+
+#: What the API's own list is called where a list has a name.
+API_LIST = GivenList("the API's order list")
+API_LIST.numbers = ()
 
 
 def fit(options: Any) -> None:
@@ -52,6 +57,8 @@ def _fitted(name: str, hint: Any, value: object) -> object:
         return _tuple(name, value)
     if kind is str and isinstance(value, os.PathLike):
         value = os.fspath(value)
+    if kind is str and isinstance(value, date):
+        value = value.isoformat()
     expected: Any = {float: (int, float)}.get(kind, str if get_origin(kind) is Literal else kind)
     if not isinstance(value, expected) or (isinstance(value, bool) and kind is not bool):
         words = {str: "a text", int: "an integer", float: "a number", bool: "True or False"}

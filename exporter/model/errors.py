@@ -26,7 +26,7 @@ from exporter.model.outside_text import visible
 
 _FLAG = re.compile(r"--([a-z]+(?:-[a-z]+)*)")
 #: Flags whose argument is not called like them.
-_RENAMED = {"format": "formats", "timeout": "timeout_s"}
+_RENAMED = {"filter": "filters", "format": "formats", "timeout": "timeout_s"}
 
 
 class ExporterError(Exception):

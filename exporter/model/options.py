@@ -10,9 +10,11 @@ from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo
 
 from exporter.model import units
-from exporter.model.argument_kinds import fit
+from exporter.model.argument_kinds import API_LIST, fit
+from exporter.model.entry_choice import EntryChoice, entry_choice
 from exporter.model.errors import UsageError
 from exporter.model.freshness import Freshness
+from exporter.model.order_statuses import status_code
 from exporter.model.rate import Rate
 
 FileFormat = Literal["parquet", "csv", "xlsx"]
@@ -85,6 +87,11 @@ class AskOptions:
         sheet: The workbook's sheet: its name or its position.
         encoding: Of an input that is text, as `windows-1254`.
         input_format: What the input is, where its content leaves a choice.
+        from_api: The API's own list, in place of `orders`.
+        status: Codes or names of the only statuses, looked for in the entries of that list.
+        placed_from: The first day of `date_placed`, as `2026-11-01` or a `date`; a day of `timezone`.
+        placed_to: The last day, included.
+        filters: `KEY=VALUE`, passed on to the API as they are.
         store: A store that is kept between runs.
         max_age: An order fetched within that age is not asked for again.
         refresh_status: Other ages for orders of some statuses, such as `100,550,600=30d`.
@@ -100,6 +107,11 @@ class AskOptions:
     sheet: str | None = None
     encoding: str | None = None
     input_format: InputFormat | None = None
+    from_api: bool = False
+    status: tuple[str, ...] = ()
+    placed_from: str | None = None
+    placed_to: str | None = None
+    filters: tuple[str, ...] = ()
     store: str | None = None
     max_age: str = "0s"
     refresh_status: tuple[str, ...] = ()
@@ -126,6 +138,11 @@ class AskOptions:
         )
 
 
+#: Options that say how a file of order numbers is read, and those that choose from the API's own list.
+OF_A_FILE = ("column", "sheet", "encoding", "input_format")
+OF_THE_LIST = ("status", "placed_from", "placed_to", "filters")
+
+
 def part_of(options: TableOptions | AskOptions, kind: type[TableOptions | AskOptions]) -> dict[str, Any]:
     """Return the fields of one kind of options, to build another value of that kind from."""
     return {one.name: getattr(options, one.name) for one in fields(kind)}
@@ -141,7 +158,7 @@ class Options(TableOptions, AskOptions):
 
     Args:
         orders: Path of the list of order numbers, `-` for standard input; or the numbers themselves, as texts
-            and integers.
+            and integers. Not with `from_api`.
         out: Where the dataset will stand: a directory, or `s3://bucket/prefix`.
         api_url: Base URL of the API, such as `https://api.example.com`.
         token: The API token. One of `token`, `token_file`, or `username` and `password` is needed.
@@ -174,7 +191,7 @@ class Options(TableOptions, AskOptions):
         UsageError: A value, or a combination of values, cannot work.
     """
 
-    orders: str
+    orders: str = ""
     out: str
     api_url: str
     token: str | None = field(default=None, repr=False)
@@ -206,6 +223,11 @@ class Options(TableOptions, AskOptions):
         """`patience` in seconds."""
         return units.seconds(self.patience, option="patience")
 
+    @property
+    def choice(self) -> EntryChoice:
+        """What is wanted of the API's own list."""
+        return entry_choice(self.status, self.placed_from, self.placed_to, self.timezone)
+
     def __post_init__(self) -> None:
         fit(self)
         object.__setattr__(self, "api_url", checked_api_url(self.api_url, allow_http=self.allow_http))
@@ -213,6 +235,7 @@ class Options(TableOptions, AskOptions):
             object.__setattr__(self, "proxy", checked_proxy(self.proxy))
         object.__setattr__(self, "formats", _words(self.formats))
         object.__setattr__(self, "tables", _words(self.tables))
+        object.__setattr__(self, "status", tuple(status_code(word) or "" for word in _words(self.status)))
         _check_words(self)
         _check_form(self)
         _check_texts(self)
@@ -220,6 +243,7 @@ class Options(TableOptions, AskOptions):
         _check_credentials(self)
         _check_pii(self)
         _check_keep(self)
+        _check_source(self)
 
 
 def checked_api_url(url: str, *, allow_http: bool) -> str:
@@ -479,3 +503,22 @@ def _check_keep(options: Options) -> None:
         raise UsageError(
             f"{options.out} names one dataset, so none is older.", "Put {date} into --out.", option="keep"
         )
+
+
+def _check_source(options: Options) -> None:
+    if options.from_api and options.orders in ("", API_LIST):
+        object.__setattr__(options, "orders", API_LIST)
+    elif options.from_api or not options.orders:
+        what = (
+            f"expected a list of order numbers or --from-api, got {'both' if options.from_api else 'none'}."
+        )
+        raise UsageError(what, "Give one.", option="orders")
+    for name in OF_A_FILE if options.from_api else OF_THE_LIST:
+        if getattr(options, name):
+            with_it = "a list of order numbers" if options.from_api else "--from-api"
+            raise UsageError(f"expected {with_it} with it.", "Leave one of them out.", option=name)
+    for text in options.filters:
+        if not re.match("(?!(page|limit)=)[^=]+=", text):
+            what = f"expected KEY=VALUE, got {text!r}; the pages are counted here."
+            raise UsageError(what, "Give another; exporter numbers has --page-size.", option="filters")
+    _ = options.choice

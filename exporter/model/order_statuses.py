@@ -1,4 +1,4 @@
-"""The API's documented order status codes, and which of them are no sale."""
+"""The API's documented order status codes, how they may be spelt, and which of them are no sale."""
 
 from __future__ import annotations
 
@@ -26,3 +26,19 @@ STATUS_NAMES: Final = {
 
 #: Orders of these statuses bring no revenue: cancelled, not paid, or refunded. `examples/revenue_net.sql` is the rule.
 NO_SALE: Final = ("50", "100", "300", "546", "600")
+
+_CODES: Final = {name: code for code, name in STATUS_NAMES.items()}
+
+
+def status_code(shown: object) -> str | None:
+    """Return the code of a status as the API may show it: a code, a documented name, or an object around one.
+
+    >>> status_code({"value": 400, "label": "Approved"}), status_code("cancellation_waiting"), status_code(None)
+    ('400', '50', None)
+    """
+    if isinstance(shown, dict):
+        shown = shown.get("value")
+    if isinstance(shown, int) and not isinstance(shown, bool):
+        return str(shown)
+    word = shown.strip() if isinstance(shown, str) else ""
+    return _CODES.get(word.lower().replace("_", " "), word) or None

@@ -8,15 +8,17 @@ from typing import Literal
 
 from exporter.model.units import duration_text
 
-Phase = Literal["fetching", "publishing", "done"]
+Phase = Literal["listing", "fetching", "publishing", "done"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Progress:
     """How far a run is; `str` says it in one line.
 
+    While the API's own list is read, `total`, `done` and `rate_per_s` are about orders on its pages.
+
     Attributes:
-        phase: `fetching`, then `publishing`, then `done`.
+        phase: `listing` where the list is the API's own, `fetching`, then `publishing`, then `done`.
         total: Order numbers of the plan.
         done: Those that need no more asking, earlier tries' included.
         pending_at_start: Those that this try had to ask for.
@@ -38,16 +40,16 @@ class Progress:
     phase: Phase
     total: int
     done: int
-    pending_at_start: int
-    fetched: int
-    rejected: int
-    retried: int
-    throttled: int
-    published: int
+    pending_at_start: int = 0
+    fetched: int = 0
+    rejected: int = 0
+    retried: int = 0
+    throttled: int = 0
+    published: int = 0
     elapsed_s: float
     rate_per_s: float
-    permitted_per_s: float | None
-    waiting: int
+    permitted_per_s: float | None = None
+    waiting: int = 0
     paused_s: float | None
     why: str
     limited: bool = False
@@ -81,7 +83,8 @@ class Progress:
             left += "; the API is down: asking again now and then"
         elif self.paused_s:
             left += f"; waiting for another {duration_text(self.paused_s)}: {self.why}"
-        return f"{self.done:,} of {self.total:,} orders done{rejected}, {self.rate_text}, {left}."
+        done = "of the API's list read" if self.phase == "listing" else "done"
+        return f"{self.done:,} of {self.total:,} orders {done}{rejected}, {self.rate_text}, {left}."
 
 
 def _number(per_s: float) -> str:

@@ -9,6 +9,7 @@ same command recognises and finishes.
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import os
 import time
@@ -18,6 +19,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
+
+import msgspec
 
 from exporter.api.credentials import token_of
 from exporter.dataset.destination import (
@@ -31,6 +34,7 @@ from exporter.dataset.loading.target import kind_of
 from exporter.dataset.publishing.publish_job import PublishResult
 from exporter.fetch.cluster import check_extra as check_dask_extra
 from exporter.fetch.fetch_job import Fetched, FetchJob
+from exporter.fetch.number_listing import Listing
 from exporter.fetch.reject_limit import allowed_rejects, examples
 from exporter.fetch.work_directory import WorkDirectory, locked_store, place_of, work_directory
 from exporter.model import manifest
@@ -38,6 +42,7 @@ from exporter.model.column_selection import choose_columns
 from exporter.model.errors import (
     DriftError,
     ExporterError,
+    InputError,
     InterruptedRunError,
     StorageError,
     TooManyRejectsError,
@@ -47,7 +52,7 @@ from exporter.model.errors import (
 from exporter.model.manifest import Input, Manifest
 from exporter.model.options import Options
 from exporter.model.progress import ProgressCallback
-from exporter.model.records import PlanCounts, RunRecord
+from exporter.model.records import PlanCounts, RunRecord, Traffic
 from exporter.model.summary import Summary, summary_of
 from exporter.model.version import __version__
 from exporter.report.report_process import write_report_apart
@@ -56,6 +61,7 @@ from exporter.run.compare import check_extra as check_changes_extra
 from exporter.run.load import Loading
 from exporter.run.retention import remove_older
 from exporter.store.input_file import InputPlan, open_input
+from exporter.store.listed_numbers import Walk
 from exporter.store.order_store import Store
 from exporter.system import durable
 from exporter.system.stopping import Stop, beside_the_loop
@@ -133,15 +139,21 @@ async def _export(
     stop: Stop,
 ) -> Summary:
     """Run one export into `out`; see `export_async`."""
-    with open_input(options.orders) as source, work_directory(out) as work:
+    with work_directory(out) as work:
         published = await _look(destination, work, options, out, stop)
         if published is not None:
             return await _finish_published(options, work, published, out, stop)
         with _open_store(options, work) as store:
-            plan = InputPlan(source, options.orders, options, work.plan)
-            counts, input_record = await beside_the_loop(
-                plan.make, stop, doing="reading the input", interrupt=plan.interrupt
-            )
+            listing = Listing(options=options, on_progress=on_progress or (lambda _: None), stop=stop)
+            walk = await _list(listing, work, store.unfinished_run(out)) if options.from_api else None
+            with open_input(str(work.listed) if walk else options.orders) as source:
+                plan = InputPlan(source, options.orders, options, work.plan)
+                counts, input_record = await beside_the_loop(
+                    plan.make, stop, doing="reading the input", interrupt=plan.interrupt
+                )
+            if walk is not None:
+                about = input_record.read | listing.about | {"pages": walk.pages, "listed": walk.orders}
+                input_record = msgspec.structs.replace(input_record, read=about)
             _refuse_invalid(options, counts, input_record)
             store.attach_plan(work.plan)
             store.disbelieve_the_future(now)
@@ -155,12 +167,26 @@ async def _export(
                 store=store,
                 counts=counts,
                 input=input_record,
+                listing=walk.traffic if walk else Traffic(),
                 record=record,
                 freshness=options.freshness(record.started_at, now),
                 stop=stop,
                 began=began,
             )
             return await run.go(on_progress)
+
+
+async def _list(listing: Listing, work: WorkDirectory, before: RunRecord | None) -> Walk:
+    """Read the API's own list into the work directory; the list of an unfinished run stays as it was."""
+    answered_at = (before and before.answered_at) or 0.0
+    numbers, walk = await listing.write(work.listed, work, spell=json.dumps, answered_at=answered_at)
+    if not numbers:
+        work.listing.unlink()  # the next try reads the list again
+        raise InputError(
+            f"{listing.options.orders}: none of its {walk.orders:,} orders is wanted: nothing to export.",
+            "Check --status, --placed-from, --placed-to and --filter.",
+        )
+    return walk
 
 
 def _refuse_invalid(options: Options, counts: PlanCounts, record: Input) -> None:
@@ -301,6 +327,7 @@ class _Run(FetchJob):
 
     out: str
     destination: Destination
+    listing: Traffic
 
     async def go(self, on_progress: ProgressCallback | None) -> Summary:
         """Refresh, publish, and remove the work directory."""
@@ -402,7 +429,7 @@ class _Run(FetchJob):
             raise came_in_mid_run(error) from None
 
     def _manifest(self, fetched: Fetched) -> Manifest:
-        result, sent = fetched.result, fetched.traffic
+        result, sent = fetched.result, fetched.traffic + self.listing
         return Manifest(
             manifest_version=manifest.MANIFEST_VERSION,
             exporter_version=__version__,

@@ -12,7 +12,9 @@ from pathlib import Path
 
 from exporter.api.credentials import token_of
 from exporter.dataset.destination import destination_of
+from exporter.fetch.number_listing import Listing
 from exporter.fetch.work_directory import WorkDirectory, place_of
+from exporter.lists.how_read import sentence
 from exporter.model.column_selection import choose_columns
 from exporter.model.errors import InputError, StorageError, UsageError
 from exporter.model.manifest import Input, Manifest
@@ -20,6 +22,7 @@ from exporter.model.options import AskOptions, Options
 from exporter.model.rate import Rate
 from exporter.run.export import real_store, refuse_passing_store, refuse_to_replace, resolve_out
 from exporter.store.input_file import InputPlan, open_input
+from exporter.store.listed_numbers import Walk, look_at_listing
 from exporter.store.order_store import Freshness, Store
 from exporter.store.overview import (
     Holder,
@@ -30,8 +33,10 @@ from exporter.store.overview import (
     pending_of_plan,
     pending_of_store,
 )
+from exporter.system.stopping import Stop
 
 _PARTIAL = ".partial"
+_UNFINISHED = "the unfinished run"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,15 +44,15 @@ class Ask:
     """What a run would ask for.
 
     Attributes:
-        pending: Order numbers that it would ask for, out of `orders`.
+        pending: Order numbers that it would ask for, out of `orders`; None where they must be listed first.
         of: What those are: the input's name, `the unfinished run` or `the store`.
         rate: The permitted rate.
         seconds: How long that takes, at least; None where nothing bounds the rate.
         input: What the input holds, and how it was read; None where none was given.
     """
 
-    pending: int
-    orders: int
+    pending: int | None
+    orders: int | None
     of: str
     rate: str
     seconds: float | None
@@ -62,6 +67,7 @@ class Status:
         out: Where the dataset stands, or will stand.
         work: The work directory of an unfinished run.
         store_holder: The process that holds the kept store.
+        listing: How far an unfinished run has read the API's own list.
         ask: What a run would ask for.
     """
 
@@ -74,6 +80,7 @@ class Status:
     store_holder: Holder | None
     holdings: Holdings | None
     ask: Ask | None
+    listing: Walk | None
 
 
 def look(place: str, options: AskOptions, *, orders: str | None = None, may_be_new: bool = False) -> Status:
@@ -106,7 +113,7 @@ def look(place: str, options: AskOptions, *, orders: str | None = None, may_be_n
     elif store is None or found is None:
         ask = None
     elif work is not None and (pending := _pending_of_unfinished(work, store, freshness)):
-        ask = _answer(options, "the unfinished run", *pending)
+        ask = _answer(options, _UNFINISHED, *pending)
     else:
         ask = _answer(options, "the store", pending_of_store(store, freshness), found.orders)
     return Status(
@@ -119,6 +126,7 @@ def look(place: str, options: AskOptions, *, orders: str | None = None, may_be_n
         store_holder=holder(store.with_name(f"{store.name}.lock")) if store else None,
         holdings=found,
         ask=ask,
+        listing=look_at_listing(WorkDirectory(work).listing) if work else None,
     )
 
 
@@ -130,11 +138,25 @@ def dry_run(options: Options) -> Status:
     destination = destination_of(out)
     refuse_passing_store(options.store, out)
     refuse_to_replace(destination.standing(), destination, options, out)
-    status = look(out, options, orders=options.orders, may_be_new=True)
+    status = look(out, options, orders=None if options.from_api else options.orders, may_be_new=True)
+    if options.from_api:
+        status = _with_list(status, Listing(options=options, on_progress=lambda _: None, stop=Stop()))
     if status.store is not None:
         with closing(Store(status.store, options.api_url, readonly=True)):
             pass  # it belongs to this API
     return status
+
+
+def _with_list(status: Status, listing: Listing) -> Status:
+    """Say what a run would list first: what it asks for then is known in the end."""
+    unfinished = status.holdings.unfinished if status.holdings else ()
+    began = max((run.started_at for run in unfinished if run.out == status.out), default=0.0)
+    walk, within_s = status.listing, listing.options.resume_within_s
+    goes_on = walk and walk.complete and walk.may_resume(listing.source, status.now, within_s, began)
+    if goes_on and status.ask and status.ask.of == _UNFINISHED:
+        return status
+    of = f"what the API lists ({sentence(listing.about)}), then for each order of it that is wanted"
+    return replace(status, ask=Ask(pending=None, orders=None, of=of, rate=listing.options.rate, seconds=None))
 
 
 def _standing(out: str) -> Manifest | None:

@@ -5,14 +5,42 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import msgspec
+
+from exporter.model.records import Traffic
+from exporter.store.store_file import uri_to_look_at
 from exporter.system import durable
 
 _SCHEMA = """
 CREATE TABLE met(id INTEGER PRIMARY KEY, entry TEXT NOT NULL UNIQUE, number TEXT);
-CREATE TABLE walk(source TEXT NOT NULL, page INTEGER NOT NULL, pages INTEGER NOT NULL, answered_at REAL NOT NULL);
+CREATE TABLE walk(facts BLOB NOT NULL);
 """
+
+
+@dataclass(frozen=True, kw_only=True)
+class Walk:
+    """How far a listing is: the last page that was read, all that were, and the entries met and wanted so far.
+
+    `source` is what is listed: the API's address, the query, and what is wanted of the list; `traffic` are the
+    requests of all tries, as far as committed.
+    """
+
+    source: str
+    answered_at: float
+    page: int = 0
+    pages: int = 0
+    orders: int = 0
+    wanted: int = 0
+    complete: bool = False
+    traffic: Traffic = field(default_factory=Traffic)
+
+    def may_resume(self, source: str, now: float, within_s: float, answered_at: float) -> bool:
+        """Tell whether it lists `source`, and its last answer, or that at `answered_at`, is young enough."""
+        return self.source == source and 0 <= now - max(self.answered_at, answered_at) <= within_s
 
 
 class ListedNumbers:
@@ -20,57 +48,59 @@ class ListedNumbers:
 
     Args:
         path: The file; made where it is missing, and made anew where it is of another source or too old.
-        source: What is listed: the API's address and the query.
-        within_s: Seconds within which the last page must have been read to resume.
+        source: See `Walk`.
+        within_s: Seconds within which the last answer must have come to resume.
+        answered_at: When the last answer came to what was asked for after the listing.
 
     Attributes:
-        page: The last page that was read; 0 for none.
-        pages: Pages read so far, those of a second walk included.
-        dropped: Entries of a listing that was too old to resume.
+        walk: How far it is.
+        dropped: Entries of a listing that could not be resumed.
 
     Raises:
         StorageError: The disk refuses.
     """
 
-    def __init__(self, path: Path, source: str, within_s: float) -> None:
+    def __init__(self, path: Path, source: str, within_s: float, answered_at: float) -> None:
         self._path = path
-        self.page = self.pages = self.dropped = 0
+        self.dropped = 0
         with durable.storage_errors("opening the listing", path):
-            self._connection = sqlite3.connect(path, isolation_level=None)
-            if not self._resumes(source, within_s):
-                self._begin(source)
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            found = _walk_of(self._connection)
+            if found is None or not found.may_resume(source, time.time(), within_s, answered_at):
+                self.dropped = found.orders if found else 0
+                found = self._begin(source)
+        self.walk = found
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
 
-    def take(self, page: int, entries: Iterable[tuple[str, str | None]]) -> int:
+    def interrupt(self) -> None:
+        """Make a query that another thread waits for end with an error."""
+        self._connection.interrupt()
+
+    def take(self, page: int, entries: Iterable[tuple[str, str | None]], traffic: Traffic) -> int:
         """Write a page in one transaction; return how many of its entries were not met before.
 
         Args:
             page: Its number.
-            entries: What tells an entry from others, and its order number; None where `run` could not ask for it.
+            entries: What tells an entry from others, and its order number; None where that is not wanted.
+            traffic: See `Walk`.
         """
-        before = self.met
+        walk = self.walk
         with durable.storage_errors("writing the listing", self._path), self._connection as connection:
             connection.execute("BEGIN")
             connection.executemany("INSERT OR IGNORE INTO met(entry, number) VALUES (?, ?)", entries)
-            self.page, self.pages = page, self.pages + 1
-            now = time.time()
-            connection.execute(
-                "UPDATE walk SET page = ?, pages = ?, answered_at = ?", (page, self.pages, now)
-            )
-        return self.met - before
+            query = "SELECT count(*), count(number) FROM met WHERE id > ?"
+            new, wanted = connection.execute(query, (walk.orders,)).fetchone()
+            counts = {"orders": walk.orders + new, "wanted": walk.wanted + wanted, "pages": walk.pages + 1}
+            self._note(page=page, answered_at=time.time(), traffic=traffic, **counts)
+        return int(new)
 
-    @property
-    def met(self) -> int:
-        """Entries met so far."""
-        return self._count("SELECT coalesce(max(id), 0) FROM met")
-
-    @property
-    def left_out(self) -> int:
-        """Entries whose number `run` could not ask for."""
-        return self._count("SELECT count(*) FROM met WHERE number IS NULL")
+    def finish(self, traffic: Traffic) -> None:
+        """Note that the list was read to its end."""
+        with durable.storage_errors("writing the listing", self._path):
+            self._note(complete=True, traffic=traffic)
 
     def numbers(self) -> Iterator[str]:
         """Yield each order number once, in the order of the list."""
@@ -79,27 +109,34 @@ class ListedNumbers:
             for (number,) in self._connection.execute(query):
                 yield number
 
-    def _count(self, query: str) -> int:
-        with durable.storage_errors("reading the listing", self._path):
-            return int(self._connection.execute(query).fetchone()[0])
+    def _note(self, **changes: object) -> None:
+        walk: Walk = replace(self.walk, **changes)  # type: ignore[arg-type] # the fields' own names and types
+        self._connection.execute("UPDATE walk SET facts = ?", (msgspec.json.encode(walk),))
+        self.walk = walk
 
-    def _resumes(self, source: str, within_s: float) -> bool:
-        try:
-            known, self.page, self.pages, answered_at = self._connection.execute(
-                "SELECT * FROM walk"
-            ).fetchone()
-            whole = self._connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
-        except (sqlite3.DatabaseError, TypeError):
-            return False
-        if known == source and whole and 0 <= time.time() - answered_at <= within_s:
-            return True
-        self.page, self.pages, self.dropped = 0, 0, self.met
-        return False
-
-    def _begin(self, source: str) -> None:
+    def _begin(self, source: str) -> Walk:
         self._connection.close()
         self._path.unlink(missing_ok=True)
-        self._connection = sqlite3.connect(self._path, isolation_level=None)
+        self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
         # What a power cut takes is asked for again.
         self._connection.executescript(f"PRAGMA synchronous = OFF; {_SCHEMA}")
-        self._connection.execute("INSERT INTO walk VALUES (?, 0, 0, ?)", (source, time.time()))
+        walk = Walk(source=source, answered_at=time.time())
+        self._connection.execute("INSERT INTO walk VALUES (?)", (msgspec.json.encode(walk),))
+        return walk
+
+
+def _walk_of(connection: sqlite3.Connection) -> Walk | None:
+    try:
+        (facts,) = connection.execute("SELECT facts FROM walk").fetchone()
+        whole = connection.execute("PRAGMA quick_check").fetchone() == ("ok",)
+        return msgspec.json.decode(facts, type=Walk) if whole else None
+    except (sqlite3.DatabaseError, msgspec.MsgspecError, TypeError):
+        return None  # there is none, or it is damaged
+
+
+def look_at_listing(path: Path) -> Walk | None:
+    """Return how far the listing in a file is, None where there is none; nothing is changed."""
+    if not path.is_file():
+        return None
+    with closing(sqlite3.connect(uri_to_look_at(path), uri=True)) as connection:
+        return _walk_of(connection)

@@ -55,6 +55,7 @@ def changed(**values: object) -> Progress:
         changed(paused_s=20.0, why="the API answered 429"),
         changed(waiting=7),
         changed(phase="publishing"),
+        changed(phase="listing"),
         changed(total=0, done=0, published=0),
         changed(permitted_per_s=None, rate_per_s=0.0),
         changed(total=10_000_000, done=9_999_999),

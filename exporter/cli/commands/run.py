@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +14,11 @@ from exporter.cli.session import Session
 from exporter.cli.shared_options import (
     api_options,
     config_option,
+    listing_options,
     log_options,
     pace_options,
     secrets_from_environment,
+    timezone_option,
 )
 
 if TYPE_CHECKING:
@@ -81,7 +83,17 @@ _files = together(
     _input(
         "--json-type", help="Of JSON columns in Parquet; json is Parquet's own, which many readers refuse."
     ),
-    _input("--timezone", metavar="ZONE", help="Of times in CSV, workbook and report, as Europe/Istanbul."),
+    timezone_option,
+)
+
+_list = together(
+    setting(
+        "--from-api",
+        is_eager=True,
+        section="From the API's own list",
+        help="In place of ORDERS: all orders that the API lists, or those that the options below choose.",
+    ),
+    listing_options,
 )
 
 _data = together(
@@ -157,6 +169,7 @@ def run_options(*, required: bool) -> Callable[[F], F]:
             help="Directory of the dataset; {date} and {time} stand for the run's start.",
         ),
         _files,
+        _list,
         _data,
         freshness_options,
         pace_options,
@@ -167,30 +180,39 @@ def run_options(*, required: bool) -> Callable[[F], F]:
     )
 
 
-def options_of(orders: str, settings: dict[str, Any]) -> Options:
+def options_of(orders: str | None, settings: dict[str, Any]) -> Options:
     """Build `Options` from what click parsed; credentials come from the environment."""
     from exporter.model.options import Options
 
-    _leave_idle_keep_out(settings)
-    return Options(orders=orders, **settings, **secrets_from_environment())
+    for name in _idle(orders, settings):
+        settings.pop(name)
+    return Options(orders=orders or "", **settings, **secrets_from_environment())
 
 
-def _leave_idle_keep_out(settings: dict[str, Any]) -> None:
-    """Leave out a standing --keep, of the file or the environment, where the command line names one dataset."""
-    from exporter.model.options import PLACES
+def _idle(orders: str | None, settings: dict[str, Any]) -> Iterator[str]:
+    """Yield what the file or the environment gives, and what the command line names has no use for."""
+    from exporter.model.options import OF_A_FILE, OF_THE_LIST, PLACES
 
-    ctx = click.get_current_context()
-    given = {name: ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE for name in ("out", "keep")}
-    if given["out"] and not given["keep"] and not any(place in settings["out"] for place in PLACES):
-        settings["keep"] = None
+    source = click.get_current_context().get_parameter_source
+    one = source("out") is ParameterSource.COMMANDLINE
+    names = ["keep"] if one and not any(place in settings["out"] for place in PLACES) else []
+    names += OF_A_FILE if orders is None else ("from_api", *OF_THE_LIST)
+    return (name for name in names if source(name) is not ParameterSource.COMMANDLINE)
+
+
+def _orders_or_list(ctx: click.Context, argument: click.Parameter, orders: str | None) -> str | None:
+    """Tell of missing ORDERS before any other option; a click callback."""
+    if orders is None and not ctx.params["from_api"] and not ctx.resilient_parsing:
+        raise click.MissingParameter(ctx=ctx, param=argument)
+    return orders
 
 
 @click.command("run", cls=Command, epilog=EPILOG, often=_OFTEN)
-@click.argument("orders", type=PATH, metavar="ORDERS")
+@click.argument("orders", type=PATH, metavar="ORDERS", required=False, callback=_orders_or_list)
 @run_options(required=True)
 @option("--dry-run", is_flag=True, section=_INPUT, help="Say what would be asked for, and ask for nothing.")
 def command(
-    orders: str,
+    orders: str | None,
     as_json: bool,
     metrics_file: str | None,
     quiet: bool,
@@ -200,7 +222,7 @@ def command(
 ) -> int:
     """Export the orders named in ORDERS: a list as text, CSV, JSON, Parquet, workbook … (- is standard input).
 
-    EXPORTER_API_URL names the API, EXPORTER_API_TOKEN holds the token. The dataset appears at OUT all at once:
+    With --from-api in its place: those that the API lists. EXPORTER_API_URL names the API, EXPORTER_API_TOKEN holds the token. The dataset appears at OUT all at once:
     its tables, rejects.jsonl and manifest.json. Stopped or killed: run the same command again to resume.
 
     Exit code: 0 all exported; 2 usage or input; 3 published, with rejects; 4 too many rejects, nothing

@@ -32,6 +32,7 @@ from exporter.model.errors import UsageError
     is_flag=True,
     help="Orders move on from day to day; below URL/2026-11-24 it is always that day.",
 )
+@click.option("--whole-list", is_flag=True, help="Entries of the order list are whole orders.")
 @click.option("--token", default="demo-token", show_default=True, help="The token that it accepts.")
 def command(
     port: int,
@@ -40,6 +41,7 @@ def command(
     fault_rate: float,
     latency: float,
     evolve: bool,
+    whole_list: bool,
     token: str,
 ) -> int:
     """Run the demo API on this machine until Ctrl-C, to try the options of `exporter run` against it."""
@@ -52,6 +54,7 @@ def command(
         fault_rate=fault_rate,
         latency_s=latency,
         evolve=evolve,
+        whole_list=whole_list,
         token=token,
     )
     try:

@@ -63,7 +63,8 @@ async def spread(job: FetchJob, on_progress: ProgressCallback) -> Fetched:
         version=__version__,
         folder=str(job.work.ranges.absolute()),
         try_id=uuid.uuid4().hex,
-        options={name: value for name, value in asdict(job.options).items() if name not in SECRETS},
+        options={name: value for name, value in asdict(job.options).items() if name not in SECRETS}
+        | {"orders": str(job.options.orders)},  # which may be a kind of text
         pii=pii,
         key=_key_of(job, pii),
     )
