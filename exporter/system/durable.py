@@ -31,11 +31,7 @@ _steps = itertools.count(1)
 
 
 def step(name: str) -> None:
-    """Announce that a durable step has been taken; in the fault tests, die after the chosen one.
-
-    Args:
-        name: What was done, such as `fsync`, `rename` or `commit`; told on stderr before dying.
-    """
+    """Announce a durable step, such as `fsync`, `rename` or `commit`; in the fault tests, die after the chosen one."""
     role, _, number = os.environ.get("EXPORTER_TEST_KILL_AT", "").rpartition(":")
     if number and role in ("", process_role) and next(_steps) == int(number):
         os.write(2, f"killed after step {number}: {name}\n".encode())
@@ -46,21 +42,12 @@ def step(name: str) -> None:
 
 
 def write_bytes(path: Path, data: bytes, *, mode: int | None = 0o600) -> None:
-    """Write a whole file that is on the disk when this returns, or leave what stood there.
-
-    Args:
-        path: The file to create or replace; its folder exists.
-        data: All of its bytes.
-        mode: Its permissions, or None for what the umask gives.
-
-    Raises:
-        OSError: When the disk refuses; the temporary file is gone then.
-    """
+    """Write a whole file of these bytes, as `write_lines` does."""
     write_lines(path, (data,), mode=mode)
 
 
 def write_lines(path: Path, lines: Iterable[bytes], *, mode: int | None = 0o600) -> None:
-    """Write a whole file of any length, as `write_bytes` does.
+    """Write a whole file that is on the disk when this returns, or leave what stood there.
 
     Args:
         path: The file to create or replace; its folder exists.
@@ -86,41 +73,19 @@ def write_lines(path: Path, lines: Iterable[bytes], *, mode: int | None = 0o600)
 
 
 def rename(source: Path, target: Path) -> None:
-    """Rename within one file system, and make both folders remember it.
-
-    Args:
-        source: What to rename.
-        target: Its new name; a file there is replaced.
-
-    Raises:
-        OSError: When the disk refuses.
-    """
+    """Rename within one file system, replacing a file, and make both folders remember it."""
     source.replace(target)
     step("rename")
     _sync_parents(source, target)
 
 
 def sync_file(path: Path) -> None:
-    """Wait until a file that another library has written is on the disk.
-
-    Args:
-        path: The file, closed by its writer.
-
-    Raises:
-        OSError: When the disk refuses.
-    """
+    """Wait until a file that another library has written and closed is on the disk."""
     _sync(path, os.O_RDWR)  # Windows flushes only what is open for writing
 
 
 def sync_folder(path: Path) -> None:
-    """Wait until a folder's names are on the disk, where the system can do that (Windows cannot).
-
-    Args:
-        path: The folder.
-
-    Raises:
-        OSError: When the disk refuses.
-    """
+    """Wait until a folder's names are on the disk, where the system can do that (Windows cannot)."""
     if sys.platform == "win32":
         return
     try:
@@ -146,14 +111,7 @@ def _sync_parents(first: Path, second: Path) -> None:
 
 
 def remove_tree(path: Path) -> None:
-    """Remove a file, a link or a folder with all that is in it; nothing there is fine.
-
-    Args:
-        path: What to remove. A link is removed, never what it points to.
-
-    Raises:
-        OSError: When the disk refuses.
-    """
+    """Remove a file, a folder with all that is in it, or a link, never what it points to; nothing there is fine."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     elif path.is_symlink() or path.exists():
@@ -174,18 +132,13 @@ def put_in_place(staged_dir: Path, out_dir: Path, *, replace: bool, retired: Pat
     the old one is renamed to `retired` first; a kill between the two renames leaves no dataset at
     `out_dir` until `repair` puts the old one back. It is never lost.
 
-    Args:
-        staged_dir: The complete dataset, its files synced, on the file system of `out_dir`.
-        out_dir: Where readers look; not a link.
-        replace: Whether a dataset that stands there may be replaced.
-        retired: Where the old dataset waits if it cannot be exchanged; same file system.
+    All three are on one file system, the staged files are synced, and `out_dir` is not a link.
 
     Returns:
-        Where the old dataset stands now, for the caller to remove, or None where there was none.
+        Where the old dataset is now, for the caller to remove, or None where there was none.
 
     Raises:
-        OSError: When the disk refuses, or when `out_dir` is not empty and `replace` is false;
-            `out_dir` is as it was.
+        OSError: The disk refuses, or `out_dir` is not empty and `replace` is false; `out_dir` is as it was.
     """
     for folder, _, _ in os.walk(staged_dir, topdown=False):
         sync_folder(Path(folder))
@@ -194,30 +147,6 @@ def put_in_place(staged_dir: Path, out_dir: Path, *, replace: bool, retired: Pat
         return None
     if _exchange(staged_dir, out_dir):
         return staged_dir
-    _replace_in_two_renames(staged_dir, out_dir, retired)
-    return retired
-
-
-def repair(out_dir: Path, retired: Path) -> bool:
-    """Put the old dataset back where a kill came between the two renames of `put_in_place`.
-
-    Args:
-        out_dir: Where readers look.
-        retired: Where `put_in_place` let the old dataset wait.
-
-    Returns:
-        Whether there was something to put back.
-
-    Raises:
-        OSError: When the disk refuses.
-    """
-    if out_dir.exists() or not retired.exists():
-        return False
-    rename(retired, out_dir)
-    return True
-
-
-def _replace_in_two_renames(staged_dir: Path, out_dir: Path, retired: Path) -> None:
     remove_tree(retired)
     rename(out_dir, retired)
     try:
@@ -225,6 +154,15 @@ def _replace_in_two_renames(staged_dir: Path, out_dir: Path, retired: Path) -> N
     except OSError:
         repair(out_dir, retired)
         raise
+    return retired
+
+
+def repair(out_dir: Path, retired: Path) -> bool:
+    """Put the old dataset back where a kill came between the two renames of `put_in_place`; tell whether it had to be."""
+    if out_dir.exists() or not retired.exists():
+        return False
+    rename(retired, out_dir)
+    return True
 
 
 _AT_FDCWD = -100
@@ -242,8 +180,8 @@ def _exchange(first: Path, second: Path) -> bool:
     renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
     if renameat2 is None:  # an old musl
         return False
-    names = os.fsencode(first), os.fsencode(second)
-    if renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], ctypes.c_uint(_RENAME_EXCHANGE)) == 0:
+    here, names = _AT_FDCWD, (os.fsencode(first), os.fsencode(second))
+    if renameat2(here, names[0], here, names[1], ctypes.c_uint(_RENAME_EXCHANGE)) == 0:
         step("exchange")
         _sync_parents(first, second)
         return True
@@ -304,11 +242,7 @@ _SIGNS_OF_ROT = ("decode to UTF-8", "unsupported file format")
 
 @contextmanager
 def storage_errors(doing: str, path: Path) -> Iterator[None]:
-    """Turn what the disk or SQLite refuses inside the block into a `StorageError`.
-
-    Args:
-        doing: What the block does, as `writing the manifest`.
-        path: What it does that to.
+    """Turn what the disk or SQLite refuses while the block is `doing` something, as `writing the manifest`, to a path.
 
     Raises:
         StorageError: For the failures of storage. Timeouts and connection errors, which Python counts
@@ -316,14 +250,10 @@ def storage_errors(doing: str, path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except (TimeoutError, ConnectionError):
-        raise
     except (OSError, sqlite3.Error, UnicodeDecodeError) as error:
-        fault = _fault(error)
-        if fault is None:
+        if isinstance(error, TimeoutError | ConnectionError) or (fault := _fault(error)) is None:
             raise
-        what, hint = fault
-        raise StorageError(f"{path}: {doing} failed: {what}.", hint) from error
+        raise StorageError(f"{path}: {doing} failed: {fault[0]}.", fault[1]) from error
 
 
 def _fault(error: OSError | sqlite3.Error | UnicodeDecodeError) -> tuple[str, str] | None:

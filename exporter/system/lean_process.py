@@ -16,16 +16,11 @@ def be_lean() -> None:
     """Spare this process what it does not need; call it before pyarrow is imported."""
     without_numpy()
     # Where it is not there, pyarrow looks for it again with each array of times: 1.5 µs an order.
-    _do_without("dateutil")
+    sys.modules.setdefault("dateutil", None)  # type: ignore[arg-type] # Python's own way to say so
     # A batch is many small objects and no cycles: looking for cycles so often cost 8 % (measured 2026-11-24).
     gc.set_threshold(50_000, 50, 50)
 
 
 def without_numpy() -> None:
     """Spare this process numpy; where that is there, pyarrow's first `pa.array` imports pandas: 0.3 s and 60 MiB."""
-    _do_without("numpy")
-
-
-def _do_without(module: str) -> None:
-    """Make importing it fail in this process, unless that has been done."""
-    sys.modules.setdefault(module, None)  # type: ignore[arg-type] # Python's own way to say so
+    sys.modules.setdefault("numpy", None)  # type: ignore[arg-type] # importing it fails in this process

@@ -31,12 +31,8 @@ NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 def claim(path: Path) -> None:
     """See to it that an empty file of ours alone is there, or a file that was already.
 
-    Args:
-        path: The file; its folder exists.
-
     Raises:
         StorageError: What is there is not ours alone.
-        OSError: When the disk refuses.
     """
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW, 0o600))
@@ -47,20 +43,14 @@ def claim(path: Path) -> None:
 def refuse_foreign(path: Path, *, forbidden: int = OTHERS_WRITE) -> None:
     """Raise where something is at `path` that is not ours alone; nothing there is fine.
 
-    Args:
-        path: A file or a folder.
-        forbidden: What others must not be permitted, as bits of its mode.
-
     Raises:
-        StorageError: It belongs to somebody else, others may write to it, or it is a link.
-        OSError: When the disk refuses.
+        StorageError: It belongs to somebody else, others may do what is `forbidden` (bits of its mode), or it is a link.
     """
     try:
         found = path.lstat()
     except FileNotFoundError:
         return
-    fault = fault_of(found, path, forbidden=forbidden)
-    if fault is not None:
+    if fault := fault_of(found, path, forbidden=forbidden):
         raise StorageError(
             f"{path}: expected a {'folder' if stat.S_ISDIR(found.st_mode) else 'file'} of this user alone,"
             f" but {fault}. Somebody else could read or change what is in it.",
@@ -71,13 +61,9 @@ def refuse_foreign(path: Path, *, forbidden: int = OTHERS_WRITE) -> None:
 def fault_of(
     found: os.stat_result, path: Path, *, forbidden: int = OTHERS_WRITE, owners: frozenset[int] = frozenset()
 ) -> str | None:
-    """Say why something is not ours alone; None where it is.
+    """Say why something is not ours alone, by what `stat` says of it, best of the open file; None where it is.
 
-    Args:
-        found: What `stat` says of it, best of the open file.
-        path: Where it is.
-        forbidden: What others must not be permitted, as bits of its mode.
-        owners: Users beside this one who may own it.
+    Others must not be permitted what is `forbidden`, bits of its mode; `owners` may own it beside this user.
     """
     if sys.platform == "win32":
         return None
@@ -108,17 +94,12 @@ def _keeps_no_owners(folder: Path, device: int) -> bool:
     finally:
         os.close(descriptor)
         probe.unlink(missing_ok=True)
-    ours = made.st_uid == os.geteuid() and not made.st_mode & OTHERS_READ
-    if ours or made.st_dev != device:
+    if made.st_dev != device or (made.st_uid == os.geteuid() and not made.st_mode & OTHERS_READ):
         return False
-    _say_once(folder, device)
-    return True
-
-
-def _say_once(folder: Path, device: int) -> None:
     if device not in _said:
         _said.add(device)
         log.warning("%s is on a file system without owners or modes: whoever reaches it reads it.", folder)
+    return True
 
 
 def state_folder() -> Path:

@@ -69,7 +69,9 @@ async def beside_the_loop(
     finally:
         stopped.cancel()
     if stop.asked:
-        _forget(working)
+        # The error that the interruption brought is looked at, so that nobody warns of it.
+        if not working.cancel() and not working.cancelled():
+            working.exception()
         raise stop.error(f"Stopped by a signal while {doing}.", "The same command goes on where it was.")
     return working.result()
 
@@ -79,11 +81,3 @@ def _fulfil(result: Future[T], work: Callable[[], T]) -> None:
         result.set_result(work())
     except BaseException as error:
         result.set_exception(error)
-
-
-def _forget(working: asyncio.Future[T]) -> None:
-    """Look at the error that the interruption brought, so that nobody warns of it."""
-    if not working.done():
-        working.cancel()
-    elif not working.cancelled():
-        working.exception()

@@ -16,17 +16,7 @@ async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
         async with asyncio.TaskGroup() as group:
             yield group
     except BaseExceptionGroup as errors:
-        raise _most_telling(errors) from None
-
-
-def _most_telling(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    errors = list(_flat(group))
-    ours = [error for error in errors if isinstance(error, ExporterError)]
-    return (ours or errors)[0]
-
-
-def _flat(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found.extend(_flat(error) if isinstance(error, BaseExceptionGroup) else [error])
-    return found
+        telling: BaseException = errors.subgroup(ExporterError) or errors
+        while isinstance(telling, BaseExceptionGroup):
+            telling = telling.exceptions[0]
+        raise telling from None
