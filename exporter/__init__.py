@@ -1,4 +1,12 @@
-"""Export orders and their items from Akinon's Omnitron API to Parquet and CSV."""
+"""Export orders and their items from Akinon's Omnitron API to Parquet and CSV.
+
+    from exporter import Options, export
+
+    summary = export(Options(orders="orders.txt", out="dataset", api_url="https://oms.example.com", token="…"))
+    print(summary.exported, summary.rejects_by_reason)
+
+What goes wrong on purpose is an `ExporterError`; its children say what to do about it.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +21,7 @@ from exporter.model.errors import (
     LockedError,
     StorageError,
     TokenRefusedError,
+    TooFewOrdersError,
     TooManyRejectsError,
     UsageError,
 )
@@ -47,6 +56,7 @@ __all__ = [
     "StorageError",
     "Summary",
     "TokenRefusedError",
+    "TooFewOrdersError",
     "TooManyRejectsError",
     "UsageError",
     "__version__",
@@ -54,6 +64,10 @@ __all__ = [
     "export_async",
     "rebuild",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
 
 
 def __getattr__(name: str) -> Any:

@@ -24,6 +24,7 @@ COMMANDS = {
     "history": "Show one order's life, from several datasets.",
     "load": "Load a dataset into PostgreSQL, DuckDB or SQLite.",
     "status": "Show what a dataset, a work directory or a store holds.",
+    "store": "Prune a kept store, or take a copy of it.",
     "verify": "Check a dataset against its manifest.",
     "report": "Write the page report.html about a dataset.",
     "schema": "Print every column of every table.",

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 import click
 
 from exporter.cli.nearest_word import nearest
+from exporter.cli.notification import notify
 from exporter.cli.option_kinds import key_of, source_of
 from exporter.cli.session import Session
 from exporter.model.errors import ExporterError, TooManyRejectsError
@@ -32,6 +33,7 @@ class Failure:
 def tell(failure: Failure, session: Session) -> int:
     """Write the last words on stderr, with `--json` an object on stdout too, and return the exit code."""
     facts = {"hint": failure.hint, "exit_code": failure.exit_code, "command": failure.command}
+    notify(session.notify, f"Order export failed: {failure.what}", {"error": failure.what, **facts})
     if session.as_json and not session.published:  # else the summary is the one object
         _echo(json_line({"error": failure.what, **facts}))
     if session.log_format == "json":

@@ -8,7 +8,7 @@ import click
 from click.core import ParameterSource
 
 from exporter.cli.option_kinds import key_of
-from exporter.model.options import without_user
+from exporter.model.options import shown
 from exporter.model.summary import Summary
 from exporter.model.units import seconds
 
@@ -64,9 +64,7 @@ def _given(ctx: click.Context, parameter: click.Parameter) -> list[str]:
     if parameter.name not in ctx.params:  # --config is used up while parsing
         return [str(ctx.meta["exporter.settings"])]
     value = ctx.params[parameter.name]
-    if parameter.name == "proxy":
-        return [without_user(value)]
-    return [str(one) for one in value] if isinstance(value, tuple) else [str(value)]
+    return [shown(parameter.name or "", str(one)) for one in (value if isinstance(value, tuple) else [value])]
 
 
 def _words(parameter: click.Parameter, values: list[str]) -> list[str]:

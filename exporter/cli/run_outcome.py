@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 import msgspec
@@ -27,9 +28,7 @@ _MOST_PATHS = 5
 def print_summary(summary: Summary, *, as_json: bool, quiet: bool) -> None:
     """Print what the run brought: one JSON object, or a short table, or nothing when quiet."""
     if as_json:
-        facts = asdict(summary) | {"order_items": summary.items, "exit_code": summary.exit_code}
-        del facts["items"]
-        text = json_line(facts)
+        text = json_line(facts_of(summary))
     elif quiet:
         return
     else:
@@ -44,6 +43,13 @@ def print_summary(summary: Summary, *, as_json: bool, quiet: bool) -> None:
     except StorageError as error:
         hint = f"The dataset stands at {summary.out}, and its manifest.json has the same figures."
         raise StorageError(error.what, hint) from error
+
+
+def facts_of(summary: Summary) -> dict[str, Any]:
+    """Return the object that `--json` prints."""
+    facts = asdict(summary) | {"order_items": summary.items, "exit_code": summary.exit_code}
+    del facts["items"]
+    return facts
 
 
 def _lines(summary: Summary) -> Iterator[str]:

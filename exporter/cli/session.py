@@ -20,6 +20,11 @@ class Session:
         return str(self.context.params.get("log_format", "text")) if self.context else "text"
 
     @property
+    def notify(self) -> str | None:
+        """Where the end of the run is posted to."""
+        return self.context.params.get("notify") if self.context else None
+
+    @property
     def as_json(self) -> bool:
         """Whether stdout is for one JSON object."""
         return bool(self.context and self.context.params.get("as_json"))

@@ -80,7 +80,7 @@ def logging_to(handler: logging.Handler, *, quiet: bool, log_format: str) -> Ite
     """Send our own logger to `handler` for as long as the block lasts; nobody else's is touched."""
     logger = logging.getLogger("exporter")
     before = logger.handlers[:], logger.propagate, logger.level
-    handler.setFormatter(_Json() if log_format == "json" else _Text(_TEXT, "%H:%M:%S"))
+    handler.setFormatter(_Json() if log_format == "json" else _Text(_TEXT, "%Y-%m-%d %H:%M:%S"))
     logger.handlers[:] = [handler]
     logger.propagate = False
     logger.setLevel(logging.ERROR if quiet else logging.INFO)

@@ -158,6 +158,9 @@ def discard(out: str) -> None:
     """
     path = place_of(out)
     if path.exists():
+        with durable.storage_errors("removing the work directory", path):
+            private_files.refuse_foreign(path)
+            _refuse_strangers(path)
         with locked(path / _LOCK, str(path)):
             WorkDirectory(path).remove()
 

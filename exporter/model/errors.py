@@ -4,6 +4,7 @@ ExporterError
 ├── UsageError              2    options, configuration or input that cannot work
 │   └── InputError          2    the file of order numbers cannot be read
 ├── TooManyRejectsError     4    nothing was published
+├── TooFewOrdersError       4    fewer orders than were to be expected; nothing was published
 ├── DriftError              4    fields fit no column, and the run was to fail then
 ├── TokenRefusedError       5    the API answered 401
 ├── ApiUnavailableError     6    the API does not answer, or asks for too long a wait
@@ -137,6 +138,12 @@ class TooManyRejectsError(ExporterError):
     def __init__(self, what: str, hint: str = "", allow: str = "100%") -> None:
         super().__init__(what, hint)
         self.allow = allow
+
+
+class TooFewOrdersError(ExporterError):
+    """Raised when there are fewer orders than `expect_orders` says; nothing was published."""
+
+    exit_code = 4
 
 
 class DriftError(ExporterError):

@@ -177,6 +177,8 @@ class Options(TableOptions, AskOptions):
         patience: How long an API that answered in this try, and then serves no order, is waited for.
         max_items: Items of one order, at most; one with more is rejected as `bad_response`.
         max_rejects: A count, or a percentage of all distinct lines.
+        expect_orders: A count, or a percentage of the orders in the newest dataset whose name fits `out`; with
+            fewer orders nothing is published.
         on_drift: What fields and values that fit no column do: `warn`, or `fail` the run.
         keep: Finished datasets to keep, this one included, of those whose names fit `out`; older ones are
             removed after success. `out` then holds `{date}` or `{time}`.
@@ -184,6 +186,8 @@ class Options(TableOptions, AskOptions):
         changes: Compare with the newest dataset whose name fits `out`, and write `changes` into the new one.
         load: The database to load the dataset into after publishing: `postgresql://…`, `duckdb:FILE` or
             `sqlite:FILE`, without a password.
+        prune: Then remove from the store what `exporter store prune` removes by default.
+        notify: The URL that the run's end is posted to.
         dask: Address of a Dask scheduler, or `local`.
         dask_insecure: Permit a cluster without TLS that is not on this machine.
 
@@ -210,11 +214,14 @@ class Options(TableOptions, AskOptions):
     max_items: int = MAX_ITEMS
     patience: str = "10m"
     max_rejects: str = "5%"
+    expect_orders: str | None = None
     on_drift: OnDrift = "warn"
     keep: int | None = None
     report: bool = False
     changes: bool = False
     load: str | None = None
+    prune: bool = False
+    notify: str | None = field(default=None, repr=False)
     dask: str | None = None
     dask_insecure: bool = False
 
@@ -353,6 +360,17 @@ def without_user(url: str) -> str:
     return shown if shown.count("@") == len(at) else _HIDDEN
 
 
+def shown(option: str, value: str) -> str:
+    """Return an option's value without what is secret in it: a proxy's password, the path of a chat's webhook.
+
+    >>> shown("notify", "https://hooks.chat.example/services/T0/s3cret")
+    'https://hooks.chat.example/(hidden)'
+    """
+    if option == "notify" and "://" in value:
+        return f"{value.partition('://')[0]}://{urlsplit(value).hostname}/{_HIDDEN}"
+    return without_user(value) if option == "proxy" or "://" in value else value
+
+
 def _split(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
@@ -418,6 +436,11 @@ def _check_texts(options: Options) -> None:
     units.seconds(options.patience, option="patience")
     units.ages_by_status(options.refresh_status)
     units.allowed_rejects(options.max_rejects, 0)
+    units.count_or_share(options.expect_orders or "0", 0, option="expect_orders")
+    if urlsplit(options.notify or "https://none").scheme not in ("http", "https"):
+        raise UsageError("expected a URL.", "Give https://…", option="notify")
+    if options.prune and options.store is None:
+        raise UsageError("expected a kept store.", "Give --store PATH with it.", option="prune")
     if not options.out:
         raise UsageError("expected a directory or s3://…, got nothing.", "Give --out OUT.", option="out")
     _check_names(options)

@@ -37,17 +37,25 @@ def allowed_rejects(text: str, requested: int) -> int:
     >>> allowed_rejects("5%", 400), allowed_rejects("20", 400), allowed_rejects("5%", 3)
     (20, 20, 1)
     """
-    number = text.strip()
-    if re.fullmatch(r"\d+", number):
-        return int(number)
-    if re.fullmatch(r"\d+(?:\.\d+)?%", number) and float(number[:-1]) <= 100:
-        share = requested * float(number[:-1]) / 100
-        return max(1, int(share)) if share else 0
-    raise UsageError(
-        f"expected a count or a percentage, got {text!r}.",
-        "Write for example 20 or 5%.",
-        option="max_rejects",
-    )
+    allowed = count_or_share(text, requested, option="max_rejects")
+    return max(1, int(allowed)) if allowed else 0
+
+
+def count_or_share(text: str, whole: int, *, option: str) -> float:
+    """Return the number that a text such as `20` or `5%` stands for, of `whole`.
+
+    Raises:
+        UsageError: It is neither; names `option`.
+
+    >>> count_or_share("20", 30, option="expect_orders"), count_or_share("90%", 30, option="expect_orders")
+    (20.0, 27.0)
+    """
+    found = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)%", text.strip())
+    if found is None or float(found[2] or 0) > 100:
+        raise UsageError(
+            f"expected a count or a percentage, got {text!r}.", "Write for example 20 or 5%.", option=option
+        )
+    return float(found[1]) if found[1] else whole * float(found[2]) / 100
 
 
 def ages_by_status(rules: tuple[str, ...]) -> tuple[tuple[str, float], ...]:

@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -54,12 +54,15 @@ from exporter.model.options import Options
 from exporter.model.progress import ProgressCallback
 from exporter.model.records import PlanCounts, RunRecord, Traffic
 from exporter.model.summary import Summary, summary_of
+from exporter.model.units import seconds
 from exporter.model.version import __version__
 from exporter.report.report_process import write_report_apart
 from exporter.run.compare import Comparing
 from exporter.run.compare import check_extra as check_changes_extra
+from exporter.run.expected_orders import fewest_orders, refuse_fewer
 from exporter.run.load import Loading
-from exporter.run.retention import remove_older
+from exporter.run.retention import remove_older, tell_unfinished
+from exporter.store import upkeep
 from exporter.store.input_file import InputPlan, open_input
 from exporter.store.listed_numbers import Walk
 from exporter.store.order_store import Store
@@ -119,7 +122,7 @@ async def export_async(
     if options.load is not None:
         kind_of(options.load)
     now, began = time.time(), time.monotonic()
-    out = resolve_out(options.out, datetime.fromtimestamp(now, UTC).astimezone())
+    out = resolve_out(options.out, datetime.fromtimestamp(now))  # noqa: DTZ006 - the machine's own; it knows `fold`
     destination = destination_of(out, "none" if options.proxy == "none" else None)
     refuse_passing_store(store, out)
     try:
@@ -155,6 +158,13 @@ async def _export(
                 about = input_record.read | listing.about | {"pages": walk.pages, "listed": walk.orders}
                 input_record = msgspec.structs.replace(input_record, read=about)
             _refuse_invalid(options, counts, input_record)
+            fewest = await beside_the_loop(
+                lambda: fewest_orders(options),
+                stop,
+                doing="looking at the newest dataset",
+                interrupt=destination.interrupt,
+            )
+            refuse_fewer(options, counts.requested, fewest, "order numbers", "asks for them")
             store.attach_plan(work.plan)
             store.disbelieve_the_future(now)
             record = store.begin_run(out, now, options.resume_within_s)
@@ -172,6 +182,7 @@ async def _export(
                 freshness=options.freshness(record.started_at, now),
                 stop=stop,
                 began=began,
+                fewest=fewest,
             )
             return await run.go(on_progress)
 
@@ -239,8 +250,11 @@ def resolve_out(out: str, now: datetime) -> str:
 
     >>> resolve_out("orders-{date}", datetime(2026, 11, 23, 18, 30))
     'orders-2026-11-23'
+    >>> resolve_out("{time}", datetime(2026, 10, 25, 2, 30, fold=1))
+    '023000b'
     """
-    return out.replace("{date}", f"{now:%Y-%m-%d}").replace("{time}", f"{now:%H%M%S}")
+    again = "b" if now.fold else ""  # the hour that comes twice when summer time ends
+    return out.replace("{date}", f"{now:%Y-%m-%d}").replace("{time}", f"{now:%H%M%S}{again}")
 
 
 def refuse_to_replace(
@@ -328,6 +342,7 @@ class _Run(FetchJob):
     out: str
     destination: Destination
     listing: Traffic
+    fewest: int
 
     async def go(self, on_progress: ProgressCallback | None) -> Summary:
         """Refresh, publish, and remove the work directory."""
@@ -351,9 +366,12 @@ class _Run(FetchJob):
         )
         self.store.finish_run(self.record.run_id, self.now)
         self.store.close()
+        if self.options.prune:
+            await self._prune()
         await _end(self.options, self.work, self.out, self.stop)
         keep = self.options.keep
         removed = remove_older(self.options.out, self.out, keep) if keep else ()
+        tell_unfinished(self.options.out, self.out, remove=keep is not None)
         return summary_of(finished, self.out, resumed=self.record.resumed, removed=removed)
 
     async def _fetch(self, on_progress: ProgressCallback | None) -> Fetched:
@@ -393,6 +411,20 @@ class _Run(FetchJob):
             log.warning("--changes: %s The dataset is published without its changes.", error)
             return finished
 
+    async def _prune(self) -> None:
+        """Remove from the kept store what the list no longer names; the dataset stands, whatever becomes of that."""
+        before = self.record.started_at - seconds(upkeep.OLDER_THAN, option="older_than")
+        try:
+            gone = await beside_the_loop(
+                lambda: upkeep.prune(self.store.path, self.work.plan, before),
+                self.stop,
+                doing="pruning the store",
+                interrupt=lambda: None,
+            )
+            log.info("%s: %d orders pruned that are no longer listed.", self.store.path, gone)
+        except StorageError as error:
+            log.warning("--prune: %s", error)
+
     async def _report(self) -> None:
         """Add the report to the staged dataset; a report that fails never keeps data from its readers."""
         try:
@@ -414,6 +446,9 @@ class _Run(FetchJob):
                 " them again.",
                 str(rejects),
             )
+        refuse_fewer(
+            self.options, result.exported, self.fewest, "exported orders", "publishes without asking again"
+        )
         drifted = {**result.unmapped_paths, **result.uncoerced}
         if self.options.on_drift == "fail" and drifted:
             raise DriftError(

@@ -134,7 +134,7 @@ def dry_run(options: Options) -> Status:
     """Check what a run would check before its first request, raise what it would, and say what it would ask for."""
     choose_columns(options.select, options.drop, options.tables)
     token_of(options)
-    out = resolve_out(options.out, datetime.now().astimezone())
+    out = resolve_out(options.out, datetime.now())  # noqa: DTZ005 - the machine's own; it knows `fold`
     destination = destination_of(out)
     refuse_passing_store(options.store, out)
     refuse_to_replace(destination.standing(), destination, options, out)

@@ -15,14 +15,15 @@ from pathlib import Path
 
 from exporter.dataset.destination import manifest_in, remove_dataset, stranger_in
 from exporter.dataset.object_store import newest_in_store
-from exporter.fetch.work_directory import place_of
-from exporter.model.errors import StorageError
+from exporter.fetch.work_directory import discard, place_of
+from exporter.model.errors import ExporterError, StorageError
+from exporter.model.manifest import time_text
 from exporter.model.options import PLACES
 from exporter.system import durable
 
 log = logging.getLogger("exporter")
 
-_SHAPES = dict(zip(PLACES, (r"\d{4}-\d{2}-\d{2}", r"\d{6}"), strict=True))
+_SHAPES = dict(zip(PLACES, (r"\d{4}-\d{2}-\d{2}", r"\d{6}b?"), strict=True))
 _GOING = re.compile(r"\.(.+)\.removed")
 
 
@@ -79,6 +80,35 @@ def _remove_older(pattern: Path, out: Path, keep: int) -> Iterator[str]:
             durable.rename(path, going)
             _remove(going)
             yield str(path)
+
+
+def tell_unfinished(pattern: str, out: str, *, remove: bool) -> None:
+    """Name the work directories of other runs whose `--out` fits `pattern`, for they hold orders and nothing uses them.
+
+    Args:
+        pattern: `--out` as given.
+        out: The same, filled in.
+        remove: Remove those that are older than every finished dataset that fits.
+    """
+    if "://" in pattern or not any(place in pattern for place in PLACES):
+        return
+    try:
+        with durable.storage_errors("looking for unfinished runs", Path(pattern)):
+            path = Path(pattern).absolute()
+            finished = [at for one in _fitting(path) if (at := _finished_at(one))]
+            for old in _fitting(path.with_name(f"{path.name}.partial")):
+                if not _GOING.fullmatch(old.name) and old != place_of(out) and (old / "store.db").is_file():
+                    _tell_unfinished(old, min(finished, default=""), remove=remove)
+    except ExporterError as error:
+        log.warning("Unfinished runs: %s", error)
+
+
+def _tell_unfinished(old: Path, oldest_kept: str, *, remove: bool) -> None:
+    if remove and time_text((old / "store.db").stat().st_mtime) < oldest_kept:
+        discard(str(old).removesuffix(".partial"))
+        log.info("Removed an unfinished run, older than --keep allows: %s", old)
+    else:
+        log.warning("%s: an unfinished run of another --out; remove it if nobody is to go on with it.", old)
 
 
 def _remove(going: Path) -> None:

@@ -53,6 +53,7 @@ PRAGMA application_id = {_APPLICATION_ID};
 """
 _WAL_PAGES = 4000
 _PAGE_BYTES = 4096  # SQLite's own choice
+_PATIENCE_S = 90.0  # a copy of the store, or a look into it, may hold it for a minute
 _TABLES = {"orders", "payloads", "runs", "meta"}
 
 
@@ -186,7 +187,7 @@ def _connect(path: Path, *, readonly: bool) -> sqlite3.Connection:
         uri=True,
         isolation_level=None,
         check_same_thread=False,
-        timeout=30,
+        timeout=_PATIENCE_S,
     )
 
 

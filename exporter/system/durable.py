@@ -64,6 +64,8 @@ def write_lines(path: Path, lines: Iterable[bytes], *, mode: int | None = 0o600)
         ) as file:
             file.writelines(lines)
             file.flush()
+            if mode is not None:
+                beside.chmod(mode)  # the umask may have taken some of it away
             os.fsync(file.fileno())
         step("fsync")
         rename(beside, path)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.processes import Exporter
+from exporter.cli import metrics_file
+from tests.cli.test_display import HALFWAY
+from tests.support.processes import Exporter, wait_until
 
 pytestmark = pytest.mark.fast
 
@@ -51,7 +56,9 @@ def test_a_run_that_succeeds_and_then_fails(exporter: Exporter) -> None:
     assert (bad["last_run_success"], bad["last_run_exit_code"]) == (0, 2)
     assert bad["last_success_timestamp_seconds"] == good["last_success_timestamp_seconds"]
     assert bad["last_run_timestamp_seconds"] > good["last_run_timestamp_seconds"]
-    assert "orders_exported" not in bad
+    assert bad["orders_exported"] == 60  # what a failed run cannot count keeps its last value
+    assert (bad["run_in_progress"], good["run_in_progress"]) == (0, 0)
+    assert good["run_orders"] == good["run_orders_done"] == 61
     assert [entry.name for entry in exporter.cwd.glob(".*")] == []
 
 
@@ -63,12 +70,60 @@ def test_a_first_run_that_fails_has_no_success(exporter: Exporter) -> None:
     assert "last_success_timestamp_seconds" not in metrics(path)
 
 
+def test_the_file_is_for_others_to_read_whatever_the_umask(exporter: Exporter) -> None:
+    """The node exporter is another user."""
+    path = exporter.cwd / "exporter.prom"
+    before = os.umask(0o077)
+    try:
+        with exporter.run_started("--metrics-file", path) as running:
+            assert running.end().code == 0
+    finally:
+        os.umask(before)
+    assert path.stat().st_mode & 0o777 == 0o644
+
+
+def test_a_killed_run_shows(exporter: Exporter) -> None:
+    """From before the first request on the file says that a run is at work, and how far; a kill leaves it so."""
+    path = exporter.cwd / "exporter.prom"
+    with exporter.run_started("--rate", "5/s", "--metrics-file", path) as running:
+        wait_until(path.exists)
+        running.kill()
+    killed = metrics(path)
+    assert killed["run_in_progress"] == 1
+    assert killed["run_started_timestamp_seconds"] <= killed["run_heartbeat_timestamp_seconds"] < time.time()
+    assert "last_run_exit_code" not in killed
+
+
+def test_the_heartbeat_tells_how_far_the_run_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the run works the file is written anew with its progress."""
+    monkeypatch.setattr(metrics_file, "_EVERY_S", 0.01)
+    path = tmp_path / "exporter.prom"
+    with metrics_file.reported(str(path)) as told:
+        told.begin()
+        told.take(replace(HALFWAY, total=100, done=40))
+        wait_until(lambda: metrics(path).get("run_orders_done") == 40)
+        assert metrics(path)["run_in_progress"] == 1
+    assert metrics(path)["run_in_progress"] == 0
+
+
 def test_a_file_that_cannot_be_written_is_told(exporter: Exporter) -> None:
-    """The run's own failure is told first; after a success the file's is exit 7, and the dataset stands."""
+    """A usage error is told first; else the place is exit 7 before the first request."""
     nowhere = exporter.cwd / "nowhere" / "exporter.prom"
     exporter.run("--rate", "often", "--metrics-file", nowhere).said(2, "--rate")
-    ended = exporter.run("--metrics-file", nowhere, "--json")
-    ended.said(7, str(nowhere), "writing the metrics", "The dataset stands")
+    exporter.run("--metrics-file", nowhere).said(7, str(nowhere), "writing the metrics")
+    assert list(exporter.cwd.glob("out*")) == []
+
+
+def test_a_folder_that_goes_in_mid_run_is_told_and_the_dataset_stands(exporter: Exporter) -> None:
+    """After a success the file's failure is exit 7, with the summary on stdout."""
+    folder = exporter.cwd / "metrics"
+    folder.mkdir()
+    words = ("--rate", "60/s", "--metrics-file", folder / "exporter.prom", "--json")
+    with exporter.run_started(*words) as running:
+        wait_until((folder / "exporter.prom").exists)
+        shutil.rmtree(folder)
+        ended = running.end()
+    ended.said(7, "writing the metrics", "The dataset stands")
     assert ended.summary["exported"] == 60  # the one object on stdout
     assert (exporter.cwd / "out" / "manifest.json").exists()
 

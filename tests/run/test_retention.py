@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from exporter.run.retention import remove_older
 from tests.support.processes import Exporter
@@ -158,3 +161,39 @@ def test_two_runs_keep_one(exporter: Exporter) -> None:
     assert ended.code == 0, ended.err
     assert f"Removed, older than --keep allows: {older}" in ended.out
     assert len([path for path in exporter.cwd.iterdir() if path.is_dir()]) == 1
+
+
+def unfinished(path: Path, age_days: float) -> Path:
+    path.mkdir()
+    (path / "lock").touch(mode=0o600)
+    store = path / "store.db"
+    store.touch(mode=0o600)
+    long_ago = time.time() - age_days * 86400
+    os.utime(store, (long_ago, long_ago))
+    return path
+
+
+def test_unfinished_runs_are_named_and_go_with_the_datasets(exporter: Exporter) -> None:
+    """A work directory of the same pattern is named each night, and removed once it is older than all that is kept."""
+    old = unfinished(exporter.cwd / "night-2026-01-01-000000.partial", 300)
+    foreign = unfinished(exporter.cwd / "other-2026-01-01-000000.partial", 300)
+    pattern = "night-{date}-{time}"
+    first = exporter.run(out=pattern)
+    assert (first.code, f"{old}: an unfinished run" in first.err) == (0, True), first.err
+    assert old.exists()
+    young = unfinished(exporter.cwd / "night-2030-01-01-000000.partial", -1)
+    second = exporter.run("--keep", 3, out=pattern)
+    assert (second.code, str(old) in second.err, str(young) in second.err) == (0, True, True)
+    assert (old.exists(), young.exists(), foreign.exists()) == (False, True, True)
+
+
+def test_an_unfinished_run_that_is_at_work_or_not_ours_stays(exporter: Exporter) -> None:
+    """A lock that is held, and a folder that others may write to, are said; the run has succeeded all the same."""
+    held = unfinished(exporter.cwd / "night-2026-01-01-000000.partial", 300)
+    with FileLock(held / "lock"):
+        ended = exporter.run("--keep", 1, out="night-{date}-{time}")
+        assert (ended.code, held.exists(), "in use" in ended.err) == (0, True, True), ended.err
+    held.chmod(0o777)
+    assert exporter.run("--keep", 1, out="night-{date}-{time}x").code == 0
+    ended = exporter.run("--keep", 1, out="night-{date}-{time}")
+    assert (ended.code, held.exists(), "others" in ended.err) == (0, True, True), ended.err

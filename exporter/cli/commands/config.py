@@ -13,7 +13,7 @@ from exporter.cli.commands.run import run_options
 from exporter.cli.config_file import settings_of
 from exporter.cli.nearest_word import nearest
 from exporter.cli.option_kinds import Command, source_of
-from exporter.model.options import SECRETS, without_user
+from exporter.model.options import SECRETS, shown
 from exporter.model.outside_text import visible
 
 _HIDDEN = "(hidden)"
@@ -43,19 +43,16 @@ def command(as_json: bool, **_: Any) -> int:
 
 def _settings(ctx: click.Context) -> dict[str, tuple[Any, str]]:
     return {
-        key: (_safe(key, ctx.params[option.name or ""]), source_of(ctx, option))
+        key: (
+            shown(key, value) if isinstance(value := ctx.params[option.name or ""], str) else value,
+            source_of(ctx, option),
+        )
         for key, option in settings_of(ctx.command).items()
     }
 
 
 def _secrets() -> dict[str, tuple[str | None, str]]:
     return {name: (_HIDDEN, name) if os.environ.get(name) else (None, "not set") for name in SECRETS.values()}
-
-
-def _safe(key: str, value: Any) -> Any:
-    """Hide the user and the password that a URL may carry."""
-    is_url = isinstance(value, str) and (key == "proxy" or "://" in value)
-    return without_user(value) if is_url else value
 
 
 def _shown(value: Any) -> str:

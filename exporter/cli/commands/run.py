@@ -23,7 +23,10 @@ from exporter.cli.shared_options import (
 
 if TYPE_CHECKING:
     from exporter.model.options import Options
+    from exporter.model.progress import Progress, ProgressCallback
     from exporter.model.summary import Summary
+
+log = logging.getLogger("exporter")
 
 #: What most people need; `--help-all` shows the rest.
 _OFTEN = (
@@ -67,6 +70,11 @@ _files = together(
         "--max-rejects",
         metavar="N|N%",
         help="A count, or a percentage of the lines; with more the run stops, and nothing is published.",
+    ),
+    _input(
+        "--expect-orders",
+        metavar="N|N%",
+        help="With fewer orders (N% of the newest dataset that fits OUT), nothing is published.",
     ),
     _input("--max-items", metavar="N", help="An order with more items is rejected as bad_response."),
     _input(
@@ -146,6 +154,10 @@ _ends = together(
         "--changes", help="Compare with the newest dataset of the same OUT; write changes into the new one."
     ),
     setting("--load", metavar="TARGET", help="Then load the dataset into a database, as exporter load does."),
+    setting(
+        "--prune", help="Then remove orders from the store that are not in ORDERS and are over 90 days old."
+    ),
+    setting("--notify", metavar="URL", help="Post how the run ended as JSON, for Slack and the like."),
     setting("--report", help="Write report.html into the dataset: the run and the data, to look at."),
     option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout."),
     option(
@@ -231,15 +243,39 @@ def command(
     """
     from exporter.cli.metrics_file import reported
     from exporter.cli.run_outcome import print_summary
+    from exporter.cli.watching import watching
 
     if dry_run:
         return _tell(options_of(orders, settings), as_json=as_json)
-    with reported(metrics_file) as report:
-        summary = _export(options_of(orders, settings), quiet=quiet, log_format=log_format)
-        report(summary)
-        _note_published()
+    with reported(metrics_file) as metrics:
+        options = options_of(orders, settings)
+        metrics.begin()
+        with watching(quiet=quiet, log_format=log_format) as show:
+
+            def on_progress(progress: Progress) -> None:
+                show(progress)
+                metrics.take(progress)
+
+            metrics.summary = summary = _export(options, on_progress)
+            _note_published()
+            _tell_end(summary, options.notify, aloud=quiet or as_json)
         print_summary(summary, as_json=as_json, quiet=quiet)
     return summary.exit_code
+
+
+def _tell_end(summary: Summary, url: str | None, *, aloud: bool) -> None:
+    """Post the end, and tell of rejects `aloud` where no table of the summary does."""
+    from exporter.cli.notification import notify
+    from exporter.cli.run_outcome import facts_of
+
+    rejected = sum(summary.rejects_by_reason.values())
+    if rejected and aloud:
+        log.error("Exported with %d rejects: %s/rejects.jsonl says which, and why.", rejected, summary.out)
+    notify(
+        url,
+        f"Order export: {summary.exported:,} of {summary.requested:,} orders, {rejected:,} rejects, to {summary.out}",
+        facts_of(summary),
+    )
 
 
 def _tell(options: Options, *, as_json: bool) -> int:
@@ -250,17 +286,15 @@ def _tell(options: Options, *, as_json: bool) -> int:
     return 0
 
 
-def _export(options: Options, *, quiet: bool, log_format: str) -> Summary:
+def _export(options: Options, on_progress: ProgressCallback) -> Summary:
     if options.dask is not None:
         from exporter.fetch import cluster
 
         cluster.prepare(options.dask, "exporter.cli")
     from exporter.cli.signals import run_stoppable
-    from exporter.cli.watching import watching
     from exporter.run.export import export_async
 
-    with watching(quiet=quiet, log_format=log_format) as on_progress:
-        return run_stoppable(lambda stop: export_async(options, on_progress=on_progress, stop=stop))
+    return run_stoppable(lambda stop: export_async(options, on_progress=on_progress, stop=stop))
 
 
 def _note_published() -> None:

@@ -1,0 +1,76 @@
+"""A kept store over the years: orders that nobody lists any more leave it, and a copy is taken while it is in use."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from pathlib import Path
+
+from exporter.store.store_file import StoreFile
+from exporter.system import durable, private_files
+
+#: An order that the list does not name goes once its last answer is older.
+OLDER_THAN = "90d"
+_GOING = "settled_at < ? AND number NOT IN (SELECT number FROM plan.plan)"
+
+
+def prune(path: Path, plan: Path, before: float, *, only_count: bool = False) -> int:
+    """Remove the orders that a plan does not name, with their payloads, and give their space back to the disk.
+
+    Args:
+        path: The store; its lock is held.
+        plan: The plan of the order numbers to keep.
+        before: Orders whose last answer came later stay; seconds since the epoch.
+        only_count: Change nothing.
+
+    Returns:
+        How many orders go.
+
+    Raises:
+        UsageError: It is no store.
+        StorageError: The disk refuses, or the store is damaged.
+    """
+    file = StoreFile(path, readonly=only_count)
+    with closing(file.connection) as connection, durable.storage_errors("pruning the store", path):
+        connection.execute("ATTACH DATABASE ? AS plan", (str(plan),))
+        if only_count:
+            query = f"SELECT count(*) FROM orders WHERE {_GOING}"  # noqa: S608 - our own words
+            return int(connection.execute(query, (before,)).fetchone()[0])
+        connection.execute("BEGIN IMMEDIATE")
+        ids = f"SELECT id FROM orders WHERE {_GOING}"  # noqa: S608 - our own words
+        connection.execute(f"DELETE FROM payloads WHERE id IN ({ids})", (before,))  # noqa: S608 - our own words
+        gone = connection.execute(f"DELETE FROM orders WHERE id IN ({ids})", (before,)).rowcount  # noqa: S608 - our own words
+        connection.execute("COMMIT")
+        durable.step("commit")
+        if gone:
+            # Personal data stays in freed pages, and in the log, until both are written anew.
+            connection.execute("VACUUM")
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            durable.step("vacuum")
+        return gone
+
+
+def back_up(path: Path, target: Path) -> None:
+    """Write a copy of a store, as it is at one moment, while a run may be writing to it.
+
+    Args:
+        path: The store.
+        target: Where the copy appears, whole and with mode 0600; nothing is there.
+
+    Raises:
+        UsageError: It is no store.
+        StorageError: The disk refuses, or something is at `target`.
+    """
+    beside = target.with_name(f".{target.name}.partial")
+    file = StoreFile(path, readonly=True)
+    with closing(file.connection) as connection, durable.storage_errors("writing the copy", target):
+        if target.exists():
+            raise FileExistsError(17, "something else is there", str(target))
+        beside.unlink(missing_ok=True)
+        private_files.claim(beside)
+        try:
+            connection.execute("VACUUM INTO ?", (str(beside),))
+            durable.sync_file(beside)
+            durable.rename(beside, target)
+        except BaseException:
+            beside.unlink(missing_ok=True)
+            raise
