@@ -6,6 +6,7 @@ does. A pool of one slot keeps two days' runs from sharing the API's rate.
 
 from __future__ import annotations
 
+import logging
 import os
 from datetime import UTC, datetime, timedelta
 
@@ -13,6 +14,7 @@ from airflow.sdk import dag, task
 from airflow.sdk.exceptions import AirflowFailException
 
 FOLDER = "/srv/orders"
+FAIL_ON_REJECTS = False
 
 
 @task(retries=5, retry_delay=timedelta(minutes=15), pool="omnitron_api")
@@ -34,6 +36,11 @@ def export_orders(numbers: str, day: str) -> str:
         raise  # worth another try
     except ExporterError as error:
         raise AirflowFailException(str(error)) from error
+    if summary.rejected:
+        rejects = f"{summary.rejected} rejected orders: {summary.out}/rejects.jsonl"
+        if FAIL_ON_REJECTS:
+            raise AirflowFailException(rejects)
+        logging.getLogger(__name__).warning(rejects)
     return summary.out
 
 

@@ -124,15 +124,16 @@ class Fetched:
 
 def tell_plan(job: FetchJob, pending: int) -> None:
     """Log what the input holds, and that so many order numbers are to be asked for."""
+    known = job.counts.requested - pending
     log.info("%s: read as %s.", job.options.orders, sentence(job.input.read))
     log.info(
-        "%s: %d order numbers (%d duplicates, %d invalid lines, %d blank); %d are in the store, %d to ask for%s.",
+        "%s: %d order numbers (%d duplicates, %d invalid lines, %d blank); %s%d to ask for%s.",
         job.options.orders,
         job.counts.requested,
         job.counts.duplicates,
         job.counts.invalid,
         job.counts.blank,
-        job.counts.requested - pending,
+        f"{known} are in the store, " if known or job.options.store is not None else "",
         pending,
         _time_needed(pending, Rate.parse(job.options.rate)),
     )

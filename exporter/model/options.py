@@ -45,6 +45,8 @@ MAX_PAYLOAD_BYTES = 32 * MIB
 _PROXY_SCHEMES = ("http", "https")
 #: An order with more items is none, unless `max_items` says so: a few MB of JSON could take all memory.
 MAX_ITEMS = 10_000
+#: An order that no list names goes from a kept store once its last answer is older.
+PRUNE_AGE = "90d"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,7 @@ from exporter.model.errors import (
     missing_extra,
 )
 from exporter.model.manifest import Input, Manifest
-from exporter.model.options import Options
+from exporter.model.options import PRUNE_AGE, Options
 from exporter.model.progress import ProgressCallback
 from exporter.model.records import PlanCounts, RunRecord, Traffic
 from exporter.model.summary import Summary, summary_of
@@ -413,7 +413,7 @@ class _Run(FetchJob):
 
     async def _prune(self) -> None:
         """Remove from the kept store what the list no longer names; the dataset stands, whatever becomes of that."""
-        before = self.record.started_at - seconds(upkeep.OLDER_THAN, option="older_than")
+        before = self.record.started_at - seconds(PRUNE_AGE, option="older_than")
         try:
             gone = await beside_the_loop(
                 lambda: upkeep.prune(self.store.path, self.work.plan, before),

@@ -97,14 +97,15 @@ def tell_unfinished(pattern: str, out: str, *, remove: bool) -> None:
             path = Path(pattern).absolute()
             finished = [at for one in _fitting(path) if (at := _finished_at(one))]
             for old in _fitting(path.with_name(f"{path.name}.partial")):
-                if not _GOING.fullmatch(old.name) and old != place_of(out) and (old / "store.db").is_file():
+                if not _GOING.fullmatch(old.name) and old != place_of(out) and (old / "lock").is_file():
                     _tell_unfinished(old, min(finished, default=""), remove=remove)
     except ExporterError as error:
         log.warning("Unfinished runs: %s", error)
 
 
 def _tell_unfinished(old: Path, oldest_kept: str, *, remove: bool) -> None:
-    if remove and time_text((old / "store.db").stat().st_mtime) < oldest_kept:
+    used_at = max(entry.stat().st_mtime for entry in (old, *old.iterdir()))
+    if remove and time_text(used_at) < oldest_kept:
         discard(str(old).removesuffix(".partial"))
         log.info("Removed an unfinished run, older than --keep allows: %s", old)
     else:

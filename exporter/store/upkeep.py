@@ -8,8 +8,6 @@ from pathlib import Path
 from exporter.store.store_file import StoreFile
 from exporter.system import durable, private_files
 
-#: An order that the list does not name goes once its last answer is older.
-OLDER_THAN = "90d"
 _GOING = "settled_at < ? AND number NOT IN (SELECT number FROM plan.plan)"
 
 

@@ -6,14 +6,11 @@ import json
 import re
 import shlex
 import tomllib
-from importlib import import_module
 from pathlib import Path
 
-import click
 import duckdb
 import pytest
 
-from exporter.cli import COMMANDS
 from exporter.cli.metrics_file import reported
 from exporter.model.errors import ExporterError
 from exporter.model.manifest import Manifest
@@ -39,12 +36,13 @@ def all_blocks(language: str) -> list[Block]:
     return [block for page in pages() for block in blocks(page) if block.language == language]
 
 
-def commands() -> dict[str, click.Command]:
-    return {name: import_module(f"exporter.cli.commands.{name}").command for name in COMMANDS}
-
-
 def option_names() -> set[str]:
-    return {name for command in commands().values() for option in command.params for name in option.opts}
+    return {
+        name
+        for command in generated_pages.commands().values()
+        for option in command.params
+        for name in option.opts
+    }
 
 
 @pytest.mark.parametrize("page", pages(), ids=by_name)
@@ -105,7 +103,7 @@ def test_options_and_variables_exist(page: Path) -> None:
     text = page.read_text("utf-8")
     options = set(re.findall(r"(?<![\w.-])--[a-z][a-z-]+[a-z]", prose(page)))
     assert options - option_names() - {"--help", "--version"} - FOREIGN_OPTIONS == set()
-    variables = {str(one.envvar) for command in commands().values() for one in command.params}
+    variables = {str(one.envvar) for command in generated_pages.commands().values() for one in command.params}
     named = set(re.findall(r"\bEXPORTER_[A-Z_]+[A-Z]\b", text))
     assert named - variables - set(SECRETS.values()) - {"EXPORTER_CONFIG"} == set()
 
@@ -125,7 +123,7 @@ def test_crontab_lines_are_lines_that_cron_takes(line: str) -> None:
     words = shlex.split(command)
     if "run" in words:
         arguments = words[words.index("run") + 1 :]
-        commands()["run"].make_context("exporter run", arguments)
+        generated_pages.commands()["run"].make_context("exporter run", arguments)
 
 
 def test_toml_is_toml() -> None:

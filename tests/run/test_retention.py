@@ -166,10 +166,9 @@ def test_two_runs_keep_one(exporter: Exporter) -> None:
 def unfinished(path: Path, age_days: float) -> Path:
     path.mkdir()
     (path / "lock").touch(mode=0o600)
-    store = path / "store.db"
-    store.touch(mode=0o600)
     long_ago = time.time() - age_days * 86400
-    os.utime(store, (long_ago, long_ago))
+    for entry in (path / "lock", path):
+        os.utime(entry, (long_ago, long_ago))
     return path
 
 

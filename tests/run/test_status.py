@@ -86,10 +86,10 @@ def _orders(exporter: Exporter) -> list[dict[str, Any]]:
 
 def test_a_run_at_work_and_a_killed_one_are_told(tmp_path: Path) -> None:
     """Of an unfinished run: who holds it, or that its process died, and what is left to ask for."""
-    with demo_api("--latency", 0.05, orders=800) as api:
+    with demo_api(orders=800) as api:
         exporter = api.exporter(tmp_path)
-        with exporter.run_started("--concurrency", 4) as running:
-            wait_until(lambda: api.asked() > 40)
+        with exporter.run_started("--rate", "20/s") as running:
+            wait_until(lambda: api.asked() > 10)
             wait_until(lambda: status(exporter, "out")["holdings"]["orders"] > 0)
             at_work = status(exporter, "out")
             assert at_work["work_holder"]["pid"] == running.pid

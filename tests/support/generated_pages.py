@@ -52,13 +52,23 @@ def _options() -> Iterator[str]:
     yield ""
     yield from _exit_codes()
     yield from _secrets()
+    for words, command in commands().items():
+        yield from _command(words, command)
+
+
+def commands() -> dict[str, click.Command]:
+    """Return every command by its words, as `run` and `store prune`; a group's own words do nothing."""
+    found: dict[str, click.Command] = {}
     for name in COMMANDS:
-        yield from _command(import_module(f"exporter.cli.commands.{name}").command)
+        command = import_module(f"exporter.cli.commands.{name}").command
+        inner = command.commands if isinstance(command, click.Group) else {}
+        found |= {f"{name} {word}": one for word, one in inner.items()} or {name: command}
+    return found
 
 
-def _command(command: click.Command) -> Iterator[str]:
-    ctx = click.Context(command, info_name=f"exporter {command.name}")
-    yield f"## `exporter {command.name}`"
+def _command(words: str, command: click.Command) -> Iterator[str]:
+    ctx = click.Context(command, info_name=f"exporter {words}")
+    yield f"## `exporter {words}`"
     yield ""
     yield "```text"
     yield command.get_usage(ctx).removeprefix("Usage: ")

@@ -83,6 +83,9 @@ def _become(order: dict[str, object]) -> None:
     os.chdir(str(order["cwd"]))
     os.environ.clear()
     os.environ.update(order["env"])  # type: ignore[call-overload] # a JSON object of texts
+    ahead_s = float(os.environ.get("TEST_CLOCK_AHEAD_S", "0"))
+    machine_time = time.time
+    time.time = lambda: machine_time() + ahead_s
     os.dup2(os.open(os.devnull, os.O_RDWR), 0)
     for name, target in (("out", 1), ("err", 2)):
         os.dup2(os.open(str(order[name]), os.O_WRONLY | os.O_CREAT), target)

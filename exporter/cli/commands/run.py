@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from exporter.model.progress import Progress, ProgressCallback
     from exporter.model.summary import Summary
 
-log = logging.getLogger("exporter")
-
 #: What most people need; `--help-all` shows the rest.
 _OFTEN = (
     "out",
@@ -265,12 +263,16 @@ def command(
 
 def _tell_end(summary: Summary, url: str | None, *, aloud: bool) -> None:
     """Post the end, and tell of rejects `aloud` where no table of the summary does."""
+    import logging
+
     from exporter.cli.notification import notify
     from exporter.cli.run_outcome import facts_of
 
     rejected = sum(summary.rejects_by_reason.values())
     if rejected and aloud:
-        log.error("Exported with %d rejects: %s/rejects.jsonl says which, and why.", rejected, summary.out)
+        logging.getLogger("exporter").error(
+            "Exported with %d rejects: %s/rejects.jsonl says which, and why.", rejected, summary.out
+        )
     notify(
         url,
         f"Order export: {summary.exported:,} of {summary.requested:,} orders, {rejected:,} rejects, to {summary.out}",

@@ -7,9 +7,9 @@ from pathlib import Path
 import click
 
 from exporter.cli.option_kinds import PATH, Command
+from exporter.model.options import PRUNE_AGE
 from exporter.model.outside_text import visible
 from exporter.model.units import seconds, size_text
-from exporter.store.upkeep import OLDER_THAN
 
 
 @click.group("store", epilog="Example: exporter store prune store.db --not-in numbers.txt")
@@ -29,7 +29,7 @@ def command() -> None:
 @click.option(
     "--older-than",
     metavar="AGE",
-    default=OLDER_THAN,
+    default=PRUNE_AGE,
     show_default=True,
     help="Keep orders answered since then.",
 )
