@@ -443,6 +443,10 @@ def _check_texts(options: Options) -> None:
         raise UsageError("expected a URL.", "Give https://…", option="notify")
     if options.prune and options.store is None:
         raise UsageError("expected a kept store.", "Give --store PATH with it.", option="prune")
+    if options.prune and any(getattr(options, name) for name in OF_THE_LIST):
+        raise UsageError(
+            "the orders that the filters leave out would go.", "Leave out one of them.", option="prune"
+        )
     if not options.out:
         raise UsageError("expected a directory or s3://…, got nothing.", "Give --out OUT.", option="out")
     _check_names(options)

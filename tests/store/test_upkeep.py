@@ -77,6 +77,8 @@ def test_a_run_prunes_after_publishing(exporter: Exporter) -> None:
 def test_prune_is_for_a_kept_store(exporter: Exporter) -> None:
     """Without --store there is nothing to prune."""
     exporter.run("--prune").said(2, "--prune", "--store")
+    words = ("run", "--from-api", "--out", "out", "--store", "kept.db", "--prune", "--status", "400")
+    exporter(*words).said(2, "--prune", "filters")
 
 
 def test_prune_refuses_what_is_at_work_or_is_none(exporter: Exporter) -> None:
