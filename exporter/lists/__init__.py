@@ -12,8 +12,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from exporter.lists.batch import MAX_LENGTH, Batch, InvalidLine
-from exporter.lists.how_read import Reading, Source
-from exporter.model.errors import InputError
+from exporter.lists.how_read import Reading, Source, first_line
 from exporter.model.options import AskOptions
 
 __all__ = ["MAX_LENGTH", "Batch", "InvalidLine", "Reading", "read"]
@@ -26,13 +25,8 @@ def read(
 
     The first batch is read when it is asked for. A line is a physical line of text, CSV (where the record begins)
     and JSON Lines, and a row, from 1, of everything else. The header of a table and what stands above it are no
-    lines of any batch.
-
-    Args:
-        stream: The opened input. What must seek is copied to the disk where it cannot.
-        name: The input's name as the user gave it; its ending counts where the content leaves a choice.
-        choice: What the user has decided; the rest is found.
-        reading: Filled in with how the list was read.
+    lines of any batch. The `name` is as the user gave it, and its ending counts where the content leaves a choice;
+    `reading` is filled in. A stream that must seek, and cannot, is copied to the disk.
 
     Yields:
         Batches in the order of the lines; the `line_count` of all of them is the input's number of lines.
@@ -55,19 +49,12 @@ def read(
             found = found or batch.blank < batch.line_count
             yield batch
     except (OSError, *packing.BROKEN) as error:
-        if source.reading.packed is not None and isinstance(error, (*packing.BROKEN, OSError)):
-            source.refuse(
-                f"expected whole {source.reading.packed} data, got {error}.", "Copy or pack it again."
-            )
-        reason = str(error).partition("\n")[0].rstrip(".")
-        source.refuse(
-            f"expected a file that can be read, got {reason}.", "Copy the file again, or check its disk."
-        )
+        if packed := source.reading.packed:
+            source.refuse(f"expected whole {packed} data, got {error}.", "Copy or pack it again.")
+        what = f"expected a file that can be read, got {first_line(error)}."
+        source.refuse(what, "Copy the file again, or check its disk.")
     finally:
         for file in source.files:
             file.close()
     if not found:
-        raise InputError(
-            f"{source.name}: expected at least one order number, got none.",
-            "Put one order number on each line.",
-        )
+        source.refuse("expected at least one order number, got none.", "Put one order number on each line.")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from exporter.lists import column_choice, table
+from exporter.lists import column_choice
 from exporter.lists.batch import Batch, Sieve
-from exporter.lists.how_read import Source
+from exporter.lists.how_read import Source, first_line
+from exporter.lists.table import Table
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -30,11 +31,8 @@ def read(source: Source) -> Iterator[Batch]:
     try:
         yield from _batches(source, kind)
     except (pa.ArrowException, OSError, ValueError, NotImplementedError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")  # the rest is for Arrow's developers
-        source.refuse(
-            f"expected a {kind.capitalize()} file, got one that cannot be read: {reason}.",
-            "Write the file anew, or give it the ending of its format.",
-        )
+        what = f"expected a {kind.capitalize()} file, got one that cannot be read: {first_line(error)}."
+        source.refuse(what, "Write the file anew, or give it the ending of its format.")
 
 
 def _batches(source: Source, kind: str) -> Iterator[Batch]:
@@ -89,7 +87,7 @@ def _column(source: Source, schema: pa.Schema) -> list[int]:
         places = [place for place in places if not types.is_struct(place[2])]
     # As the header of a table; that its names and no values are known is why a mere `number` may be taken.
     header = [name for name, _, _ in places]
-    found = table.found(source, iter([(0, header), (0, ["1"] * len(header))]), Sieve(source))
+    found = Table(source, iter([(0, header), (0, ["1"] * len(header))]))
     source.reading.header_line = None
     name, path, kind = places[found.columns[0]]
     if len(found.columns) > 1:

@@ -5,20 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import compress
 from operator import attrgetter
 from typing import TypeVar
 
-from exporter.lists.cell_values import (
-    INVISIBLE,
-    NO_NUMBERS,
-    SUSPICIOUS,
-    WHOLE_FLOAT,
-    doubt,
-    is_furniture,
-    replaced,
-    unwrapped,
-)
+from exporter.lists import cell_values
 from exporter.lists.how_read import Source
 
 MAX_LENGTH = 128
@@ -35,13 +25,7 @@ EXACT_BELOW = 10**15
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class InvalidLine:
-    """A line that holds something, but no order number.
-
-    Args:
-        line: Its number, from 1.
-        text: What stood there, cut after 200 characters; empty where there was nothing to show.
-        detail: One sentence: why it is no order number.
-    """
+    """A line, from 1, that holds something (cut after 200 characters), and why that is no order number."""
 
     line: int
     text: str
@@ -50,14 +34,7 @@ class InvalidLine:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """Some neighbouring lines of an input, sifted.
-
-    Args:
-        lines: The line of each order number, rising.
-        order_numbers: The order numbers, as many as `lines`; duplicates are still among them.
-        invalid: The lines that hold no order number, rising.
-        blank: How many lines were blank.
-    """
+    """Some neighbouring lines of an input, sifted; lines rise, and duplicates are still among the numbers."""
 
     lines: Sequence[int]
     order_numbers: Sequence[str]
@@ -82,10 +59,7 @@ class NoOrderNumberError(Exception):
 
 
 def complaint(text: str) -> str | None:
-    """Say why a stripped text is no order number.
-
-    Returns:
-        One sentence, or None where it is an order number.
+    """Say in a sentence why a stripped text is no order number; None where it is one.
 
     >>> complaint("bf7b66149236455")
     >>> complaint("a b")
@@ -121,30 +95,25 @@ def text_of(value: object) -> str:
         return value
     if value is None:
         return ""
-    if isinstance(value, NoOrderNumberError):
-        raise value
     if type(value) is int or (type(value) is float and value % 1 == 0 and abs(value) < EXACT_BELOW):
         return str(int(value))
-    raise unfit(value)
+    raise value if isinstance(value, NoOrderNumberError) else unfit(value)
 
 
 class Sieve:
-    """Sifts the texts of one list, and remembers what the texts so far were like.
-
-    Args:
-        source: The list; its reading learns what is sifted.
-    """
+    """Sifts the texts of one list, and remembers in its reading what they were like."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
+        self._reading = source.reading
         self._floats: bool | None = None  # whether all numbers so far end in `.0`
-        self._closer = NO_NUMBERS  # texts that are no order numbers though they look like some
         self._header: str | None = None
+        self._closer = cell_values.NO_NUMBERS  # texts that are no order numbers though they look like some
 
     def know_header(self, text: str) -> None:
         """Take the text of the header for one where it comes again, as in files put one behind the other."""
         self._header = text
-        self._closer = NO_NUMBERS | {text}
+        self._closer = cell_values.NO_NUMBERS | {text}
 
     def sift_each(self, lines: Sequence[int], values: Sequence[T], text: Callable[[int, T], str]) -> Batch:
         """Sift values that `text` makes texts of, given (line, value), or raises `NoOrderNumberError` for."""
@@ -169,98 +138,82 @@ class Sieve:
             InputError: Nobody can know which numbers these were.
         """
         if self._all_plain(texts):
-            if self._floats:
-                self._refuse_mixture(lines[0], texts[0])
-            self._floats = False
+            self._check_floats(lines[:1], texts[:1], [False])
             batch = Batch(lines=lines, order_numbers=texts, invalid=invalid)
         else:
-            batch = self._parted(lines, [self._peeled(text) for text in texts], invalid)
-        self._remember(batch)
+            batch = self._parted(lines, texts, list(invalid))
+        if batch.order_numbers:
+            self._reading.first = self._reading.first or batch.order_numbers[0]
+            self._reading.last = batch.order_numbers[-1]
+        for bad in batch.invalid[:1]:
+            self._reading.invalid = self._reading.invalid or (bad.line, bad.text, bad.detail)
         return batch
 
     def _all_plain(self, texts: Sequence[str]) -> bool:
         # The whole batch at once, because asking text by text is 10 times slower.
-        if not texts:
-            return False
         joined = "".join(texts)
-        # str.isprintable is False for all that is invisible but U+0020.
-        if not (joined.isascii() and joined.isalnum()) and (
-            " " in joined
-            or not joined.isprintable()
-            or SUSPICIOUS.search(joined)
-            or self._source.reading.is_legacy
-        ):
-            return False
-        lengths = list(map(len, texts))
+        if not (joined.isascii() and joined.isalnum()):
+            # str.isprintable is False for all that is invisible but U+0020.
+            odd = " " in joined or not joined.isprintable() or cell_values.SUSPICIOUS.search(joined)
+            if odd or self._reading.is_legacy:
+                return False
+        lengths = list(map(len, texts)) or [0]
         known = joined.isdecimal() or self._closer.isdisjoint(texts)
         return known and min(lengths) > 0 and max(lengths) <= MAX_LENGTH
 
     def _peeled(self, text: str) -> str:
-        stripped = text.strip(INVISIBLE)
-        if len(stripped) != len(text.strip()):
-            self._source.reading.stripped += 1
+        stripped = text.strip(cell_values.INVISIBLE)
+        self._reading.stripped += len(stripped) != len(text.strip())
         if not stripped or stripped.isalnum():
             return stripped
-        if stripped == self._header or is_furniture(stripped):
+        if stripped == self._header or cell_values.is_furniture(stripped):
             return ""
-        bare = unwrapped(stripped)
-        self._source.reading.unwrapped += bare != stripped
+        bare = cell_values.unwrapped(stripped)
+        self._reading.unwrapped += bare != stripped
         return bare
 
-    def _parted(self, lines: Sequence[int], texts: list[str], invalid: Sequence[InvalidLine]) -> Batch:
-        lines, full = list(compress(lines, texts)), list(filter(None, texts))
-        details = [complaint(text) or replaced(text) for text in full]
-        valid = [detail is None for detail in details]
-        refused = [
-            _invalid_line(line, text, detail)
-            for line, text, detail in zip(lines, full, details, strict=True)
-            if detail is not None
-        ]
-        kept = list(compress(lines, valid))
-        return Batch(
-            lines=kept,
-            order_numbers=self._certain(kept, list(compress(full, valid))),
-            invalid=sorted([*invalid, *refused], key=attrgetter("line")),
-            blank=len(texts) - len(full),
-        )
+    def _parted(self, lines: Sequence[int], texts: Sequence[str], invalid: list[InvalidLine]) -> Batch:
+        kept: list[int] = []
+        numbers: list[str] = []
+        blank = 0
+        for line, text in zip(lines, map(self._peeled, texts), strict=True):
+            if not text:
+                blank += 1
+            elif detail := complaint(text) or cell_values.replaced(text):
+                invalid.append(_invalid_line(line, text, detail))
+            else:
+                self._check_certain(line, text)
+                kept.append(line)
+                numbers.append(text)
+        floats = [cell_values.WHOLE_FLOAT.fullmatch(number) for number in numbers]
+        self._check_floats(kept, numbers, list(map(bool, floats)))
+        numbers = [match[1] for match in floats if match] or numbers
+        invalid.sort(key=attrgetter("line"))
+        return Batch(lines=kept, order_numbers=numbers, invalid=invalid, blank=blank)
 
-    def _certain(self, lines: list[int], texts: list[str]) -> list[str]:
-        """Refuse texts whose digits are in doubt; return the others, without the `.0` of floats."""
-        for line, text in zip(lines, texts, strict=True):
-            if (why := doubt(text)) is not None:
-                self._source.refuse(f"expected an order number, got {text!r}: {why[0]}.", why[1], line)
-            if self._source.reading.is_legacy and not text.isascii():
-                encoding = str(self._source.reading.encoding).lower()
-                hint = f"If {text!r} is right, add --encoding {encoding}; else save the file as UTF-8."
+    def _check_certain(self, line: int, text: str) -> None:
+        if (why := cell_values.doubt(text)) is not None:
+            self._source.refuse(f"expected an order number, got {text!r}: {why[0]}.", why[1], line)
+        if self._reading.is_legacy and not text.isascii():
+            encoding = str(self._reading.encoding).lower()
+            hint = f"If {text!r} is right, add --encoding {encoding}; else save the file as UTF-8."
+            self._source.refuse(
+                f"expected UTF-8, got an order number with other bytes: {text!r}?", hint, line
+            )
+
+    def _check_floats(self, lines: Sequence[int], texts: Sequence[str], floats: list[bool]) -> None:
+        """Refuse numbers of which some end in `.0`, and others do not."""
+        for line, text, is_float in zip(lines, texts, floats, strict=True):
+            if is_float != (self._floats or (self._floats is None and any(floats))):
                 self._source.refuse(
-                    f"expected UTF-8, got an order number with other bytes: {text!r}?", hint, line
+                    f"expected numbers that all end in .0, or none, got {text!r} among others.",
+                    "In the program that wrote it, make the column text or integers.",
+                    line,
                 )
-        floats = [WHOLE_FLOAT.fullmatch(text) for text in texts]
-        if not any(floats) and not (self._floats and texts):
-            self._floats = False if texts else self._floats
-            return texts
-        if self._floats is False or not all(floats):
-            odd = next(i for i, match in enumerate(floats) if (match is None) != (self._floats is False))
-            self._refuse_mixture(lines[odd], texts[odd])
-        self._floats = True
-        self._source.reading.note("every number ends in .0, which was left out")
-        return [match[1] for match in floats if match]
-
-    def _refuse_mixture(self, line: int, text: str) -> None:
-        self._source.refuse(
-            f"expected numbers that all end in .0, or none, got {text!r} among others.",
-            "In the program that wrote it, make the column text or integers.",
-            line,
-        )
-
-    def _remember(self, batch: Batch) -> None:
-        reading = self._source.reading
-        if batch.order_numbers:
-            reading.first = reading.first or batch.order_numbers[0]
-            reading.last = batch.order_numbers[-1]
-        if batch.invalid and reading.invalid is None:
-            first = batch.invalid[0]
-            reading.invalid = (first.line, first.text, first.detail)
+        if floats:
+            self._floats = floats[0]
+            if self._floats:
+                self._reading.note("every number ends in .0, which was left out")
 
 
 def _invalid_line(line: int, text: str, detail: str) -> InvalidLine:

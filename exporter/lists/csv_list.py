@@ -10,20 +10,18 @@ from collections.abc import Iterator
 from itertools import chain
 from typing import Any, NamedTuple
 
-from exporter.lists import column_choice, table
+from exporter.lists import column_choice
 from exporter.lists.batch import Batch, complaint
 from exporter.lists.how_read import Source
+from exporter.lists.table import Cells, Record, Table, filled
 from exporter.lists.text_list import MAX_LINE_BYTES, Block
 
 _DELIMITERS = ",;\t|^"
 _SAMPLE_LINES = 1_000
 _SEP_LINE = re.compile(r"\s*sep=(.)\s*")
 #: Other arguments of `csv.reader`, in order of trust.
-_QUOTINGS: tuple[dict[str, Any], ...] = (
-    {},
-    {"escapechar": "\\", "doublequote": False},
-    {"quoting": csv.QUOTE_NONE},
-)
+_QUOTINGS: tuple[dict[str, Any], ...]
+_QUOTINGS = ({}, {"escapechar": "\\", "doublequote": False}, {"quoting": csv.QUOTE_NONE})
 
 
 class Score(NamedTuple):
@@ -76,7 +74,7 @@ def _score(sample: str, delimiter: str, quoting: dict[str, Any], wanted: str | N
         records.extend([column_choice.shown(cell) for cell in record] for record in reader)
     except csv.Error:
         swallowed = sample.count("\n") + 2 - reader.line_num
-    widths = Counter(width for record in records if (width := table.filled(record)))
+    widths = Counter(width for record in records if (width := filled(record)))
     width = max((width for width in widths if width > 1), key=lambda width: widths[width], default=0)
     share = widths[width] / ((widths.total() + swallowed) or 1)
     rows = [record for record in records[:20] if len(record) > 1]
@@ -92,52 +90,52 @@ def read(source: Source, blocks: Iterator[Block], dialect: Dialect) -> Iterator[
     """
     source.reading.format = "csv"
     source.reading.delimiter = dialect.delimiter if dialect.score.share else None
-    long: set[int] = set()  # the lines of records that take more than one
-
-    def check(found: table.Table, records: list[table.Record]) -> None:
-        for line, cells in records if long else ():
-            if line in long:
-                _check_swallowed(source, line, cells, found, dialect.delimiter)
-        long.clear()
-
-    return table.batches(source, _records(source, blocks, dialect, long), check)
+    return _Csv(source, blocks, dialect).batches()
 
 
-def _check_swallowed(
-    source: Source, line: int, cells: table.Cells, found: table.Table, delimiter: str
-) -> None:
-    """Refuse a cell that holds records: its quote was not closed before it had swallowed them."""
-    index, width = found.columns[0], found.width
-    for inner in (inner for cell in cells for inner in cell.split("\n")[1:]):
-        pieces = inner.split(delimiter)
-        piece = pieces[index].strip(' "') if index < len(pieces) == width > 1 else ""
-        if complaint(piece) is None and any(map(str.isdigit, piece)):
+class _Csv(Table):
+    def __init__(self, source: Source, blocks: Iterator[Block], dialect: Dialect) -> None:
+        self._long: set[int] = set()  # the lines of records that take more than one
+        self._dialect = dialect
+        super().__init__(source, self._read(source, blocks))
+
+    def check(self, records: list[Record]) -> None:
+        for line, cells in records if self._long else ():
+            if line in self._long:
+                self._check_swallowed(line, cells)
+        self._long.clear()
+        super().check(records)
+
+    def _check_swallowed(self, line: int, cells: Cells) -> None:
+        """Refuse a cell that holds records: its quote was not closed before it had swallowed them."""
+        index = self.columns[0]
+        for inner in (inner for cell in cells for inner in cell.split("\n")[1:]):
+            pieces = inner.split(self._dialect.delimiter)
+            piece = pieces[index].strip(' "') if index < len(pieces) == self.width > 1 else ""
+            if complaint(piece) is None and any(map(str.isdigit, piece)):
+                self.source.refuse(
+                    f"expected a quote that is closed, got a cell that holds a record: {inner[:60]!r}.",
+                    "Double the quotes inside quoted cells, or quote none and separate by tabs.",
+                    line,
+                )
+
+    def _read(self, source: Source, blocks: Iterator[Block]) -> Iterator[Record]:
+        # newline="\n", because only there does a physical line end; quoted cells keep theirs.
+        lines = chain.from_iterable(io.StringIO(text + "\n", newline="\n") for _, text in blocks)
+        # Of the whole process, so it is only ever raised; the lines are bounded anyway.
+        csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
+        delimiter, quoting, _ = self._dialect
+        line = 1
+        try:
+            reader = csv.reader(lines, delimiter=delimiter, strict=True, **quoting)
+            for cells in reader:
+                if reader.line_num > line:
+                    self._long.add(line)
+                yield line, cells
+                line = reader.line_num + 1
+        except csv.Error as error:
             source.refuse(
-                f"expected a quote that is closed, got a cell that holds a record: {inner[:60]!r}.",
-                "Double the quotes inside quoted cells, or quote none and separate by tabs.",
+                f"expected a CSV record (RFC 4180), got one that cannot be read: {error}.",
+                "Quote the cells that hold quotes or line breaks, and double the quotes inside.",
                 line,
             )
-
-
-def _records(
-    source: Source, blocks: Iterator[Block], dialect: Dialect, long: set[int]
-) -> Iterator[table.Record]:
-    # newline="\n", because only there does a physical line end; quoted cells keep theirs.
-    lines = chain.from_iterable(io.StringIO(text + "\n", newline="\n") for _, text in blocks)
-    # Of the whole process, so it is only ever raised; the lines are bounded anyway.
-    csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
-    line = 1
-    try:
-        reader = csv.reader(lines, delimiter=dialect.delimiter, strict=True, **dialect.quoting)
-        for cells in reader:
-            following = reader.line_num + 1
-            if following - line > 1:
-                long.add(line)
-            yield line, cells
-            line = following
-    except csv.Error as error:
-        source.refuse(
-            f"expected a CSV record (RFC 4180), got one that cannot be read: {error}.",
-            "Quote the cells that hold quotes or line breaks, and double the quotes inside.",
-            line,
-        )

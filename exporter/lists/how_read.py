@@ -14,15 +14,7 @@ LEGACY = {"Windows-1254": "cp1254", "cp857": "cp857"}
 
 @dataclass(kw_only=True, slots=True)
 class Reading:
-    """How one list was read, filled in while it is read; None, 0 and empty for what does not apply.
-
-    Attributes:
-        column: The column's name as the list spells it, or its position.
-        stripped: From how many lines something invisible was taken.
-        unwrapped: From how many lines quotes and the like were taken.
-        invalid: The first invalid line: its number, its text, and why.
-        notes: What was guessed, a short sentence each.
-    """
+    """How one list was read, filled in while it is read; None, 0 and empty for what does not apply."""
 
     format: str = "text"
     packed: str | None = None
@@ -30,12 +22,12 @@ class Reading:
     delimiter: str | None = None
     sheet: str | None = None
     header_line: int | None = None
-    column: str | None = None
+    column: str | None = None  # its name as the list spells it, or its position
     first: str | None = None
     last: str | None = None
-    stripped: int = 0
-    unwrapped: int = 0
-    invalid: tuple[int, str, str] | None = None
+    stripped: int = 0  # from how many lines something invisible was taken
+    unwrapped: int = 0  # from how many lines quotes and the like were taken
+    invalid: tuple[int, str, str] | None = None  # the first: its line, its text, and why
     notes: list[str] = field(default_factory=list)
 
     def note(self, sentence: str) -> None:
@@ -88,25 +80,21 @@ def sentence(read: dict[str, Any]) -> str:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Source:
-    """An opened list, and what is known of it.
-
-    Args:
-        stream: Its bytes, from the beginning.
-        name: As errors call it.
-        choice: What the user has decided.
-        reading: What is found out.
-        head: Its first bytes.
-        files: What was opened on the way, to be closed in the end.
-    """
+    """An opened list, from the beginning of its bytes, and what is known of it."""
 
     stream: BinaryIO
-    name: str
-    choice: AskOptions
+    name: str  # as errors call it
+    choice: AskOptions  # what the user has decided
     reading: Reading
     head: bytes = b""
-    files: list[Any] = field(default_factory=list)
+    files: list[Any] = field(default_factory=list)  # what was opened on the way, to be closed in the end
 
     def refuse(self, what: str, hint: str, line: int | None = None) -> NoReturn:
         """Raise `InputError`: what was expected and found here, and what to do about it."""
         place = self.name if line is None else f"{self.name}:{line}"
         raise InputError(f"{place}: {what}".replace("\n", " "), hint)
+
+
+def first_line(error: Exception) -> str:
+    """Return what a library says to users; it may add lines for its own developers."""
+    return str(error).partition("\n")[0].rstrip(".")

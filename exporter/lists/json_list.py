@@ -12,11 +12,12 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from exporter.lists import column_choice, table
+from exporter.lists import column_choice
 from exporter.lists.batch import Batch, NoOrderNumberError, Sieve, text_of, unfit
 from exporter.lists.cell_values import doubt
 from exporter.lists.column_choice import plain
 from exporter.lists.how_read import Source
+from exporter.lists.table import Table
 from exporter.lists.text_list import Block
 
 _BATCH_VALUES = 1_000
@@ -143,7 +144,7 @@ def _batches(source: Source, chunks: Iterator[tuple[int, list[Any]]], is_lines: 
                     for first, items in rest
                     for line, item in enumerate(items, first)
                 )
-                yield from table.batches(source, ((line, _cells(source, line, row)) for line, row in rows))
+                yield from Table(source, ((line, _cells(source, line, row)) for line, row in rows)).batches()
                 return
             objects.choose(first, [one for one in top if isinstance(one, dict)])
         lines = range(first, first + len(items))
@@ -249,7 +250,7 @@ class _Objects:
         if not (column_choice.named(names, wanted) if wanted else column_choice.known(names)):
             names = list(dict.fromkeys(name for row in rows for name in _flat(row)))
         records = [(line, names), *((line, [_text(_flat(row).get(name)) for name in names]) for row in rows)]
-        self._column = names[table.found(self._source, iter(records), Sieve(self._source)).columns[0]]
+        self._column = names[Table(self._source, iter(records)).columns[0]]
         self._source.reading.header_line = None
         self._decoder = None
         with suppress(ValueError):  # msgspec takes no name with an escape

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from html.parser import HTMLParser
 
-from exporter.lists import table
 from exporter.lists.batch import EXACT_BELOW, Batch, unfit
 from exporter.lists.how_read import Source
+from exporter.lists.table import Table, choose, shown
 from exporter.lists.text_list import Block
 
 _ROWS = ("tr", "table:table-row")
@@ -31,13 +31,11 @@ def read(source: Source, blocks: Iterator[Block]) -> Iterator[Batch] | None:
         parser.feed(text + "\n")
     parser.close()
     tables = parser.tables
-    chosen = table.choose(
-        source, list(tables), lambda: {name: table.shown(iter(rows)) for name, rows in tables.items()}
-    )
+    chosen = choose(source, list(tables), lambda: {name: shown(iter(rows)) for name, rows in tables.items()})
     if chosen is None:
         return None
     source.reading.format = "fods" if b"office:document" in source.head else "html"
-    return table.batches(source, enumerate(tables[chosen], 1))
+    return Table(source, enumerate(tables[chosen], 1)).batches()
 
 
 class _Tables(HTMLParser):

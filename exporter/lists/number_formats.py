@@ -6,7 +6,7 @@ import re
 import zipfile
 from collections.abc import Iterator
 from pathlib import PurePosixPath
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO
 from xml.etree.ElementTree import Element, fromstring, iterparse
 
 from exporter.lists.batch import unfit
@@ -55,7 +55,7 @@ def as_shown(number: int, code: str) -> str | None:
     return before + digits if not after and _ORDER_PREFIX.fullmatch(before) else None
 
 
-def look(stream: BinaryIO, sheet: str, column: int) -> tuple[dict[int, str], dict[int, object]] | None:
+def look(stream: BinaryIO, sheet: str, column: int) -> tuple[dict[int, str], dict[int, Any]] | None:
     """Look at one column of a sheet of an .xlsx.
 
     Returns:
@@ -67,6 +67,8 @@ def look(stream: BinaryIO, sheet: str, column: int) -> tuple[dict[int, str], dic
     """
     if not zipfile.is_zipfile(stream):
         return None
+    formats: dict[int, str] = {}
+    hidden: dict[int, Any] = {}
     with zipfile.ZipFile(stream) as archive:
         parts = {name.replace("\\", "/").lower(): name for name in archive.namelist()}
         if "xl/workbook.xml" not in parts:
@@ -76,23 +78,20 @@ def look(stream: BinaryIO, sheet: str, column: int) -> tuple[dict[int, str], dic
             return fromstring(archive.read(parts[path]))  # noqa: S314 - the process's memory is limited
 
         named = next(
-            one for one in read("xl/workbook.xml").iter() if one.get("name") == sheet and _is(one, "sheet")
+            one for one in read("xl/workbook.xml").iterfind("{*}sheets/*") if one.get("name") == sheet
         )
         link = next(value for key, value in named.items() if key.endswith("}id"))
-        target = next(one for one in read("xl/_rels/workbook.xml.rels") if one.get("Id") == link).get(
-            "Target", ""
-        )
-        path = str(PurePosixPath("/xl", target.replace("\\", "/"))).lower().lstrip("/")
+        links = {one.get("Id"): one.get("Target", "") for one in read("xl/_rels/workbook.xml.rels")}
+        path = str(PurePosixPath("/xl", links[link].replace("\\", "/"))).lower().lstrip("/")
         codes = _codes(read("xl/styles.xml")) if "xl/styles.xml" in parts else []
-        formats: dict[int, str] = {}
-        hidden: dict[int, object] = {}
         with archive.open(parts[path]) as content:
             for row, cell in _cells(content, column):
-                kind, style, value = cell.get("t", "n"), int(cell.get("s", 0)), _text(cell, "v")
+                kind, style, value = cell.get("t", "n"), int(cell.get("s", 0)), cell.findtext("{*}v")
+                formula = cell.find("{*}f")
                 if kind == "e":
                     hidden[row] = unfit("", f"the error {value}")
-                elif not value and any(_is(one, "f") for one in cell):
-                    hidden[row] = _joined(_text(cell, "f")) or unfit("", "a formula without a value")
+                elif not value and formula is not None:
+                    hidden[row] = _joined(formula.text or "") or unfit("", "a formula without a value")
                 elif kind == "n" and style < len(codes) and codes[style] not in ("General", "0", "@"):
                     formats[row] = codes[style]
     return formats, hidden
@@ -100,38 +99,29 @@ def look(stream: BinaryIO, sheet: str, column: int) -> tuple[dict[int, str], dic
 
 def _cells(content: IO[bytes], column: int) -> Iterator[tuple[int, Element]]:
     """Yield (row, cell) for each cell of one column."""
-    row, parents = 0, []
+    number, parents = 0, []
     for event, element in iterparse(content, ("start", "end")):  # noqa: S314 - the process's memory is limited
         if event == "start":
             parents.append(element)
             continue
         parents.pop()
-        if not _is(element, "row"):
+        if not element.tag.endswith("}row"):
             continue
-        row, at = int(element.get("r", row + 1)), 0
+        number, at = int(element.get("r", number + 1)), 0
         for cell in element:
-            letters = cell.get("r", "").rstrip("0123456789")
-            at = letters_number(letters) if letters else at + 1
-            if at > _LAST_COLUMN or row > _LAST_ROW:
+            at = letters_number(cell.get("r", "").rstrip("0123456789")) or at + 1
+            if at > _LAST_COLUMN or number > _LAST_ROW:
                 raise ValueError(f"a cell {cell.get('r')}, beyond XFD1048576")
             if at == column + 1:
-                yield row, cell
+                yield number, cell
         parents[-1].clear()
 
 
 def _codes(styles: Element) -> list[str]:
     """Return the number format of each style of cells."""
-    own = {one.get("numFmtId"): one.get("formatCode", "") for one in styles.iter() if _is(one, "numFmt")}
-    ids = [one.get("numFmtId", "0") for cells in styles if _is(cells, "cellXfs") for one in cells]
+    own = {one.get("numFmtId"): one.get("formatCode", "") for one in styles.iterfind("{*}numFmts/*")}
+    ids = [one.get("numFmtId", "0") for one in styles.iterfind("{*}cellXfs/*")]
     return [own.get(one) or _BUILT_IN.get(int(one), "General") for one in ids]
-
-
-def _is(element: Element, name: str) -> bool:
-    return element.tag.rpartition("}")[2] == name
-
-
-def _text(cell: Element, name: str) -> str:
-    return next((one.text or "" for one in cell if _is(one, name)), "")
 
 
 def _joined(formula: str) -> str | None:

@@ -43,15 +43,14 @@ class _Rewound(io.RawIOBase):
     """A stream that cannot seek, from its beginning: what was read of it, then the rest."""
 
     def __init__(self, head: bytes, stream: BinaryIO) -> None:
-        self._head = head
+        self._head = io.BytesIO(head)
         self._stream = stream
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # what RawIOBase really hands over
-        data, self._head = self._head[: len(buffer)], self._head[len(buffer) :]
-        data = data or self._stream.read(len(buffer))
+        data = self._head.read(len(buffer)) or self._stream.read(len(buffer))
         buffer[: len(data)] = data
         return len(data)
 
@@ -100,14 +99,12 @@ def _with_head(source: Source) -> Source:
 
 def _opened(source: Source, packing: str) -> BinaryIO | None:
     """Return what is packed; None where a zip is a document by itself."""
-    if packing == "gzip":
-        return cast("BinaryIO", gzip.GzipFile(fileobj=source.stream, mode="rb"))
     if packing == "zstd":
         reader = zstandard.ZstdDecompressor().stream_reader
         return cast("BinaryIO", reader(source.stream, read_across_frames=True, closefd=False))
-    if packing in ("bzip2", "xz"):
-        return cast("BinaryIO", {"bzip2": bz2.BZ2File, "xz": lzma.LZMAFile}[packing](source.stream))
-    return _of_tar(source) if packing == "tar" else _of_zip(source)
+    if packing in ("zip", "tar"):
+        return _of_zip(source) if packing == "zip" else _of_tar(source)
+    return cast("BinaryIO", {"gzip": gzip, "bzip2": bz2, "xz": lzma}[packing].open(source.stream))
 
 
 def _of_zip(source: Source) -> BinaryIO | None:

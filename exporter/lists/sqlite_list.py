@@ -6,9 +6,9 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 
-from exporter.lists import table
 from exporter.lists.batch import Batch
 from exporter.lists.how_read import Source
+from exporter.lists.table import Cells, Table, choose, shown
 
 _LARGEST = 256 << 20  # bytes, which are held in memory
 
@@ -35,13 +35,13 @@ def _batches(source: Source, database: sqlite3.Connection) -> Iterator[Batch]:
     tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
     names = [str(name) for (name,) in database.execute(tables)]
 
-    def rows(name: str) -> Iterator[table.Cells]:
+    def rows(name: str) -> Iterator[Cells]:
         quoted = name.replace('"', '""')
         cursor = database.execute(f'SELECT * FROM "{quoted}"')  # noqa: S608 - the name is quoted
         yield [column for column, *_ in cursor.description]
         yield from cursor
 
-    chosen = table.choose(source, names, lambda: {name: table.shown(rows(name)) for name in names})
+    chosen = choose(source, names, lambda: {name: shown(rows(name)) for name in names})
     if chosen is None:
         raise sqlite3.DataError("no table in it has a column of order numbers")
-    yield from table.batches(source, enumerate(rows(chosen)))
+    yield from Table(source, enumerate(rows(chosen))).batches()

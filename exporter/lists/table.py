@@ -5,130 +5,188 @@ from __future__ import annotations
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain, islice
 from typing import Any, NoReturn
 
 from exporter.lists import column_choice
 from exporter.lists.batch import Batch, NoOrderNumberError, Sieve, complaint, text_of
-from exporter.lists.cell_values import INVISIBLE, is_furniture, unwrapped
+from exporter.lists.cell_values import is_furniture, unwrapped
 from exporter.lists.how_read import Source
 
 Cells = Sequence[Any]
 Record = tuple[int, Cells]
 """A row's line and its cells."""
+Rows = list[list[str]]
 
 _LOOKED_AT = 100  # rows
 _HIGHEST_HEADERS = 20
 _BATCH_RECORDS = 1_000  # ten times as many cost half as much time again, in the garbage collector
+_UNKNOWN = len(column_choice.KNOWN)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Table:
-    """What stands below a header.
-
-    Args:
-        columns: The indexes of the columns of order numbers; they must agree in every row.
-        width: How many columns the header names.
-        blank: How many blank rows stood above.
-        records: (line, cells) of each row below.
-    """
-
-    columns: list[int]
-    width: int
-    blank: int
-    records: Iterator[Record]
-
-    def text(self, _: int, cells: Cells) -> str:
-        """Return what a row has in the column of order numbers, as `Sieve.sift_each` wants it."""
-        width, index = self.width, self.columns[0]
-        if len(cells) < width and is_furniture("".join(map(str, cells)).strip()):
-            return ""
-        # Spreadsheets leave out, or add, empty cells at the end. Anything else may have shifted the columns,
-        # and another column's text must not be asked for.
-        beyond = cells if len(cells) < width else cells[width:]
-        if any(column_choice.shown(cell) for cell in beyond):
-            shown = column_choice.shown(cells[index]) if index < len(cells) else ""
-            got = f"{width}; this one has {len(cells)}."
-            raise NoOrderNumberError(shown, f"A record has as many cells as the header, {got}")
-        return text_of(cells[index]) if index < len(cells) else ""
-
-    def batch(self, records: list[Record], sieve: Sieve) -> Batch:
-        """Return the batch of some rows."""
-        lines, rows = [line for line, _ in records], [cells for _, cells in records]
-        if all(len(cells) == self.width for cells in rows):
-            texts = [cells[self.columns[0]] for cells in rows]
-            if all(type(text) is str for text in texts):
-                return sieve.sift(lines, texts)
-        return sieve.sift_each(lines, rows, self.text)
-
-
-def batches(
-    source: Source, records: Iterator[Record], check: Callable[[Table, list[Record]], None] | None = None
-) -> Iterator[Batch]:
-    """Yield the batches of a table; its header and what stands above are not lines of any batch.
+    """A table; its header and what stands above it are not lines of any batch.
 
     Args:
         source: The list.
-        records: (line, cells) for each row; blank ones may be among them.
-        check: Looks at some rows before they are sifted, and may refuse them.
+        records: Its rows; blank ones may be among them.
 
     Raises:
-        InputError: There is no such column, or nobody can know which one it is.
+        InputError: There is no column of order numbers, or nobody can know which one it is.
     """
-    sieve = Sieve(source)
-    table = found(source, records, sieve)
-    if table.blank:
-        yield Batch(lines=(), order_numbers=(), blank=table.blank)
-    while some := list(islice(table.records, _BATCH_RECORDS)):
-        if check is not None:
-            check(table, some)
-        check_twins(source, table, some)
-        yield table.batch(some, sieve)
 
+    def __init__(self, source: Source, records: Iterator[Record]) -> None:
+        self.source = source
+        self.sieve = Sieve(source)
+        self._top = list(islice(records, _LOOKED_AT))
+        self._rows = shown(cells for _, cells in self._top)
+        at, self.columns = self._found()  # several of them must agree in every row
+        header = self._rows[at] if at is not None else []
+        if at is not None:
+            self._know_header(at, header[self.columns[0]])
+        source.reading.column = (header[self.columns[0]] if header else "") or str(self.columns[0] + 1)
+        self.width = max(filled(header) or self._width, self.columns[0] + 1)
+        begin = 0 if at is None else at + 1
+        self._blank = sum(not any(row) for row in self._rows[:begin])
+        self._records = chain(self._top[begin:], records)
 
-def check_twins(source: Source, table: Table, records: list[Record]) -> None:
-    """Refuse rows in which columns that are called alike hold different texts."""
-    for line, cells in records if len(table.columns) > 1 else ():
-        values = {str(cells[index]).strip() for index in table.columns if index < len(cells)}
-        if len(values) > 1:
-            choices = " or ".join(f"--column {index + 1}" for index in table.columns)
-            got = ", ".join(map(repr, sorted(values)))
-            source.refuse(
-                f"expected the same in columns that are called alike, got {got}.", f"Give {choices}.", line
-            )
+    def batches(self) -> Iterator[Batch]:
+        """Yield the batches of the rows below the header."""
+        if self._blank:
+            yield Batch(lines=(), order_numbers=(), blank=self._blank)
+        while some := list(islice(self._records, _BATCH_RECORDS)):
+            self.check(some)
+            yield self.batch([line for line, _ in some], [cells for _, cells in some])
 
+    def check(self, records: list[Record]) -> None:
+        """Refuse rows in which columns that are called alike hold different texts."""
+        for line, cells in records if len(self.columns) > 1 else ():
+            values = {str(cells[index]).strip() for index in self.columns if index < len(cells)}
+            if len(values) > 1:
+                got = ", ".join(map(repr, sorted(values)))
+                what = f"expected the same in columns that are called alike, got {got}."
+                self.source.refuse(
+                    what, f"Give {_choices([str(index + 1) for index in self.columns])}.", line
+                )
 
-def found(source: Source, records: Iterator[Record], sieve: Sieve) -> Table:
-    """Find the header of a table, or that it has none; the sieve learns what it is called."""
-    top = list(islice(records, _LOOKED_AT))
-    rows = shown(cells for _, cells in top)
-    at, columns = _Search(source, top, rows).found()
-    header = rows[at] if at is not None else []
-    begin = 0 if at is None else at + 1
-    reading = source.reading
-    if at is not None:
-        reading.header_line = top[at][0]
-        sieve.know_header(header[columns[0]])
-        for (line, _), row in zip(top[:at], rows[:at], strict=True):
+    def batch(self, lines: list[int], rows: list[Cells]) -> Batch:
+        """Return the batch of some rows."""
+        if all(len(cells) == self.width for cells in rows):
+            texts = [cells[self.columns[0]] for cells in rows]
+            if all(type(text) is str for text in texts):
+                return self.sieve.sift(lines, texts)
+        return self.sieve.sift_each(lines, rows, self.text)
+
+    def text(self, line: int, cells: Cells) -> str:
+        """Return what a row has in the column of order numbers, as `Sieve.sift_each` wants it."""
+        del line
+        width, index = self.width, self.columns[0]
+        text = text_of(cells[index]) if index < len(cells) else ""
+        # Spreadsheets leave out, or add, empty cells at the end. Anything else may have shifted the columns,
+        # and another column's text must not be asked for.
+        if len(cells) == width or not any(map(column_choice.shown, cells[width * (len(cells) > width) :])):
+            return text
+        if len(cells) < width and is_furniture("".join(map(str, cells)).strip()):
+            return ""
+        detail = f"A record has as many cells as the header, {width}; this one has {len(cells)}."
+        raise NoOrderNumberError(column_choice.shown(text), detail)
+
+    def _know_header(self, at: int, name: str) -> None:
+        self.source.reading.header_line = self._top[at][0]
+        self.sieve.know_header(name)
+        for (line, _), row in zip(self._top[:at], self._rows, strict=False):
             if any(row) and not is_furniture("".join(row)):
-                reading.note(f"line {line}, {' '.join(filter(None, row))[:60]!r}, was taken for a title")
-    reading.column = (header[columns[0]] if header else "") or str(columns[0] + 1)
-    return Table(
-        columns=columns,
-        width=max(filled(header) or _width(rows), columns[0] + 1),
-        blank=sum(not any(row) for row in rows[:begin]),
-        records=chain(top[begin:], records),
-    )
+                title = " ".join(filter(None, row))[:60]
+                self.source.reading.note(f"line {line}, {title!r}, was taken for a title")
 
+    def _found(self) -> tuple[int | None, list[int]]:
+        """Return the header's index among the rows, None for no header, and the columns."""
+        if self.source.choice.column is not None:
+            return self._wanted(self.source.choice.column)
+        best = _rank(self._rows)
+        for at, row in enumerate(self._rows[:_HIGHEST_HEADERS]):
+            if (one := column_choice.known(row)) is not None and one.rank == best:
+                return at, self._sure(at, one)
+        return self._only()
 
-def shown(rows: Iterator[Cells]) -> list[list[str]]:
-    """Return the first of some rows as texts."""
-    return [[column_choice.shown(cell) for cell in cells] for cells in islice(rows, _LOOKED_AT)]
+    def _wanted(self, wanted: str) -> tuple[int | None, list[int]]:
+        for at, row in enumerate(self._rows[:_HIGHEST_HEADERS]):
+            if columns := column_choice.named(row, wanted):
+                return at, self._agreeing(at, columns)
+        index = column_choice.position(wanted)
+        if index is None or index >= self._width:
+            self._missing(repr(wanted))
+        at, name = self._first_row, self._rows[self._first_row][index]
+        return (None if name and not is_header(name, self._texts(index, at)[1:]) else at), [index]
+
+    def _only(self) -> tuple[int | None, list[int]]:
+        at = next((at for at, row in enumerate(self._rows) if any(row)), 0)
+        full = [i for i in range(self._width) if self._texts(i, 0)]
+        # Without a header, a column that begins with what is neither text nor integer is none of order numbers.
+        possible = [i for i in full if i >= len(self._rows[at]) or _may_be_number(self._top[at][1][i])]
+        if len(possible) != 1:
+            self._missing("of order numbers")
+        if len(full) > 1:
+            self.source.reading.note("the other columns hold neither texts nor integers")
+        name, *texts = self._texts(possible[0], at)
+        if not is_header(name, texts):
+            return None, possible
+        if texts and not any(any(map(str.isdigit, text)) for text in texts):
+            self._missing("of order numbers")
+        return at, possible
+
+    def _sure(self, at: int, one: column_choice.Found) -> list[int]:
+        row = self._rows[at]
+        spelled = [column_choice.plain(cell) for cell in row]
+        rival = one.rival
+        if one.rank == 1 and "id" in spelled:
+            numbers, ids = (set(self._texts(i, at + 1)) for i in (one.columns[0], spelled.index("id")))
+            rival = rival or ("id" if len(numbers) < len(ids) else None)
+        if rival is not None:
+            self._doubtful(at, [row[one.columns[0]], rival])
+        return self._agreeing(at, one.columns)
+
+    def _agreeing(self, at: int, columns: list[int]) -> list[int]:
+        texts = [self._texts(index, at + 1) for index in columns]
+        if any(other != texts[0] for other in texts):
+            self._doubtful(at, [self._rows[at][index] for index in columns])
+        return columns
+
+    def _doubtful(self, at: int, names: list[str]) -> NoReturn:
+        alike = [str(i + 1) for i, name in enumerate(self._rows[at]) if name == names[0]]
+        self.source.refuse(
+            f"expected one column of order numbers, got {' and '.join(map(repr, names))}.",
+            f"Say which it is: {_choices(alike if len(set(names)) == 1 else names)}.",
+            self._top[at][0],
+        )
+
+    def _missing(self, expected: str) -> NoReturn:
+        names = self._rows[self._first_row] if self._rows else []
+        named = (name for name in names if name and not any(map(str.isdigit, name)))
+        example = shlex.quote(next(named, "NAME"))
+        self.source.refuse(
+            f"expected one column {expected}, got {column_choice.listed(names)}.",
+            f"Name the column of order numbers, as in --column {example} or --column 1 for the first.",
+            (self._top[self._first_row][0] or None) if self._top else None,
+        )
+
+    @property
+    def _width(self) -> int:
+        """How many columns most of the rows have, blank ones left out."""
+        widths = Counter(filter(None, map(filled, self._rows)))
+        return max(widths, key=lambda width: (widths[width], width), default=0)
+
+    @property
+    def _first_row(self) -> int:
+        return next((at for at, row in enumerate(self._rows) if filled(row) == self._width), 0)
+
+    def _texts(self, index: int, start: int) -> list[str]:
+        """Return a column's first texts, without blank ones."""
+        return [row[index] for row in self._rows[start:] if index < len(row) and row[index]]
 
 
 def choose(
-    source: Source, names: list[str], tops: Callable[[], dict[str, list[list[str]]]], *, surest: bool = False
+    source: Source, names: list[str], tops: Callable[[], dict[str, Rows]], *, surest: bool = False
 ) -> str | None:
     """Return the name of the table to read; None where none has a column of order numbers.
 
@@ -144,8 +202,8 @@ def choose(
     if (wanted := source.choice.sheet) is not None:
         asked = column_choice.named(names, wanted) or [i for i in range(len(names)) if str(i + 1) == wanted]
         return names[asked[0]] if len(asked) == 1 else _refuse_tables(source, names, repr(wanted))
-    ranks = {name: _rank_of(rows, source.choice.column) for name, rows in tops().items()}
-    bound = min(ranks.values(), default=0) if surest else len(column_choice.KNOWN) - 1
+    ranks = {name: _rank(rows, source.choice.column) for name, rows in tops().items()}
+    bound = min(ranks.values(), default=0) if surest else _UNKNOWN - 1
     best = [name for name, rank in ranks.items() if rank <= bound]
     if len(best) > 1:
         _refuse_tables(source, best, "with order numbers")
@@ -155,27 +213,30 @@ def choose(
 
 
 def _refuse_tables(source: Source, names: list[str], expected: str) -> NoReturn:
-    choices = " or ".join(f"--sheet {shlex.quote(name)}" for name in names[:5])
     got = ", ".join(map(repr, names[:20]))
-    source.refuse(f"expected one sheet {expected}, got the sheets {got}.", f"Give {choices}.")
+    hint = f"Give {_choices(names[:5], option='--sheet')}."
+    source.refuse(f"expected one sheet {expected}, got the sheets {got}.", hint)
 
 
-def _rank_of(rows: list[list[str]], wanted: str | None = None) -> int:
+def _choices(names: Sequence[str], option: str = "--column") -> str:
+    return " or ".join(f"{option} {shlex.quote(name)}" for name in names)
+
+
+def _rank(rows: Rows, wanted: str | None = None) -> int:
     """Return how sure the best known column among the first rows is, 0 the surest."""
-    none = len(column_choice.KNOWN)
     if wanted is not None:
-        return 0 if any(column_choice.named(row, wanted) for row in rows[:_HIGHEST_HEADERS]) else none
+        return 0 if any(column_choice.named(row, wanted) for row in rows[:_HIGHEST_HEADERS]) else _UNKNOWN
     found = map(column_choice.known, rows[:_HIGHEST_HEADERS])
-    return min((one.rank for one in found if one is not None), default=none)
+    return min((one.rank for one in found if one is not None), default=_UNKNOWN)
+
+
+def shown(rows: Iterator[Cells]) -> Rows:
+    """Return the first of some rows as texts."""
+    return [[column_choice.shown(cell) for cell in cells] for cells in islice(rows, _LOOKED_AT)]
 
 
 def is_header(first: str, others: Sequence[str]) -> bool:
-    """Return whether the first of a column's texts is its header and no order number.
-
-    Args:
-        first: The first text that is not blank.
-        others: Some of those below, blank ones left out.
-    """
+    """Return whether a column's first text is its header and no order number, given those below."""
     if column_choice.is_known(first) or not any(map(str.isdigit, first)):
         return True
     numbers = [text for text in map(unwrapped, others) if complaint(text) is None]
@@ -183,107 +244,6 @@ def is_header(first: str, others: Sequence[str]) -> bool:
         return bool(numbers) and all(len(number) > 1 for number in numbers)
     odd = complaint(unwrapped(first)) is not None and any(map(str.isalpha, first))
     return odd and bool(numbers) and len(numbers) * 2 > len(others)
-
-
-class _Search:
-    """The search for the header among a table's first rows."""
-
-    def __init__(self, source: Source, top: list[Record], rows: list[list[str]]) -> None:
-        self._source = source
-        self._top = top
-        self._rows = rows
-
-    def found(self) -> tuple[int | None, list[int]]:
-        """Return the header's index among the rows, None for no header, and the columns."""
-        if self._source.choice.column is not None:
-            return self._wanted(self._source.choice.column)
-        best = _rank_of(self._rows)
-        for at, row in enumerate(self._rows[:_HIGHEST_HEADERS]):
-            one = column_choice.known(row)
-            if one is not None and one.rank == best:
-                return at, self._sure(at, one)
-        return self._only()
-
-    def _wanted(self, wanted: str) -> tuple[int | None, list[int]]:
-        for at, row in enumerate(self._rows[:_HIGHEST_HEADERS]):
-            if columns := column_choice.named(row, wanted):
-                return at, self._agreeing(at, columns)
-        index = column_choice.position(wanted)
-        if index is None or index >= _width(self._rows):
-            self._missing(repr(wanted))
-        at = self._first_row()
-        texts = self._texts(index, at)
-        is_named = bool(texts) and self._rows[at][index] != "" and is_header(texts[0], texts[1:])
-        return (at if is_named or not self._rows[at][index] else None), [index]
-
-    def _only(self) -> tuple[int | None, list[int]]:
-        full = [i for i in range(_width(self._rows)) if self._texts(i, 0)]
-        at = next((at for at, row in enumerate(self._rows) if any(row)), 0)
-        if len(full) > 1:
-            full = self._possible(at, full)
-        if len(full) != 1:
-            self._missing("of order numbers")
-        texts = self._texts(full[0], at)
-        if not is_header(texts[0], texts[1:]):
-            return None, full
-        if len(texts) > 1 and not any(any(map(str.isdigit, text)) for text in texts[1:]):
-            self._missing("of order numbers")
-        return at, full
-
-    def _possible(self, at: int, full: list[int]) -> list[int]:
-        """Leave out columns that begin, without a header, with what is neither text nor integer."""
-        possible = [i for i in full if i >= len(self._rows[at]) or _may_be_number(self._top[at][1][i])]
-        if len(possible) == 1 < len(full):
-            self._source.reading.note("the other columns hold neither texts nor integers")
-        return possible
-
-    def _sure(self, at: int, one: column_choice.Found) -> list[int]:
-        row = self._rows[at]
-        name = row[one.columns[0]]
-        if one.rival is not None:
-            self._doubtful(at, [name, one.rival])
-        spelled = [column_choice.plain(cell) for cell in row]
-        if one.rank == 1 and "id" in spelled:
-            ids = self._texts(spelled.index("id"), at + 1)
-            if len(set(self._texts(one.columns[0], at + 1))) < len(set(ids)):
-                self._doubtful(at, [name, "id"])
-        return self._agreeing(at, one.columns)
-
-    def _agreeing(self, at: int, columns: list[int]) -> list[int]:
-        texts = [self._texts(index, at + 1) for index in columns]
-        if any(other != texts[0] for other in texts):
-            self._doubtful(at, [self._rows[at][index] for index in columns])
-        return columns
-
-    def _doubtful(self, at: int, names: list[str]) -> NoReturn:
-        if len(set(names)) == 1:
-            words = [str(i + 1) for i, name in enumerate(self._rows[at]) if name == names[0]]
-        else:
-            words = list(map(shlex.quote, names))
-        self._source.refuse(
-            f"expected one column of order numbers, got {' and '.join(map(repr, names))}.",
-            f"Say which it is: {' or '.join(f'--column {word}' for word in words)}.",
-            self._top[at][0],
-        )
-
-    def _missing(self, expected: str) -> NoReturn:
-        at = self._first_row()
-        names = self._rows[at] if self._rows else []
-        named = (name for name in names if name and not any(map(str.isdigit, name)))
-        example = shlex.quote(next(named, "NAME"))
-        self._source.refuse(
-            f"expected one column {expected}, got {column_choice.listed(names)}.",
-            f"Name the column of order numbers, as in --column {example} or --column 1 for the first.",
-            (self._top[at][0] or None) if self._top else None,
-        )
-
-    def _first_row(self) -> int:
-        width = _width(self._rows)
-        return next((at for at, row in enumerate(self._rows) if filled(row) == width), 0)
-
-    def _texts(self, index: int, start: int) -> list[str]:
-        """Return a column's first texts, without blank ones."""
-        return [row[index] for row in self._rows[start:] if index < len(row) and row[index].strip(INVISIBLE)]
 
 
 def filled(row: list[str]) -> int:
@@ -297,9 +257,3 @@ def _may_be_number(cell: object) -> bool:
     except NoOrderNumberError:
         return False
     return True
-
-
-def _width(rows: list[list[str]]) -> int:
-    """Return how many columns most of the rows have, blank ones left out."""
-    widths = Counter(filter(None, map(filled, rows)))
-    return max(widths, key=lambda width: (widths[width], width), default=0)

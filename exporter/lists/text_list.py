@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import codecs
+import io
 import re
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 from typing import NoReturn
 
 from exporter.lists import column_choice
@@ -49,20 +50,17 @@ def read(source: Source, blocks: Iterator[Block]) -> Iterator[Batch]:
             "Leave --column out, or say that it is a table: --input-format csv.",
         )
     sieve = Sieve(source)
-    _, text = next(blocks)
-    second = next(blocks, None)
-    if second is None and (numbers := _on_one_line(text)):
+    top = list(islice(blocks, 2))
+    if len(top) == 1 and (numbers := _on_one_line(top[0][1])):
         source.reading.note("the one line was split into order numbers, which are counted as lines")
         yield sieve.sift(range(1, len(numbers) + 1), numbers)
         return
-    texts = text.split("\n")
-    header = _header(texts, source, sieve)
-    if header:
-        yield Batch(lines=(), order_numbers=(), blank=header - 1)
-    yield sieve.sift(range(header + 1, len(texts) + 1), texts[header:])
-    for line, text in chain(filter(None, [second]), blocks):
+    for line, text in chain(top, blocks):
         texts = text.split("\n")
-        yield sieve.sift(range(line, line + len(texts)), texts)
+        header = _header(texts, source, sieve) if line == 1 else 0
+        if header:
+            yield Batch(lines=(), order_numbers=(), blank=header - 1)
+        yield sieve.sift(range(line + header, line + len(texts)), texts[header:])
 
 
 def _on_one_line(text: str) -> list[str]:
@@ -77,11 +75,10 @@ def _on_one_line(text: str) -> list[str]:
 def _header(texts: list[str], source: Source, sieve: Sieve) -> int:
     """Return how many lines the header of a text takes, blank ones above it included."""
     full = [(line, text) for line, raw in enumerate(texts[:100], 1) if (text := raw.strip(INVISIBLE))]
-    if not full:
-        return 0
-    (line, name), others = full[0], [text for _, text in full[1:]]
+    line, name = full[0] if full else (0, "")
+    others = [text for _, text in full[1:]]
     digits = bool(others) and all(any(map(str.isdigit, text)) for text in others)
-    if not (is_header(name, others) and (digits or column_choice.is_known(name))):
+    if not (name and is_header(name, others) and (digits or column_choice.is_known(name))):
         return 0
     sieve.know_header(name)
     source.reading.header_line = line
@@ -95,102 +92,80 @@ def lines_of(source: Source) -> Iterator[Block]:
     Raises:
         InputError: When the stream is no text, or a line is longer than `MAX_LINE_BYTES`.
     """
-    decoder = _Decoder(source)
-    line = 1
-    for block in _whole_lines(source, _as_utf8(source)):
-        text = decoder.decode(block, line)
-        if "\ufeff" in text:
-            text = text.lstrip("\ufeff").replace("\n\ufeff", "\n")
-            source.reading.stripped += line > 1 or block.count(codecs.BOM_UTF8) > 1
-        yield line, text
-        line += block.count(b"\n") + 1
-
-
-def _as_utf8(source: Source) -> Iterator[bytes]:
-    """Yield the stream as UTF-8, where its mark or the user says what it is."""
-    marked = next((name for mark, name in _MARKS.items() if source.head.startswith(mark)), "utf-8")
-    encoding = source.choice.encoding or marked
-    source.reading.encoding = encoding.upper()
-    chunks = iter(lambda: source.stream.read(BLOCK_BYTES), b"")
-    if encoding.lower() in ("utf-8", "utf8"):
-        yield from chunks
-        return
-    try:
-        decoder = codecs.getincrementaldecoder(encoding)()
-        for chunk in chunks:
-            yield decoder.decode(chunk).encode("utf-8", "replace")
-        decoder.decode(b"", final=True)
-    except LookupError:
-        source.refuse(
-            f"expected the name of an encoding, got {encoding!r}.", "Give for example --encoding cp857."
-        )
-    except UnicodeError as error:
-        source.refuse(f"expected text in {encoding}, got bytes that are none: {error}.", _SAVE_AS_UTF8)
-
-
-def _whole_lines(source: Source, chunks: Iterator[bytes]) -> Iterator[bytes]:
-    rest, line = b"", 1
-    for chunk in chunks:
-        data = rest + chunk
-        # Of "\r\n" the half may be in the next chunk.
-        held = b"\r" if data.endswith(b"\r") else b""
-        if b"\r" in chunk or held:
-            data = data.removesuffix(b"\r").replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        block, end, rest = data.rpartition(b"\n")
-        rest += held
+    decoder, newlines = _Decoder(source), io.IncrementalNewlineDecoder(None, translate=True)
+    line, rest, chunk = 1, "", b"more"
+    while chunk:
+        chunk = source.stream.read(BLOCK_BYTES)
+        text = rest + newlines.decode(decoder.decode(chunk, line), not chunk)
+        block, end, rest = text.rpartition("\n")
+        if not chunk and rest.strip("\x1a"):
+            block, end = text, "\n"
         if end:
-            yield block
-            line += block.count(b"\n") + 1
-        if len(rest) > MAX_LINE_BYTES:
-            source.refuse(
-                f"expected lines of at most {MAX_LINE_BYTES:,} bytes, got a longer one.",
-                "Put one order number on each line.",
-                line,
-            )
-    if rest.strip(b"\x1a\r"):
-        yield rest.removesuffix(b"\r")
+            if "\0" in block:
+                _refuse_binary(source, block, line)
+            if "\ufeff" in block:
+                source.reading.stripped += line > 1 or block.count("\ufeff") > 1
+                block = block.lstrip("\ufeff").replace("\n\ufeff", "\n")
+            yield line, block
+            line += block.count("\n") + 1
+        elif len(rest) > MAX_LINE_BYTES:
+            what = f"expected lines of at most {MAX_LINE_BYTES:,} bytes, got a longer one."
+            source.refuse(what, "Put one order number on each line.", line)
 
 
 class _Decoder:
-    """Decodes blocks as UTF-8, or in another encoding of Turkish from the first byte on that cannot be UTF-8."""
+    """Decodes by the text's mark or the user's word, else as UTF-8, or as Turkish from the first other byte on."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        self._only_ascii = True
+        self._only_ascii = source.choice.encoding is None
+        marked = next((name for mark, name in _MARKS.items() if source.head.startswith(mark)), "utf-8")
+        self._become(source.choice.encoding or marked)
+        source.reading.encoding = self._encoding.upper()
 
-    def decode(self, block: bytes, first_line: int) -> str:
-        reading = self._source.reading
+    def _become(self, encoding: str) -> None:
+        self._encoding = self._source.reading.encoding = encoding
         try:
-            text = block.decode(LEGACY.get(reading.encoding or "", "utf-8"))
+            self._decoder = codecs.getincrementaldecoder(LEGACY.get(encoding, encoding))()
+        except LookupError:
+            what = f"expected the name of an encoding, got {encoding!r}."
+            self._source.refuse(what, "Give for example --encoding cp857.")
+
+    def decode(self, chunk: bytes, line: int) -> str:
+        try:
+            text = self._decoder.decode(chunk, final=not chunk)
         except UnicodeDecodeError as error:
-            is_ascii = self._only_ascii and block[: error.start].isascii()
-            if reading.is_legacy or self._source.choice.encoding or not is_ascii:
-                self._refuse(block, first_line, error)
-            reading.encoding = _likeliest(block)
-            reading.note(f"it is not UTF-8 and was read as {reading.encoding}")
-            return self.decode(block, first_line)
+            if self._encoding != "utf-8" or not (self._only_ascii and error.object[: error.start].isascii()):
+                self._refuse(error, line)
+            self._become(_likeliest(error.object))
+            self._source.reading.note(f"it is not UTF-8 and was read as {self._encoding}")
+            return self.decode(error.object, line)
+        except UnicodeError as error:
+            self._refuse(error, line)
         self._only_ascii = self._only_ascii and text.isascii()
-        if "\0" in text:
-            self._refuse_binary(text, first_line)
         return text
 
-    def _refuse(self, block: bytes, first_line: int, error: UnicodeDecodeError) -> NoReturn:
-        line = first_line + block.count(b"\n", 0, error.start)
-        got = f"the byte 0x{block[error.start]:02x}"
-        self._source.refuse(f"expected UTF-8 text, got {got}.", _SAVE_AS_UTF8, line)
-
-    def _refuse_binary(self, text: str, first_line: int) -> None:
-        self._source.reading.note("NUL bytes around order numbers were taken for padding")
-        for line, content in enumerate(text.split("\n"), first_line):
-            inner = content.strip("\0 \x1a")
-            if inner.count("\0") * _BINARY_SHARE >= len(inner) > 0:
-                got = "NUL bytes, as in UTF-16 or binary data"
-                self._source.refuse(f"expected UTF-8 text, got {got}.", _SAVE_AS_UTF8, line)
+    def _refuse(self, error: UnicodeError, line: int) -> NoReturn:
+        if isinstance(error, UnicodeDecodeError) and self._encoding.lower() in ("utf-8", "utf8", *LEGACY):
+            line += len((error.object[: error.start] + b".").splitlines()) - 1
+            got = f"the byte 0x{error.object[error.start]:02x}"
+            self._source.refuse(f"expected UTF-8 text, got {got}.", _SAVE_AS_UTF8, line)
+        what = f"expected text in {self._encoding}, got bytes that are none: {error}."
+        self._source.refuse(what, _SAVE_AS_UTF8)
 
 
-def _likeliest(block: bytes) -> str:
+def _likeliest(data: bytes) -> str:
     """Return the encoding in which most letters are Turkish; which one it is matters to headers and notes alone."""
-    texts = {name: block.decode(codec, "replace") for name, codec in LEGACY.items()}
+    texts = {name: data.decode(codec, "replace") for name, codec in LEGACY.items()}
     return max(
         texts, key=lambda name: sum(map(texts[name].count, "çğıöşüÇĞİÖŞÜ")) - texts[name].count("\ufffd")
     )
+
+
+def _refuse_binary(source: Source, block: str, first: int) -> None:
+    source.reading.note("NUL bytes around order numbers were taken for padding")
+    for line, content in enumerate(block.split("\n"), first):
+        inner = content.strip("\0 \x1a")
+        if inner.count("\0") * _BINARY_SHARE >= len(inner) > 0:
+            what = "expected UTF-8 text, got NUL bytes, as in UTF-16 or binary data."
+            source.refuse(what, _SAVE_AS_UTF8, line)

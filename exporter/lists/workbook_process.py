@@ -12,20 +12,18 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 from typing import Any, NoReturn
 
 import msgspec
 
-from exporter.lists import table
-from exporter.lists.batch import EXACT_BELOW, Batch, NoOrderNumberError, Sieve, text_of, unfit
+from exporter.lists.batch import EXACT_BELOW, Batch, NoOrderNumberError, text_of, unfit
 from exporter.lists.how_read import Reading, Source
 from exporter.lists.number_formats import as_shown, look
+from exporter.lists.table import Cells, Record, Table, choose, shown
 from exporter.model.errors import ExporterError, told
 from exporter.model.options import AskOptions
 
-_BATCH_ROWS = 10_000
 _MEMORY = 192 << 20
 _MEMORY_BY_BYTE = 30  # of the file, which is compressed
 _AS_TEXT = " Format the column as text, then enter it again."
@@ -87,46 +85,39 @@ def _batches(source: Source) -> Iterator[Batch]:
     sheets = [one for one in workbook.sheets_metadata if one.typ == SheetTypeEnum.WorkSheet]
     visible = [one.name for one in sheets if one.visible == SheetVisibleEnum.Visible]
 
-    def rows(name: str) -> Iterator[table.Cells]:
+    def rows(name: str) -> Iterator[Cells]:
         return workbook.get_sheet_by_name(name).iter_rows()
 
     def tops() -> dict[str, list[list[str]]]:
-        shown = {name: table.shown(rows(name)) for name in visible}
-        return {name: top for name, top in shown.items() if any(map(any, top))}
+        return {name: top for name in visible if any(map(any, top := shown(rows(name))))}
 
     names = [one.name for one in sheets]
-    sheet = table.choose(source, names, tops, surest=True) or (visible or names)[0]
+    sheet = choose(source, names, tops, surest=True) or (visible or names)[0]
     source.reading.sheet = sheet
-    sieve = Sieve(source)
-    found = table.found(source, enumerate(rows(sheet), 1), sieve)
-    if found.blank:
-        yield Batch(lines=(), order_numbers=(), blank=found.blank)
-    cells = _Cells(source, sheet, found.columns[0])
-    line = source.reading.header_line or 0
-    while some := list(islice(found.records, _BATCH_ROWS)):
-        table.check_twins(source, found, some)
-        line = some[-1][0]
-        yield sieve.sift_each([line for line, _ in some], [row for _, row in some], cells.text)
-    # The reader leaves out rows without a value at the end.
-    rest = [row for row in cells.hidden if row > line]
-    yield sieve.sift_each(rest, [[""] * (found.columns[0] + 1)] * len(rest), cells.text)
+    return _Sheet(source, sheet, enumerate(rows(sheet), 1)).batches()
 
 
-class _Cells:
-    """The column of order numbers: its cells to texts, as `Sieve.sift_each` wants them."""
-
-    def __init__(self, source: Source, sheet: str, index: int) -> None:
-        self._source = source
-        self._index = index
-        looked = look(source.stream, sheet, index)
+class _Sheet(Table):
+    def __init__(self, source: Source, sheet: str, records: Iterator[Record]) -> None:
+        super().__init__(source, records)
+        self._last = source.reading.header_line or 0
+        looked = look(source.stream, sheet, self.columns[0])
         self._tells = looked is not None
-        self._formats, self.hidden = looked or ({}, {})
+        self._formats, self._hidden = looked or ({}, {})
 
-    def text(self, line: int, cells: table.Cells) -> str:
-        cell = cells[self._index]
-        if line in self.hidden:
-            cell = self.hidden[line]
-        elif cell == "" and not self._tells and any(map(str, cells)):
+    def batches(self) -> Iterator[Batch]:
+        yield from super().batches()
+        # The reader leaves out rows without a value at the end.
+        rest = [row for row in self._hidden if row > self._last]
+        yield self.sieve.sift_each(rest, [[""] * (self.columns[0] + 1)] * len(rest), self.text)
+
+    def batch(self, lines: list[int], rows: list[Cells]) -> Batch:
+        self._last = lines[-1]
+        return self.sieve.sift_each(lines, rows, self.text)
+
+    def text(self, line: int, cells: Cells) -> str:
+        cell: Any = self._hidden.get(line, cells[self.columns[0]])
+        if cell == "" and not self._tells and any(map(str, cells)):
             why = "The cell looks empty; in this format it may be an error. Save as .xlsx to know."
             raise NoOrderNumberError("", why)
         if type(cell) in (int, float):
@@ -135,7 +126,7 @@ class _Cells:
 
     def _number(self, line: int, cell: float) -> str:
         if abs(cell) >= EXACT_BELOW:
-            self._source.refuse(
+            self.source.refuse(
                 f"expected at most 15 digits in a number cell, got {cell:.0f}: a spreadsheet rounds the others.",
                 "Format the column as text, then enter the numbers again from where they came.",
                 line,
@@ -143,16 +134,16 @@ class _Cells:
         if cell != int(cell):
             raise unfit(cell, hint=_AS_TEXT)
         code = self._formats.get(line, "General")
-        shown = as_shown(int(cell), code)
-        if shown is None:
-            self._source.refuse(
+        text = as_shown(int(cell), code)
+        if text is None:
+            self.source.refuse(
                 f"expected a plain number, got {cell:.0f} in the number format {code!r}, which shows something else.",
                 "Save the sheet as CSV, which writes what is shown, or format the column as 0.",
                 line,
             )
-        if shown != str(int(cell)):
-            self._source.reading.note("numbers were read as their number format shows them")
-        return shown
+        if text != str(int(cell)):
+            self.source.reading.note("numbers were read as their number format shows them")
+        return text
 
 
 if __name__ == "__main__":
