@@ -6,8 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from importlib.util import find_spec
+from typing import Any
 
 import msgspec
 
@@ -26,7 +27,21 @@ def read(source: Source) -> Iterator[Batch]:
     """
     if find_spec("python_calamine") is None:
         raise missing_extra(source.name, "xlsx")
-    request = {"name": source.name, "column": source.choice.column, "sheet": source.choice.sheet}
+    for slim in (False, True):
+        if (yield from _try(source, slim)):
+            return
+    source.refuse(
+        "expected a workbook that can be read, got one that needs too much memory: a stray cell far below or to the"
+        " right does that.",
+        f"Copy the used cells into a new workbook, or make a CSV: soffice --headless --convert-to csv {source.name}",
+    )
+
+
+def _try(source: Source, slim: bool) -> Generator[Batch, None, bool]:
+    """Yield the batches; return whether they are all, and not none because the process died."""
+    choice = source.choice
+    request = {"name": source.name, "column": choice.column, "sheet": choice.sheet, "slim": slim}
+    source.stream.seek(0)
     with signals_held():
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "exporter.lists.workbook_process", json.dumps(request)],
@@ -37,22 +52,14 @@ def read(source: Source) -> Iterator[Batch]:
         )
     with process:
         try:
-            yield from _batches(source, process)
+            message: dict[str, Any] = {}
+            for message in map(json.loads, process.stdout or ()):
+                if "error" in message:
+                    raise error_of(*message["error"])
+                if "reading" not in message:
+                    yield msgspec.convert(message, Batch)
+            for name, value in message.get("reading", {}).items():
+                setattr(source.reading, name, value)
+            return bool(message)
         finally:
             process.kill()
-
-
-def _batches(source: Source, process: subprocess.Popen[bytes]) -> Iterator[Batch]:
-    for message in map(json.loads, process.stdout or ()):
-        if "error" in message:
-            raise error_of(*message["error"])
-        if "reading" in message:
-            for name, value in message["reading"].items():
-                setattr(source.reading, name, value)
-            return
-        yield msgspec.convert(message, Batch)
-    source.refuse(
-        "expected a workbook that can be read, got one that needs too much memory: a stray cell far below or to the"
-        " right does that.",
-        f"Copy the used cells into a new workbook, or make a CSV: soffice --headless --convert-to csv {source.name}",
-    )

@@ -331,6 +331,22 @@ def test_a_workbook_that_fills_the_memory_is_refused() -> None:
         read(buffer.getvalue(), "list.xlsx")
 
 
+@pytest.mark.parametrize("options", [{"in_memory": True}, {"constant_memory": True}])
+@pytest.mark.parametrize("place", [(1_048_575, 16_383), (1_048_575, 1), (3, 16_383)])
+def test_a_stray_cell_that_shows_nothing_is_left_out(
+    place: tuple[int, int], options: dict[str, bool]
+) -> None:
+    """A space in the last row or column, shared or not, hides nothing: the list above it is read."""
+    buffer = io.BytesIO()
+    with xlsxwriter.Workbook(buffer, options) as book:
+        sheet, bold = book.add_worksheet(), book.add_format({"bold": True})
+        for row, text in enumerate(["Order No", *NUMBERS[:-1], int(NUMBERS[-1])]):
+            sheet.write(row, 0, text)
+        sheet.write_blank(3, 1, None, bold)
+        sheet.write(*place, " ")
+    assert read(buffer.getvalue(), "list.xlsx")[:2] == (NUMBERS, [])
+
+
 _PIECES = st.sampled_from(
     [
         "number",
