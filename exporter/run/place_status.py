@@ -106,11 +106,12 @@ def look(place: str, options: AskOptions, *, orders: str | None = None, may_be_n
         )
     found = holdings(store) if store else None
     run = _run_gone_on_with(options, now, out, work, found)
+    listing = look_at_listing(WorkDirectory(work).listing) if work else None
     freshness = options.freshness(run.started_at if run else now, now)
     if orders is not None:
         record, counts = _pending_of_input(orders, options, store, freshness)
         ask = replace(_answer(options, orders, *counts), input=record)
-    elif store is None or found is None:
+    elif store is None or found is None or (listing and not listing.complete):
         ask = None
     elif work is not None and (pending := _pending_of_unfinished(work, store, freshness)):
         ask = _answer(options, _UNFINISHED, *pending)
@@ -126,7 +127,7 @@ def look(place: str, options: AskOptions, *, orders: str | None = None, may_be_n
         store_holder=holder(store.with_name(f"{store.name}.lock")) if store else None,
         holdings=found,
         ask=ask,
-        listing=look_at_listing(WorkDirectory(work).listing) if work else None,
+        listing=listing,
     )
 
 

@@ -234,6 +234,20 @@ def test_a_terminal_shows_a_live_display_and_the_log_above_it(slow_api: Api, tmp
     assert re.search(r"orders +120", end)
 
 
+def test_the_reading_of_the_list_is_shown(slow_api: Api, tmp_path: Path) -> None:
+    """`numbers` and `run --from-api` show how much of the API's list was read, then the run goes on below it."""
+    exporter = slow_api.exporter(tmp_path)
+    words = ["numbers", "--out", "listed.txt", "--page-size", 10, "--rate", "10/s"]
+    with at_a_terminal(exporter, *words) as terminal:
+        terminal.read_until(r"Listing .*\d+ of 120")
+        assert terminal.end() == 0
+    assert "120 order numbers from 12 pages" in terminal.seen
+    with at_a_terminal(exporter, "run", "--from-api", "--out", "out", "--rate", "100/s") as terminal:
+        terminal.read_until(r"Listing")
+        terminal.read_until(r"Fetching")
+        assert terminal.end() == 0
+
+
 def test_quiet_and_json_show_no_display(slow_api: Api, tmp_path: Path) -> None:
     """--quiet leaves the terminal alone; --log-format json writes plain objects there."""
     exporter = slow_api.exporter(tmp_path, slow_api.numbers[:5])

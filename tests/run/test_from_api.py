@@ -152,6 +152,18 @@ def test_a_cluster_exports_the_same(tmp_path: Path, api: Api) -> None:
     assert api.asked() - before == 4 + len(exported(tmp_path))
 
 
+def test_the_list_and_the_orders_keep_one_rate(tmp_path: Path) -> None:
+    """Pages and orders, and the step from the one to the other, stay within the rate in every second."""
+    entries = [entry(f"a{index}") for index in range(20)]
+    with serving(listing(entries)) as server:
+        ended = exporter_for(server.url, tmp_path, [])("run", "--from-api", "--out", "out", "--rate", "10/s")
+    assert ended.code == 0, ended.err
+    at = [arrival.at for arrival in server.arrivals]
+    assert len(at) == 10 + 20
+    assert max(sum(start <= moment < start + 1.0 for moment in at) for start in at) <= 11
+    assert server.arrivals[9].target.startswith("/api/i1/orders/?")
+
+
 # --- what entries show ---
 
 
@@ -266,7 +278,9 @@ def test_a_killed_listing_resumes_and_the_list_of_a_killed_run_stays(tmp_path: P
         assert before < 20
         dry = exporter(*words, "--dry-run")
         assert "what the API lists (api, query limit=100, status 550)" in " ".join(dry.out.split()), dry.out
-        assert "API's list  read to page" in exporter("status", "out").out
+        told = exporter("status", "out").out
+        assert "API's list  read to page" in told
+        assert "next run" not in told, "what it asks for is not known yet"
 
         wanted = [number for number in api.numbers if order_payload(number)["status"] == "550"]
         with exporter.started(*words, "--rate", "60/s") as running:
