@@ -14,7 +14,6 @@ class SlidingWindow:
     def __init__(self, count: int, window_s: float) -> None:
         self._window_s = window_s
         self._passed: deque[float] = deque(maxlen=count)
-        self._count = count
 
     @classmethod
     def per_second(cls, rate: float) -> SlidingWindow:
@@ -24,9 +23,8 @@ class SlidingWindow:
 
     def wait_s(self, now: float) -> float:
         """Tell how long a request has to wait, in seconds; 0 lets it pass."""
-        if len(self._passed) < self._count:
-            return 0.0
-        return max(0.0, self._passed[0] + self._window_s - now)
+        full = len(self._passed) == self._passed.maxlen
+        return max(0.0, self._passed[0] + self._window_s - now) if full else 0.0
 
     def take(self, now: float) -> None:
         """Count a request that passed; refused ones count nothing."""

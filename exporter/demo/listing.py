@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date
-from functools import lru_cache
 from typing import Any
 
 from yarl import URL
@@ -12,6 +11,7 @@ from yarl import URL
 from exporter.demo.evolution import order_on
 
 _DEFAULT_LIMIT, _LARGEST_LIMIT = 10, 100
+_FILTERS = ("status", "is_send", "cancel_status")
 _ONLY_IN_DETAIL = frozenset({"customer", "shipping_address", "billing_address", "orderitem_set"})
 
 
@@ -26,7 +26,8 @@ def list_page(
         day: The day on which the orders are shown.
         whole: Entries are whole orders, as in the detail.
     """
-    matching = _filter(numbers, url.query, day)
+    wanted = {name: url.query[name] for name in _FILTERS if name in url.query}
+    matching = [number for number in numbers if _matches(number, day, wanted)] if wanted else numbers
     # A limit that makes no sense is ignored, one too large is cut, both without a word.
     limit = min(_positive(url.query.get("limit", "")) or _DEFAULT_LIMIT, _LARGEST_LIMIT)
     page, last = _positive(url.query.get("page", "1")), max(1, -(-len(matching) // limit))
@@ -42,24 +43,17 @@ def list_page(
     }
 
 
-def _filter(numbers: Sequence[str], query: Mapping[str, str], day: date | None) -> Sequence[str]:
-    wanted = [(name, query[name]) for name in ("status", "is_send", "cancel_status") if name in query]
-    if not wanted:
-        return numbers
-    return [number for number in numbers if all(text in _traits(number, day)[name] for name, text in wanted)]
-
-
 def _positive(text: str) -> int:
     """Return a number of digits alone; 0 for all other texts."""
     return int(text) if text.isascii() and text.isdigit() else 0
 
 
-@lru_cache(maxsize=100_000)
-def _traits(number: str, day: date | None) -> dict[str, set[str | None]]:
-    """Return, for each filter, the texts that find this order."""
-    payload = order_on(number, day)
-    return {
-        "status": {payload["status"]},
-        "is_send": {str(payload["is_send"]), str(payload["is_send"]).lower()},
-        "cancel_status": {item["cancel_status"] for item in payload["orderitem_set"]},
+def _matches(number: str, day: date | None, wanted: Mapping[str, str]) -> bool:
+    order = order_on(number, day)
+    sent = str(order["is_send"])
+    found = {
+        "status": {order["status"]},
+        "is_send": {sent, sent.lower()},
+        "cancel_status": {item["cancel_status"] for item in order["orderitem_set"]},
     }
+    return all(text in found[name] for name, text in wanted.items())

@@ -12,10 +12,12 @@ from pathlib import Path
 from exporter.model.errors import ExporterError, told
 from exporter.report import write_report
 from exporter.system.crash_place import crash_text
+from exporter.system.lean_process import be_lean
 
 
 def main(arguments: list[str]) -> int:
     """Write the report of the folder that the one argument names; return the exit code."""
+    be_lean()
     try:
         write_report(Path(arguments[0]))
     except ExporterError as error:

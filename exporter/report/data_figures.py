@@ -23,7 +23,7 @@ from exporter.system import durable
 
 #: Stands for a code that is null, and for text that is no code: it could be anything, even a name.
 NO_CODE, NOT_A_CODE = "", "(text)"
-_CODE = r"^[\pL\pN_.\-]{0,32}$"
+_CODE = r"^[\pL\pN_.\-]*$"  # {0,32} would cost 65 ms a batch: RE2 repeats the class
 _WANTED = (
     "date_placed", "status", "currency", "amount", "refund_amount", "shipping_address_city_name",
 )  # fmt: skip
@@ -219,7 +219,8 @@ def _rows(batch: pa.RecordBatch) -> pa.Table:
 
 def _codes(texts: pa.Array) -> pa.Array:
     texts = pc.coalesce(texts, NO_CODE)
-    return pc.if_else(pc.match_substring_regex(texts, _CODE), texts, NOT_A_CODE)
+    known = pc.and_(pc.match_substring_regex(texts, _CODE), pc.less_equal(pc.utf8_length(texts), 32))
+    return pc.if_else(known, texts, NOT_A_CODE)
 
 
 def _days(moments: pa.Array) -> pa.Array:

@@ -22,15 +22,12 @@ async def write_report_apart(dataset: Path) -> None:
         UsageError: See `exporter.report.write_report`.
         StorageError: As there, or the process was killed.
     """
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("EXPORTER_")}
     process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-P",
-        "-m",
-        "exporter.report",
-        str(dataset),
+        *(sys.executable, "-P", "-m", "exporter.report", str(dataset)),
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
-        env=_environment(),
+        env=ours | {"PYTHONPATH": python_path()},
         start_new_session=True,  # Ctrl-C signals the whole group: the parent decides when this ends
     )
     try:
@@ -39,20 +36,10 @@ async def write_report_apart(dataset: Path) -> None:
         if process.returncode is None:
             process.kill()
             await process.wait()
+    if told.startswith(b"["):
+        raise errors.error_of(*json.loads(told))
     if process.returncode:
-        raise _error(told, process.returncode)
-
-
-def _environment() -> dict[str, str]:
-    """Return our environment without what the process has no use for, and with the way to this package."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("EXPORTER_")}
-    return kept | {"PYTHONPATH": python_path()}
-
-
-def _error(told: bytes, code: int) -> errors.ExporterError:
-    if not told.startswith(b"["):
-        return errors.StorageError(
-            f"The reporting process ended early (exit status {code}).",
+        raise errors.StorageError(
+            f"The reporting process ended early (exit status {process.returncode}).",
             "See what it printed above; if it was killed, memory may be short. Run: exporter report.",
         )
-    return errors.error_of(*json.loads(told))
