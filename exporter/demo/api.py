@@ -122,7 +122,7 @@ class DemoApi:
         self._window.take(now)
         return None
 
-    async def _answer(self, request: web.Request, handler: _Handler) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, handler: _Handler) -> web.Response:
         path, settings = request.path_qs, self.settings
         rate = 0.0 if request.path == _LOGIN_PATH else settings.fault_rate
         fault = draw_fault(rate, settings.seed, path, self._asked[path])
@@ -134,7 +134,7 @@ class DemoApi:
             await asyncio.sleep(_SLOW_S)
         answer = await _routed(request, handler)
         if fault is Fault.CUT:
-            return await _cut(request, answer)
+            return _cut(request, answer)
         if "gzip" in request.headers.get("Accept-Encoding", ""):
             answer.enable_compression(web.ContentCoding.gzip)
         return answer
@@ -195,17 +195,13 @@ def _reset(request: web.Request) -> web.Response:
     return web.Response(status=500)
 
 
-async def _cut(request: web.Request, answer: web.Response) -> web.StreamResponse:
+def _cut(request: web.Request, answer: web.Response) -> web.Response:
     """Promise the whole body, send half of it, hang up."""
     request[_ENDED] = "cut"
     body: Any = answer.body
-    cut = web.StreamResponse(status=answer.status, headers={"Content-Type": "application/json"})
-    cut.content_length = len(body)
+    headers = {"Content-Type": "application/json", "Content-Length": str(len(body))}
+    cut = web.Response(status=answer.status, body=body[: len(body) // 2], headers=headers)
     cut.force_close()
-    await cut.prepare(request)
-    await cut.write(body[: len(body) // 2])
-    if request.transport is not None:
-        request.transport.close()
     return cut
 
 
