@@ -18,7 +18,8 @@ from typing import TypeVar
 from exporter.system.stopping import Stop
 
 T = TypeVar("T")
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+#: Ctrl-Break is what ends a process of another group on Windows.
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
 #: The answers in flight have eight seconds, and the promise is ten.
 _LONGEST_S = 9.5
 

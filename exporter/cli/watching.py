@@ -35,7 +35,8 @@ def watching(*, quiet: bool, log_format: str) -> Iterator[ProgressCallback]:
     Yields:
         What the run calls with its progress.
     """
-    at_a_terminal = sys.stderr.isatty() and os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
+    without_term = "dumb" if os.name == "posix" else ""  # Windows sets none
+    at_a_terminal = sys.stderr.isatty() and os.environ.get("TERM", without_term) not in ("dumb", "unknown")
     if at_a_terminal and not quiet and log_format == "text":
         from exporter.cli.live_display import display
 

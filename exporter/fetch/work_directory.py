@@ -42,6 +42,8 @@ class WorkDirectory:
         # A new name for each try: what a dying process of an earlier one still writes is not in it.
         self.staged = path / f"dataset-{os.urandom(4).hex()}"
         self.retired = path / "retired"
+        #: Whether its lock could not be removed while it was held.
+        self.keeps_lock = False
 
     def fresh_staged(self) -> Path:
         """Return the folder for staged files, emptied of what a dead try has left."""
@@ -70,13 +72,17 @@ class WorkDirectory:
             for entry in self.path.iterdir():
                 if entry.name != _MARKER and not entry.name.startswith(_LOCK):
                     durable.remove_tree(entry)
-            for name in (f"{_LOCK}.json", _LOCK, _MARKER):
-                (self.path / name).unlink(missing_ok=True)
+            (self.path / f"{_LOCK}.json").unlink(missing_ok=True)
+            try:
+                (self.path / _LOCK).unlink(missing_ok=True)
+            except OSError:
+                self.keeps_lock = True  # Windows and some file systems remove no file that is open
+            (self.path / _MARKER).unlink(missing_ok=True)
             try:
                 self.path.rmdir()
             except OSError:
                 # NFS and FUSE keep the name of an open file, here the lock, until it is closed.
-                if not all(entry.name.startswith(_STILL_OPEN) for entry in self.path.iterdir()):
+                if not all(entry.name.startswith((_LOCK, *_STILL_OPEN)) for entry in self.path.iterdir()):
                     raise
             durable.step("remove")
 
@@ -95,6 +101,18 @@ def place_of(out: str) -> Path:
             )
         return path.with_name(f"{path.name}.partial")
     return private_files.state_folder() / hashlib.sha256(out.rstrip("/").encode()).hexdigest()[:32]
+
+
+def name_of(out: str, *, kept: bool) -> str:
+    """Return how a store calls the run into `out`, however that is spelled; a store of its own knows no other.
+
+    >>> name_of("./orders/", kept=False), name_of("s3://bucket/orders/", kept=True)
+    ('orders', 's3://bucket/orders')
+    """
+    if "://" in out:
+        return out.rstrip("/")
+    path = Path(out).absolute()
+    return str(path) if kept else path.name
 
 
 @contextmanager
@@ -117,10 +135,13 @@ def work_directory(out: str) -> Iterator[WorkDirectory]:
         private_files.refuse_foreign(path)
         _refuse_strangers(path)
     try:
+        work = WorkDirectory(path)
         with locked(path / _LOCK, str(path)):
-            yield WorkDirectory(path)
+            yield work
             made = []
         with suppress(OSError):  # see `WorkDirectory.remove`; an unfinished run's is not empty
+            if work.keeps_lock:  # and whoever holds it now keeps it in the same way
+                (path / _LOCK).unlink()
             path.rmdir()
     except UsageError:
         if path in made or _holds_locks_only(path):

@@ -36,7 +36,7 @@ from exporter.fetch.cluster import check_extra as check_dask_extra
 from exporter.fetch.fetch_job import Fetched, FetchJob
 from exporter.fetch.number_listing import Listing
 from exporter.fetch.reject_limit import allowed_rejects, examples
-from exporter.fetch.work_directory import WorkDirectory, locked_store, place_of, work_directory
+from exporter.fetch.work_directory import WorkDirectory, locked_store, name_of, place_of, work_directory
 from exporter.model import manifest
 from exporter.model.column_selection import choose_columns
 from exporter.model.errors import (
@@ -147,8 +147,9 @@ async def _export(
         if published is not None:
             return await _finish_published(options, work, published, out, stop)
         with _open_store(options, work) as store:
+            name = name_of(out, kept=options.store is not None)
             listing = Listing(options=options, on_progress=on_progress or (lambda _: None), stop=stop)
-            walk = await _list(listing, work, store.unfinished_run(out)) if options.from_api else None
+            walk = await _list(listing, work, store.unfinished_run(name)) if options.from_api else None
             with open_input(str(work.listed) if walk else options.orders) as source:
                 plan = InputPlan(source, options.orders, options, work.plan)
                 counts, input_record = await beside_the_loop(
@@ -167,7 +168,7 @@ async def _export(
             refuse_fewer(options, counts.requested, fewest, "order numbers", "asks for them")
             store.attach_plan(work.plan)
             store.disbelieve_the_future(now)
-            record = store.begin_run(out, now, options.resume_within_s)
+            record = store.begin_run(name, now, options.resume_within_s)
             _tell_dropped(store, record, options)
             run = _Run(
                 out=out,

@@ -13,7 +13,7 @@ from pathlib import Path
 from exporter.api.credentials import token_of
 from exporter.dataset.destination import destination_of
 from exporter.fetch.number_listing import Listing
-from exporter.fetch.work_directory import WorkDirectory, place_of
+from exporter.fetch.work_directory import WorkDirectory, name_of, place_of
 from exporter.lists.how_read import sentence
 from exporter.model.column_selection import choose_columns
 from exporter.model.errors import InputError, StorageError, UsageError
@@ -150,8 +150,9 @@ def dry_run(options: Options) -> Status:
 
 def _with_list(status: Status, listing: Listing) -> Status:
     """Say what a run would list first: what it asks for then is known in the end."""
+    name = name_of(status.out or "", kept=listing.options.store is not None)
     unfinished = status.holdings.unfinished if status.holdings else ()
-    began = max((run.started_at for run in unfinished if run.out == status.out), default=0.0)
+    began = max((run.started_at for run in unfinished if run.out == name), default=0.0)
     walk, within_s = status.listing, listing.options.resume_within_s
     goes_on = walk and walk.complete and walk.may_resume(listing.source, status.now, within_s, began)
     if goes_on and status.ask and status.ask.of == _UNFINISHED:
@@ -188,7 +189,7 @@ def _run_gone_on_with(
     youngest = now - options.resume_within_s
     own = options.store is None and work is not None  # a work directory's own store knows no other place
     for run in found.unfinished if found else ():
-        if (own or run.out == out) and run.started_at >= youngest:
+        if (own or run.out == name_of(out or "", kept=True)) and run.started_at >= youngest:
             return run
     return None
 

@@ -40,7 +40,7 @@ SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(va
        json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
        json_extract(value, '$[6]'), json_extract(value, '$[7]'), json_extract(value, '$[8]'),
        json_extract(value, '$[9]'), json_extract(value, '$[10]'), json_extract(value, '$[11]')
-FROM json_each(?1) WHERE true
+FROM json_each(?) WHERE true
 ON CONFLICT(number) DO UPDATE SET
   state = excluded.state, settled_at = excluded.settled_at, attempts = excluded.attempts,
   http_status = excluded.http_status, detail = excluded.detail, crc = excluded.crc,
@@ -51,8 +51,8 @@ ON CONFLICT(number) DO UPDATE SET
 """
 _SETTLE_PAYLOADS = """
 INSERT OR REPLACE INTO payloads
-SELECT o.id, substr(?2, json_extract(value, '$[1]') + 1, json_extract(value, '$[2]'))
-FROM json_each(?1) JOIN orders AS o ON o.number = json_extract(value, '$[0]')
+SELECT o.id, substr(?, json_extract(value, '$[1]') + 1, json_extract(value, '$[2]'))
+FROM json_each(?) JOIN orders AS o ON o.number = json_extract(value, '$[0]')
 """
 # As old as can be: a new crc goes with the new time, or the next reader would find it damaged.
 _DISBELIEVE_PAYLOADS = """
@@ -402,10 +402,10 @@ def _facts(outcome: Outcome, frame: bytes) -> tuple[object, ...]:
     return (*facts, crc(*facts), *about, crc(outcome.order_number, *about, frame=frame))
 
 
-def _joined(frames: Mapping[str, bytes]) -> tuple[str, bytes]:
-    """Return (JSON of [number, offset, length] triples, the frames one after the other)."""
+def _joined(frames: Mapping[str, bytes]) -> tuple[bytes, str]:
+    """Return (the frames one after the other, JSON of [number, offset, length] triples)."""
     places, offset = [], 0
     for number, frame in frames.items():
         places.append((number, offset, len(frame)))
         offset += len(frame)
-    return msgspec.json.encode(places).decode(), b"".join(frames.values())
+    return b"".join(frames.values()), msgspec.json.encode(places).decode()

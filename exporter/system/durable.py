@@ -18,13 +18,18 @@ import shutil
 import signal
 import sqlite3
 import sys
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from exporter.model.errors import StorageError
 from exporter.system.private_files import NO_FOLLOW
 
+if sys.platform == "darwin":
+    import fcntl
+
+_IN_USE_S = 2.0
 #: Whose steps these are, for the fault tests: each kind of process names itself.
 process_role = "run"
 _steps = itertools.count(1)
@@ -64,9 +69,10 @@ def write_lines(path: Path, lines: Iterable[bytes], *, mode: int | None = 0o600)
         ) as file:
             file.writelines(lines)
             file.flush()
-            if mode is not None:
-                beside.chmod(mode)  # the umask may have taken some of it away
-            os.fsync(file.fileno())
+            with suppress(OSError):  # where the file system has no modes
+                if mode is not None:
+                    beside.chmod(mode)  # the umask took some of it away
+            _full_sync(file.fileno())
         step("fsync")
         rename(beside, path)
     except BaseException:
@@ -76,7 +82,16 @@ def write_lines(path: Path, lines: Iterable[bytes], *, mode: int | None = 0o600)
 
 def rename(source: Path, target: Path) -> None:
     """Rename within one file system, replacing a file, and make both folders remember it."""
-    source.replace(target)
+    deadline = time.monotonic() + _IN_USE_S
+    while True:
+        try:
+            source.replace(target)
+            break
+        except OSError as error:
+            in_use = error.errno == errno.EBUSY or (sys.platform == "win32" and error.errno == errno.EACCES)
+            if not in_use or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
     step("rename")
     _sync_parents(source, target)
 
@@ -101,10 +116,21 @@ def sync_folder(path: Path) -> None:
 def _sync(path: Path, flags: int) -> None:
     descriptor = os.open(path, flags)
     try:
-        os.fsync(descriptor)
+        _full_sync(descriptor)
     finally:
         os.close(descriptor)
     step("fsync")
+
+
+def _full_sync(descriptor: int) -> None:
+    """Wait until a file is on the disk itself: on macOS fsync alone leaves it in the disk's own cache."""
+    if sys.platform == "darwin":
+        try:
+            fcntl.fcntl(descriptor, fcntl.F_FULLFSYNC)
+            return
+        except OSError:
+            pass  # a network's file system
+    os.fsync(descriptor)
 
 
 def _sync_parents(first: Path, second: Path) -> None:
@@ -168,22 +194,26 @@ def repair(out_dir: Path, retired: Path) -> bool:
 
 
 _AT_FDCWD = -100
-_RENAME_EXCHANGE = 2
+_RENAME_EXCHANGE = 2  # Linux; macOS has the same number for RENAME_SWAP
 # Kernels, file systems and sandboxes without the exchange; a true lack of permission shows in the rename.
 _CANNOT_EXCHANGE = {errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EPERM}
 
 
 def _exchange(first: Path, second: Path) -> bool:
-    """Swap two names in one step: renameat2(2). False where the system cannot."""
-    if sys.platform != "linux":
+    """Swap two names in one step: renameat2(2), or renamex_np(2) on macOS. False where the system cannot."""
+    if sys.platform == "win32":
         return False
     import ctypes  # needed only here, once a run
 
-    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
-    if renameat2 is None:  # an old musl
-        return False
-    here, names = _AT_FDCWD, (os.fsencode(first), os.fsencode(second))
-    if renameat2(here, names[0], here, names[1], ctypes.c_uint(_RENAME_EXCHANGE)) == 0:
+    library = ctypes.CDLL(None, use_errno=True)
+    names, flag = (os.fsencode(first), os.fsencode(second)), ctypes.c_uint(_RENAME_EXCHANGE)
+    if (renameat2 := getattr(library, "renameat2", None)) is not None:
+        result = renameat2(_AT_FDCWD, names[0], _AT_FDCWD, names[1], flag)
+    elif (renamex_np := getattr(library, "renamex_np", None)) is not None:
+        result = renamex_np(*names, flag)
+    else:
+        return False  # an old musl
+    if result == 0:
         step("exchange")
         _sync_parents(first, second)
         return True
@@ -210,6 +240,7 @@ _OS_FAULTS = {
     errno.EFBIG: ("the file would be larger than allowed", _ROOM),
     errno.EACCES: ("permission denied", _PERMISSION),
     errno.EPERM: ("permission denied", _PERMISSION),
+    errno.EBUSY: ("a program has it open", "Close that program, then run the same command again."),
     errno.EROFS: ("the file system is read-only", _PERMISSION),
     errno.EIO: ("the disk reports an input/output error", _HARDWARE),
     errno.ENOENT: ("it is not there", _GONE),
