@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from exporter.lists import column_choice
 from exporter.lists.batch import Batch, Sieve
@@ -20,11 +20,7 @@ _BUFFER_BYTES = 1 << 20  # without it, Arrow holds a whole column chunk of a row
 
 
 def read(source: Source) -> Iterator[Batch]:
-    """Yield the batches of a file of one of these formats; rows are counted as lines, from 1. The stream must seek.
-
-    Raises:
-        InputError: When it cannot be read, or the column is missing or holds neither texts nor whole numbers.
-    """
+    """Yield the batches of a file of one of these formats; rows are counted as lines, from 1. The stream must seek."""
     import pyarrow as pa
 
     kind = source.reading.format
@@ -76,53 +72,46 @@ def _column(source: Source, schema: pa.Schema) -> list[int]:
     """Return where the column is: its index, and that of a field inside of it."""
     from pyarrow import types
 
-    places: list[tuple[str, list[int], pa.DataType]] = [
-        (str(field.name), [i], field.type) for i, field in enumerate(schema)
-    ]
+    places: list[tuple[str, list[int], pa.DataType]]
+    places = [(str(field.name), [i], field.type) for i, field in enumerate(schema)]
     names, wanted = list(map(str, schema.names)), source.choice.column
     if not (column_choice.named(names, wanted) if wanted else column_choice.known(names)):
-        for i, field in enumerate(schema):
-            if types.is_struct(field.type):
-                places += [(f"{field.name}.{one.name}", [i, j], one.type) for j, one in enumerate(field.type)]
+        for outer, [i], kind in [place for place in places if types.is_struct(place[2])]:
+            places += [(f"{outer}.{one.name}", [i, j], one.type) for j, one in enumerate(kind)]
         places = [place for place in places if not types.is_struct(place[2])]
     # As the header of a table; that its names and no values are known is why a mere `number` may be taken.
     header = [name for name, _, _ in places]
-    found = Table(source, iter([(0, header), (0, ["1"] * len(header))]))
+    columns = Table(source, iter([(0, header), (0, ["1"] * len(header))])).columns
     source.reading.header_line = None
-    name, path, kind = places[found.columns[0]]
-    if len(found.columns) > 1:
-        source.refuse(
-            f"expected one column {name!r}, got {len(found.columns)}.",
-            "Rename all but the one of order numbers.",
-        )
-    if not _is_exact(kind):
-        source.refuse(
-            f"expected text or integers in the column {name!r}, got {kind}.", "Store order numbers as text."
-        )
+    name, path, kind = places[columns[0]]
+    if len(columns) > 1:
+        what = f"expected one column {name!r}, got {len(columns)}."
+        source.refuse(what, "Rename all but the one of order numbers.")
+    if not any(test(kind.value_type if types.is_dictionary(kind) else kind) for test in _exact()):
+        what = f"expected text or integers in the column {name!r}, got {kind}."
+        source.refuse(what, "Store order numbers as text.")
     return path
 
 
-def _is_exact(kind: Any) -> bool:
+def _exact() -> list[Callable[[pa.DataType], bool]]:
     from pyarrow import types
 
-    kind = kind.value_type if types.is_dictionary(kind) else kind
     texts = (types.is_string, types.is_large_string, types.is_string_view, types.is_null)
     numbers = (types.is_integer, types.is_decimal, types.is_floating)  # without a fraction, see `_texts`
     raw = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary)  # Impala and old Spark
-    return any(test(kind) for test in (*texts, *numbers, *raw))
+    return [*texts, *numbers, *raw]
 
 
 def _texts(source: Source, column: pa.Array) -> list[str]:
     import pyarrow as pa
     from pyarrow import types
 
-    if types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if types.is_floating(column.type) or (types.is_decimal(column.type) and column.type.scale):
+    column = column.dictionary_decode() if types.is_dictionary(column.type) else column
+    is_float = types.is_floating(column.type)
+    if is_float or (types.is_decimal(column.type) and column.type.scale):
         source.reading.note("whole numbers were stored as fractions")
-        column = column.cast(pa.int64() if types.is_floating(column.type) else pa.decimal128(38, 0))
-        if types.is_integer(column.type) and any(abs(value or 0) >= 2**53 for value in column.to_pylist()):
-            source.refuse(
-                "expected text or integers, got floats over 15 digits.", "Store order numbers as text."
-            )
+        column = column.cast(pa.int64() if is_float else pa.decimal128(38, 0))
+        if is_float and any(abs(value or 0) >= 2**53 for value in column.to_pylist()):
+            what = "expected text or integers, got floats over 15 digits."
+            source.refuse(what, "Store order numbers as text.")
     return [text or "" for text in column.cast(pa.string()).to_pylist()]

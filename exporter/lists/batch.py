@@ -86,11 +86,7 @@ def unfit(value: object, kind: str | None = None, hint: str = "") -> NoOrderNumb
 
 
 def text_of(value: object) -> str:
-    """Return the text of a cell or of a JSON value, empty where it is blank.
-
-    Raises:
-        NoOrderNumberError: Values of its kind are no order numbers.
-    """
+    """Return the text of a cell or of a JSON value, empty where it is blank, or raise `NoOrderNumberError`."""
     if isinstance(value, str):
         return value
     if value is None:
@@ -127,15 +123,9 @@ class Sieve:
         return self.sift(kept, texts, invalid)
 
     def sift(self, lines: Sequence[int], texts: Sequence[str], invalid: Sequence[InvalidLine] = ()) -> Batch:
-        """Strip and unwrap texts and part them into order numbers, blanks and invalid lines.
+        """Strip and unwrap texts, one a line, and part them into order numbers, blanks and invalid lines.
 
-        Args:
-            lines: The line of each text, rising.
-            texts: As many texts as `lines`; an empty one is a blank line.
-            invalid: Lines that the format has already refused; they are not among `lines`.
-
-        Raises:
-            InputError: Nobody can know which numbers these were.
+        Lines rise; those that the format has already refused are `invalid` and not among `lines`.
         """
         if self._all_plain(texts):
             self._check_floats(lines[:1], texts[:1], [False])

@@ -24,26 +24,20 @@ _QUOTINGS: tuple[dict[str, Any], ...]
 _QUOTINGS = ({}, {"escapechar": "\\", "doublequote": False}, {"quoting": csv.QUOTE_NONE})
 
 
-class Score(NamedTuple):
-    """What tells the best dialect: the part of the lines that are records of the same width above 1, and so on."""
-
-    is_known: bool
-    share: float
-    width: int
-    records: int
-
-
 class Dialect(NamedTuple):
-    """How a table is written as text: what stands between cells, other arguments of `csv.reader`, how well it fits."""
+    """How a table is written as text: what stands between cells, other arguments of `csv.reader`, and how well it fits."""
 
     delimiter: str
     quoting: dict[str, Any]
-    score: Score
+    is_known: bool  # whether a column's name was found
+    share: float  # the part of the lines that are records of the same width above 1
+    width: int
+    records: int  # of that width
 
     @property
     def is_sure(self) -> bool:
         """Whether this is a table, whatever the file's name says."""
-        return self.score.is_known or self.score.share >= 0.9
+        return self.is_known or self.share >= 0.9
 
 
 def dialect_of(sample: str, wanted: str | None) -> Dialect:
@@ -52,21 +46,19 @@ def dialect_of(sample: str, wanted: str | None) -> Dialect:
     said = _SEP_LINE.fullmatch(next(filter(None, lines), ""))
     sample = "\n".join(lines)
     found = [
-        Dialect(delimiter, quoting, _score(sample, delimiter, quoting, wanted))
+        _dialect(sample, delimiter, quoting, wanted)
         for delimiter in (said[1] if said else _DELIMITERS)
         for quoting in (_QUOTINGS if delimiter in sample else _QUOTINGS[:1])
     ]
     # The more trusted quoting first: with none at all, a cell's inner lines would count as records.
-    best = max(found, key=lambda one: (*one.score[:3], -_QUOTINGS.index(one.quoting), one.score.records))
-    if best.delimiter != "\t" or "quoting" in best.quoting:
-        return best
+    best = max(found, key=lambda one: (*one[2:5], -_QUOTINGS.index(one.quoting), one.records))
     # Programs that separate by tabs mostly do not quote. Where each line is a record by itself, a quote is a quote.
-    bare = next(one for one in found if one.delimiter == "\t" and "quoting" in one.quoting)
     full = sum(1 for line in lines if line.strip())
-    return bare if bare.score.records == full > best.score.records else best
+    bare = (one for one in found if "quoting" in one.quoting and one.records == full > best.records)
+    return next((one for one in bare if one.delimiter == best.delimiter == "\t"), best)
 
 
-def _score(sample: str, delimiter: str, quoting: dict[str, Any], wanted: str | None) -> Score:
+def _dialect(sample: str, delimiter: str, quoting: dict[str, Any], wanted: str | None) -> Dialect:
     records: list[list[str]] = []
     swallowed = 0
     reader = csv.reader(io.StringIO(sample, newline="\n"), delimiter=delimiter, strict=True, **quoting)
@@ -79,17 +71,13 @@ def _score(sample: str, delimiter: str, quoting: dict[str, Any], wanted: str | N
     share = widths[width] / ((widths.total() + swallowed) or 1)
     rows = [record for record in records[:20] if len(record) > 1]
     known = any(column_choice.named(one, wanted) if wanted else column_choice.known(one) for one in rows)
-    return Score(known and share > 0.5, round(share, 2), width, widths[width])
+    return Dialect(delimiter, quoting, known and share > 0.5, round(share, 2), width, widths[width])
 
 
 def read(source: Source, blocks: Iterator[Block], dialect: Dialect) -> Iterator[Batch]:
-    """Return the batches of a CSV.
-
-    Raises:
-        InputError: When the column is missing, a quote is not closed, or the stream is no text.
-    """
+    """Return the batches of a CSV."""
     source.reading.format = "csv"
-    source.reading.delimiter = dialect.delimiter if dialect.score.share else None
+    source.reading.delimiter = dialect.delimiter if dialect.share else None
     return _Csv(source, blocks, dialect).batches()
 
 
@@ -124,7 +112,7 @@ class _Csv(Table):
         lines = chain.from_iterable(io.StringIO(text + "\n", newline="\n") for _, text in blocks)
         # Of the whole process, so it is only ever raised; the lines are bounded anyway.
         csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
-        delimiter, quoting, _ = self._dialect
+        delimiter, quoting, *_ = self._dialect
         line = 1
         try:
             reader = csv.reader(lines, delimiter=delimiter, strict=True, **quoting)

@@ -9,15 +9,8 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import PurePath
 
-from exporter.lists import (
-    arrow_list,
-    csv_list,
-    json_list,
-    markup_list,
-    sqlite_list,
-    text_list,
-    workbook_list,
-)
+from exporter.lists import arrow_list, csv_list, json_list, markup_list, sqlite_list, text_list
+from exporter.lists import workbook_list as workbooks
 from exporter.lists.batch import Batch
 from exporter.lists.cell_values import INVISIBLE
 from exporter.lists.how_read import Source
@@ -34,16 +27,13 @@ _FORMATS = (
 )
 _CONVERT = "Make a list of it: soffice --headless --convert-to csv {}"
 _LOG_IN = f"Log in and download it again. If it is a table: {_CONVERT}"
+_SQL = "sqlite3 -csv -header {} 'SELECT order_number FROM orders' > list.csv"
 _TYPE = "Type the numbers into a text file."
 #: First bytes of what is read only where one table in it has order numbers, or not at all; what that is, and the
 #: command that makes a list of it.
 _OTHERS = (
     (b"%PDF", "a PDF file", "Make a text of it and keep the numbers: pdftotext -layout {} list.txt"),
-    (
-        b"SQLite format 3",
-        "an SQLite database",
-        "sqlite3 -csv -header {} 'SELECT order_number FROM orders' > list.csv",
-    ),
+    (b"SQLite format 3", "an SQLite database", _SQL),
     (b"Obj\x01", "an Avro file", "Write it as JSON: avro-tools tojson {} > list.jsonl"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "Unpack it: 7z x {}"),
     (b"Rar!", "a RAR archive", "Unpack it: unrar x {}"),
@@ -63,17 +53,13 @@ _JSON = (".json", ".jsonl", ".ndjson")
 
 
 def batches(source: Source) -> Iterator[Batch]:
-    """Yield the batches of an unpacked list.
-
-    Raises:
-        InputError: It is none, or it cannot be read.
-    """
+    """Yield the batches of an unpacked list."""
     chosen: str | None = source.choice.input_format
     found = chosen or next((name for magic, name in _FORMATS if source.head.startswith(magic)), None)
     if found in ("parquet", "arrow", "orc", "workbook"):
         source.reading.format = found
         opened = replace(source, stream=seekable(source))
-        return workbook_list.read(opened) if found == "workbook" else arrow_list.read(opened)
+        return workbooks.read(opened) if found == "workbook" else arrow_list.read(opened)
     start = source.head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     other = next((one for one in _OTHERS if start.startswith(one[0].lower())), None)
     return _of_text(source, chosen) if chosen or other is None else _of_other(source, *other)
@@ -97,10 +83,9 @@ def _of_text(source: Source, chosen: str | None) -> Iterator[Batch]:
     ending, sample = _ending(source.name), first[1].strip(INVISIBLE)
     if chosen == "json" or (chosen is None and (ending in _JSON or _is_json(sample))):
         return json_list.read(source, blocks)
-    dialect = csv_list.dialect_of(first[1], source.choice.column)
-    wanted = source.choice.column is not None
-    single = "\n" not in sample and not dialect.score[0] and not wanted
-    is_table = not single and (dialect.is_sure or wanted or ending in _TABLES)
+    dialect, wanted = csv_list.dialect_of(first[1], source.choice.column), source.choice.column is not None
+    may_be_table = "\n" in sample or dialect.is_known or wanted
+    is_table = may_be_table and (dialect.is_sure or wanted or ending in _TABLES)
     if chosen == "csv" or (chosen is None and is_table):
         return csv_list.read(source, blocks, dialect)
     return text_list.read(source, blocks)
@@ -112,7 +97,5 @@ def _is_json(sample: str) -> bool:
 
 
 def _ending(name: str) -> str:
-    name = name.strip().lower()
-    for packed in (".gz", ".gzip", ".bz2", ".xz", ".zst", ".zip"):
-        name = name.removesuffix(packed)
-    return PurePath(name).suffix
+    inner = re.sub(r"(\.(gz|gzip|bz2|xz|zst|zip|tar))*$", "", name.strip().lower())
+    return PurePath(inner).suffix

@@ -40,65 +40,50 @@ _decoder = json.JSONDecoder(parse_int=_Token, parse_float=_Token, parse_constant
 
 
 def read(source: Source, blocks: Iterator[Block]) -> Iterator[Batch]:
-    """Yield the batches of a JSON text: of lines where its first line is whole, else of one document.
-
-    The column is chosen by the first objects and is the same for all.
-
-    Raises:
-        InputError: When it is not JSON, the column is missing, or the stream is no text.
-    """
+    """Yield the batches of a JSON text: of lines where its first line is whole, else of one document."""
     source.reading.format = "json"
     start = list(islice(blocks, 2))
     line, _, more = start[0][1].lstrip().partition("\n") if start else ("", "", "")
-    is_lines = is_value(line) and (len(start) > 1 or bool(more.strip()) or not _is_page(line))
-    if not is_lines and not line.startswith(("[", "{")):
-        is_lines = True  # which will be refused by its line
+    is_cut = line.startswith(("[", "{")) and not is_value(line)
+    is_lines = not is_cut and (len(start) > 1 or bool(more.strip()) or _inside(_decoded(line)) is None)
     whole = chain(start, blocks)
     chunks = ((first, text.split("\n")) for first, text in whole) if is_lines else _document(source, whole)
-    yield from _batches(source, chunks, is_lines)
+    return _Reader(source, is_lines).batches(chunks)
 
 
 def is_value(line: str) -> bool:
     """Return whether a line is a JSON value, with a comma or without."""
-    return _maybe(line) is not ...
+    return _decoded(line) is not ...
 
 
-def _maybe(line: str) -> Any:
+def _decoded(line: str) -> Any:
+    """Return the value of a line: None where it is blank, `...` where it is none."""
+    bare = line.strip().rstrip(",\x1a\0").strip()
     try:
-        return _decoder.decode(_bare(line))
+        return _decoder.decode(bare) if bare else None
     except (ValueError, RecursionError):
         return ...
 
 
-def _bare(line: str) -> str:
-    return line.strip().rstrip(",\x1a\0").strip()
-
-
-def _is_page(line: str) -> bool:
-    """Return whether a text of one line holds its values inside of one."""
-    value = _maybe(line)
-    return isinstance(value, list) or (isinstance(value, dict) and _inside(value) is not None)
-
-
-def _inside(page: dict[str, object]) -> list[object] | None:
-    """Return the values of a page such as `{"results": [...]}`; None where it is no page."""
-    arrays = [value for value in page.values() if isinstance(value, list) and value]
-    return arrays[0] if len(arrays) == 1 and column_choice.known(list(page)) is None else None
+def _inside(value: object) -> list[Any] | None:
+    """Return the values of an array, or of a page such as `{"results": [...]}`; None where it is neither."""
+    if not isinstance(value, dict) or column_choice.known(list(value)) is not None:
+        return value if isinstance(value, list) else None
+    arrays = [one for one in value.values() if isinstance(one, list) and one]
+    return arrays[0] if len(arrays) == 1 else None
 
 
 def _document(source: Source, blocks: Iterator[Block]) -> Iterator[tuple[int, list[object]]]:
-    parts: list[str] = []
-    size = 0
+    text = ""
     for _, part in blocks:
-        parts.append(part)
-        size += len(part)
-        if size > _LARGEST_DOCUMENT:
+        text += f"{part}\n"
+        if len(text) > _LARGEST_DOCUMENT:
             source.refuse(
                 f"expected JSON of at most {_LARGEST_DOCUMENT:,} characters, or an object a line, got more.",
-                f"Write one value a line: jq -c '.[]' {source.name} > list.jsonl",
+                f"Write one value a line: jq -c '.[]' {shlex.quote(source.name)} > list.jsonl",
             )
     source.reading.note("the values of a JSON document are counted as lines")
-    values, line = _values(source, "\n".join(parts)), 1
+    values, line = _values(source, text), 1
     while some := list(islice(values, _BATCH_VALUES)):
         yield line, some
         line += len(some)
@@ -112,8 +97,8 @@ def _values(source: Source, text: str) -> Iterator[object]:
             value, end = _decoder.raw_decode(text, begin)
         except (ValueError, RecursionError):
             _refuse(source, text.count("\n", 0, begin) + 1, text[begin : begin + 100])
-        inside = _inside(value) if isinstance(value, dict) else None
-        yield from value if isinstance(value, list) else [value] if inside is None else inside
+        inside = _inside(value)
+        yield from [value] if inside is None else inside
 
 
 def _refuse(source: Source, line: int, text: str) -> NoReturn:
@@ -123,42 +108,6 @@ def _refuse(source: Source, line: int, text: str) -> NoReturn:
         f"Put one JSON object on each line: jq -c '.[]' {shlex.quote(source.name)} > list.jsonl",
         line,
     )
-
-
-def _batches(source: Source, chunks: Iterator[tuple[int, list[Any]]], is_lines: bool) -> Iterator[Batch]:
-    objects, sieve = _Objects(source), Sieve(source)
-
-    def value(line: int, item: Any) -> Any:
-        one = (_maybe(item) if _bare(item) else None) if is_lines else item
-        if one is ...:
-            _refuse(source, line, item)
-        return objects.record(line, one) if isinstance(one, dict) else one
-
-    for first, items in chunks:
-        if objects.is_unread:
-            top = [value(line, item) for line, item in enumerate(items[:_LOOKED_AT], first)]
-            if isinstance(next((one for one in top if one is not None), None), list):
-                rest = chain([(first, items)], chunks)
-                rows = (
-                    (line, value(line, item))
-                    for first, items in rest
-                    for line, item in enumerate(items, first)
-                )
-                yield from Table(source, ((line, _cells(source, line, row)) for line, row in rows)).batches()
-                return
-            objects.choose(first, [one for one in top if isinstance(one, dict)])
-        lines = range(first, first + len(items))
-        texts = objects.quick(items) if is_lines else None
-        if texts is not None:
-            yield sieve.sift(lines, texts)
-        else:
-            yield sieve.sift_each(lines, items, lambda line, item: objects.text(line, value(line, item)))
-
-
-def _cells(source: Source, line: int, row: object) -> list[object]:
-    if not isinstance(row, list | None):
-        _refuse(source, line, json.dumps(row))
-    return [_plain(value) for value in row or ()]
 
 
 def _plain(value: object) -> object:
@@ -172,21 +121,43 @@ def _plain(value: object) -> object:
     return str(value) if whole else unfit(value, "another number")
 
 
-class _Objects:
-    """The column of order numbers in objects: chosen by the first of them, the same for all."""
+class _Reader:
+    """Reads values; the column is chosen by the first objects and is the same for all."""
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, is_lines: bool) -> None:
         self._source = source
+        self._is_lines = is_lines
         self._column: str | None = None
         self._stream: object = None
-        self._decoder: msgspec.json.Decoder[Any] | None = msgspec.json.Decoder(str | int | None)
+        self._quick: msgspec.json.Decoder[Any] | None = msgspec.json.Decoder(str | int | None)
 
-    @property
-    def is_unread(self) -> bool:
-        """Whether no object has been met yet."""
-        return self._column is None
+    def batches(self, chunks: Iterator[tuple[int, list[Any]]]) -> Iterator[Batch]:
+        sieve = Sieve(self._source)
+        for first, items in chunks:
+            if self._column is None:
+                top = [self._value(line, item) for line, item in enumerate(items[:_LOOKED_AT], first)]
+                if isinstance(next((one for one in top if one is not None), None), list):
+                    rows = self._rows(chain([(first, items)], chunks))
+                    yield from Table(self._source, rows).batches()
+                    return
+                self._choose(first, [one for one in top if isinstance(one, dict)])
+            lines, texts = range(first, first + len(items)), self._read_quickly(items)
+            yield sieve.sift_each(lines, items, self._text) if texts is None else sieve.sift(lines, texts)
 
-    def record(self, line: int, value: dict[str, Any]) -> dict[str, Any] | None:
+    def _rows(self, chunks: Iterator[tuple[int, list[Any]]]) -> Iterator[tuple[int, list[object]]]:
+        for line, item in ((line, item) for first, items in chunks for line, item in enumerate(items, first)):
+            row = self._value(line, item) or []
+            if not isinstance(row, list):
+                _refuse(self._source, line, json.dumps(row))
+            yield line, list(map(_plain, row))
+
+    def _value(self, line: int, item: Any) -> Any:
+        value = _decoded(item) if self._is_lines else item
+        if value is ...:
+            _refuse(self._source, line, item)
+        return self._record(line, value) if isinstance(value, dict) else value
+
+    def _record(self, line: int, value: dict[str, Any]) -> dict[str, Any] | None:
         """Return an object, or what it holds as a message of Singer or Airbyte; None where that is no record."""
         kind, record = value.get("type"), value.get("record")
         if "." in (self._source.choice.column or "") or column_choice.known(list(value)) is not None:
@@ -197,30 +168,28 @@ class _Objects:
             return value
         stream = value.get("stream", record.get("stream"))
         if self._stream not in (None, stream):
-            self._source.refuse(
-                f"expected records of one stream, got {self._stream!r} and {stream!r}.",
-                f"Choose one: jq -c 'select(.stream == \"{stream}\")' {shlex.quote(self._source.name)} > list.jsonl",
-                line,
-            )
+            name = shlex.quote(self._source.name)
+            what = f"expected records of one stream, got {self._stream!r} and {stream!r}."
+            hint = f"Choose one: jq -c 'select(.stream == \"{stream}\")' {name} > list.jsonl"
+            self._source.refuse(what, hint, line)
         self._stream = stream
         self._source.reading.note(f"the records of the stream {stream!r} were read")
         return record if "stream" in value else record.get("data")
 
-    def quick(self, items: Sequence[str]) -> list[str] | None:
+    def _read_quickly(self, items: Sequence[str]) -> list[str] | None:
         """Return the texts of lines where each is as usual, in a tenth of the time; else None."""
-        if self._decoder is None:
+        if self._quick is None or not self._is_lines:
             return None
         try:
-            values = self._decoder.decode_lines("\n".join(items))
-            if self._column is not None:
-                values = [row.value for row in values]
+            values = self._quick.decode_lines("\n".join(items))
+            values = values if self._column is None else [row.value for row in values]
             texts = ["" if value is None else str(value) for value in values]
         except (msgspec.MsgspecError, RecursionError, ValueError):  # str() takes 4,300 digits at most
             return None
         return texts if len(texts) == len(items) else None
 
-    def text(self, line: int, value: object) -> str:
-        """Return what a value has in the column, as `Sieve.sift_each` wants it."""
+    def _text(self, line: int, item: object) -> str:
+        value = self._value(line, item)
         if isinstance(value, dict):
             value = self._cell(line, value)
         elif not isinstance(value, str | None):
@@ -229,16 +198,15 @@ class _Objects:
 
     def _cell(self, line: int, row: dict[str, object]) -> object:
         if self._column is None:
-            self.choose(line, [row])
-        if self._column in row:
-            return row[self._column]
-        row = _flat(row)
+            self._choose(line, [row])
+        if self._column not in row:
+            row = _flat(row)
         others = column_choice.named(list(row), self._column or "")
         if len(others) != 1:
             raise NoOrderNumberError("", f"The object has no {self._column!r}.")
         return list(row.values())[others[0]]
 
-    def choose(self, line: int, rows: list[dict[str, object]]) -> None:
+    def _choose(self, line: int, rows: list[dict[str, object]]) -> None:
         """Choose the column as that of a table, whose header these objects have together."""
         if not rows:
             return
@@ -249,25 +217,17 @@ class _Objects:
         wanted = self._source.choice.column
         if not (column_choice.named(names, wanted) if wanted else column_choice.known(names)):
             names = list(dict.fromkeys(name for row in rows for name in _flat(row)))
-        records = [(line, names), *((line, [_text(_flat(row).get(name)) for name in names]) for row in rows)]
-        self._column = names[Table(self._source, iter(records)).columns[0]]
+        cells = ([_flat(row).get(name) for name in names] for row in rows)
+        nested = ([None if isinstance(one, dict | list) else one for one in row] for row in cells)
+        table = Table(self._source, chain([(line, names)], ((line, row) for row in nested)))
+        self._column, self._quick = names[table.columns[0]], None
         self._source.reading.header_line = None
-        self._decoder = None
         with suppress(ValueError):  # msgspec takes no name with an escape
             row = msgspec.defstruct("Row", [("value", str | int | None)], rename={"value": self._column})
-            self._decoder = msgspec.json.Decoder(row)
+            self._quick = msgspec.json.Decoder(row)
 
 
 def _flat(row: dict[str, object]) -> dict[str, object]:
     """Return an object with the values of the objects in it beside its own, by names with a dot."""
-    inner = {
-        f"{name}.{key}": one
-        for name, value in row.items()
-        if isinstance(value, dict)
-        for key, one in value.items()
-    }
-    return {**row, **inner}
-
-
-def _text(value: object) -> str:
-    return "" if value is None or isinstance(value, dict | list) else str(value)
+    objects = ((name, value) for name, value in row.items() if isinstance(value, dict))
+    return row | {f"{name}.{key}": one for name, value in objects for key, one in value.items()}

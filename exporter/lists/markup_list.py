@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from html.parser import HTMLParser
 
 from exporter.lists.batch import EXACT_BELOW, Batch, unfit
 from exporter.lists.how_read import Source
-from exporter.lists.table import Table, choose, shown
+from exporter.lists.table import Table, choose
 from exporter.lists.text_list import Block
 
 _ROWS = ("tr", "table:table-row")
@@ -21,18 +22,14 @@ _Row = list[object]
 
 
 def read(source: Source, blocks: Iterator[Block]) -> Iterator[Batch] | None:
-    """Return the batches of such a text; None where no table has a column of order numbers.
-
-    Raises:
-        InputError: Several tables have one.
-    """
+    """Return the batches of such a text; None where no whole table has a column of order numbers."""
     parser = _Tables()
     for _, text in blocks:
         parser.feed(text + "\n")
     parser.close()
     tables = parser.tables
-    chosen = choose(source, list(tables), lambda: {name: shown(iter(rows)) for name, rows in tables.items()})
-    if chosen is None:
+    chosen = choose(source, {name: partial(iter, rows) for name, rows in tables.items()})
+    if chosen is None or parser.is_cut:
         return None
     source.reading.format = "fods" if b"office:document" in source.head else "html"
     return Table(source, enumerate(tables[chosen], 1)).batches()
@@ -49,6 +46,11 @@ class _Tables(HTMLParser):
         self._ends: list[dict[str, str | None]] = []  # the attributes of the cell that is open
         self._copies = 1
         self._unseen = 0
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether a table has no end."""
+        return bool(self._open)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         of = dict(attrs)

@@ -56,14 +56,10 @@ def as_shown(number: int, code: str) -> str | None:
 
 
 def look(stream: BinaryIO, sheet: str, column: int) -> tuple[dict[int, str], dict[int, Any]] | None:
-    """Look at one column of a sheet of an .xlsx.
+    """Look at one column of a sheet of an .xlsx; None where it is a workbook of another format.
 
-    Returns:
-        Number formats other than the usual one, and what cells are whose value is not there: the text that a formula
-        gives, or why there is none; both by row. None where it is a workbook of another format.
-
-    Raises:
-        ValueError: A cell is where no sheet has one; or whatever comes of a damaged file.
+    Return number formats other than the usual one, and what cells are whose value is not there: the text that a
+    formula gives, or why there is none; both by row. Whatever a damaged file raises is raised.
     """
     if not zipfile.is_zipfile(stream):
         return None

@@ -67,17 +67,12 @@ def seekable(source: Source) -> BinaryIO:
 
 
 def unpacked(source: Source) -> Source:
-    """Return a list with every packing around it taken off.
-
-    Raises:
-        InputError: It is a zip of several files.
-    """
+    """Return a list with every packing around it taken off."""
     for _ in range(_MOST_LAYERS):
         source = _with_head(source)
         packing = next((name for magic, name in _MAGIC.items() if source.head.startswith(magic)), None)
         packing = "tar" if source.head[257:262] == b"ustar" else packing
-        if packing in ("zip", "tar"):
-            source = replace(source, stream=seekable(source))
+        source = replace(source, stream=seekable(source)) if packing in ("zip", "tar") else source
         opened = packing and _opened(source, packing)
         if not opened:
             return source
@@ -138,7 +133,6 @@ def _only(source: Source, packing: str, names: list[str], hint: str) -> str:
     """Return the name of the one file that people have packed; macOS packs others beside it."""
     files = [name for name in names if "__MACOSX" not in name and not PurePath(name).name.startswith("._")]
     if len(files) != 1:
-        source.refuse(
-            f"expected a {packing} of one file, got {len(files)} in it: {', '.join(files[:5])}.", hint
-        )
+        got = f"{len(files)} in it: {', '.join(files[:5])}"
+        source.refuse(f"expected a {packing} of one file, got {got}.", hint)
     return files[0]

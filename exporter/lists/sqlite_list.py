@@ -5,20 +5,17 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 
 from exporter.lists.batch import Batch
 from exporter.lists.how_read import Source
-from exporter.lists.table import Cells, Table, choose, shown
+from exporter.lists.table import Cells, Table, choose
 
 _LARGEST = 256 << 20  # bytes, which are held in memory
 
 
 def read(source: Source, hint: str) -> Iterator[Batch]:
-    """Yield the batches of a database; rows are counted as lines, from 1. The hint says how to make a list of it.
-
-    Raises:
-        InputError: It is none that can be read, or not one table has a column of order numbers.
-    """
+    """Yield the batches of a database; rows are counted as lines, from 1. The hint says how to make a list of it."""
     data = source.stream.read(_LARGEST + 1)
     try:
         with closing(sqlite3.connect(":memory:")) as database:
@@ -41,7 +38,7 @@ def _batches(source: Source, database: sqlite3.Connection) -> Iterator[Batch]:
         yield [column for column, *_ in cursor.description]
         yield from cursor
 
-    chosen = choose(source, names, lambda: {name: shown(rows(name)) for name in names})
+    chosen = choose(source, {name: partial(rows, name) for name in names})
     if chosen is None:
         raise sqlite3.DataError("no table in it has a column of order numbers")
     yield from Table(source, enumerate(rows(chosen))).batches()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import Any, NoReturn
 
@@ -17,6 +17,8 @@ Cells = Sequence[Any]
 Record = tuple[int, Cells]
 """A row's line and its cells."""
 Rows = list[list[str]]
+Tables = Mapping[str, Callable[[], Iterator[Cells]]]
+"""Gives the rows of each table of a file by its name."""
 
 _LOOKED_AT = 100  # rows
 _HIGHEST_HEADERS = 20
@@ -25,15 +27,7 @@ _UNKNOWN = len(column_choice.KNOWN)
 
 
 class Table:
-    """A table; its header and what stands above it are not lines of any batch.
-
-    Args:
-        source: The list.
-        records: Its rows; blank ones may be among them.
-
-    Raises:
-        InputError: There is no column of order numbers, or nobody can know which one it is.
-    """
+    """A table of records, of which some may be blank; its header and what stands above are not lines of any batch."""
 
     def __init__(self, source: Source, records: Iterator[Record]) -> None:
         self.source = source
@@ -185,25 +179,18 @@ class Table:
         return [row[index] for row in self._rows[start:] if index < len(row) and row[index]]
 
 
-def choose(
-    source: Source, names: list[str], tops: Callable[[], dict[str, Rows]], *, surest: bool = False
-) -> str | None:
+def choose(source: Source, tables: Tables, visible: Sequence[str] | None = None) -> str | None:
     """Return the name of the table to read; None where none has a column of order numbers.
 
-    Args:
-        source: The list.
-        names: Of all tables.
-        tops: Gives the first rows of those that may be meant.
-        surest: Whether a surer name of a column is enough to prefer a table, or none at all.
-
-    Raises:
-        InputError: Several may be meant, or not one is called as the user wants.
+    Where only some are `visible`, as sheets are, the surest name of a column prefers a table, or no name at all.
     """
+    names = list(tables)
     if (wanted := source.choice.sheet) is not None:
         asked = column_choice.named(names, wanted) or [i for i in range(len(names)) if str(i + 1) == wanted]
         return names[asked[0]] if len(asked) == 1 else _refuse_tables(source, names, repr(wanted))
-    ranks = {name: _rank(rows, source.choice.column) for name, rows in tops().items()}
-    bound = min(ranks.values(), default=0) if surest else _UNKNOWN - 1
+    tops = {name: shown(tables[name]()) for name in (names if visible is None else visible)}
+    ranks = {name: _rank(rows, source.choice.column) for name, rows in tops.items() if any(map(any, rows))}
+    bound = _UNKNOWN - 1 if visible is None else min(ranks.values(), default=0)
     best = [name for name, rank in ranks.items() if rank <= bound]
     if len(best) > 1:
         _refuse_tables(source, best, "with order numbers")

@@ -39,11 +39,7 @@ _SQL_IN = re.compile(r".*?\bin\s*\((.*)\)\s*;?", re.IGNORECASE)
 
 
 def read(source: Source, blocks: Iterator[Block]) -> Iterator[Batch]:
-    """Yield the batches of a text, one order number a line.
-
-    Raises:
-        InputError: When a column is asked for, or the stream is no text.
-    """
+    """Yield the batches of a text, one order number a line."""
     if source.choice.column is not None:
         source.refuse(
             f"expected a format with columns for the column {source.choice.column!r}, got text.",
@@ -87,11 +83,7 @@ def _header(texts: list[str], source: Source, sieve: Sieve) -> int:
 
 
 def lines_of(source: Source) -> Iterator[Block]:
-    r"""Yield the blocks of a stream: its encoding found, every line end made "\n", byte order marks left out.
-
-    Raises:
-        InputError: When the stream is no text, or a line is longer than `MAX_LINE_BYTES`.
-    """
+    r"""Yield the blocks of a stream: its encoding found, every line end made "\n", byte order marks left out."""
     decoder, newlines = _Decoder(source), io.IncrementalNewlineDecoder(None, translate=True)
     line, rest, chunk = 1, "", b"more"
     while chunk:

@@ -19,22 +19,15 @@ from exporter.system.child_process import python_path, signals_held
 
 
 def read(source: Source) -> Iterator[Batch]:
-    """Yield the batches of a workbook's sheet, which must be a file; the header is not a line of any batch.
-
-    Raises:
-        UsageError: When the extra `xlsx` is not installed.
-        InputError: When it is no workbook, needs too much memory, or the sheet or the column is missing.
-    """
+    """Yield the batches of a workbook's sheet, which must be a file; the header is not a line of any batch."""
     if find_spec("python_calamine") is None:
         raise missing_extra(source.name, "xlsx")
     for slim in (False, True):
         if (yield from _try(source, slim)):
             return
-    source.refuse(
-        "expected a workbook that can be read, got one that needs too much memory: a stray cell far below or to the"
-        " right does that.",
-        f"Copy the used cells into a new workbook, or make a CSV: soffice --headless --convert-to csv {source.name}",
-    )
+    why = "needs too much memory: a stray cell far below or to the right does that"
+    hint = "Copy the used cells into a new workbook, or make a CSV: soffice --headless --convert-to csv"
+    source.refuse(f"expected a workbook that can be read, got one that {why}.", f"{hint} {source.name}")
 
 
 def _try(source: Source, slim: bool) -> Generator[Batch, None, bool]:

@@ -16,17 +16,21 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 import msgspec
 
 from exporter.lists.batch import EXACT_BELOW, Batch, NoOrderNumberError, text_of, unfit
 from exporter.lists.how_read import Reading, Source
 from exporter.lists.number_formats import as_shown, look
-from exporter.lists.table import Cells, Record, Table, choose, shown
+from exporter.lists.table import Cells, Record, Table, choose
 from exporter.model.errors import ExporterError, told
 from exporter.model.options import AskOptions
+
+if TYPE_CHECKING:
+    from python_calamine import CalamineWorkbook
 
 _MEMORY = 192 << 20
 _MEMORY_BY_BYTE = 30  # of the file, which is compressed
@@ -115,17 +119,14 @@ def _batches(source: Source) -> Iterator[Batch]:
     workbook = CalamineWorkbook.from_filelike(source.stream)
     sheets = [one for one in workbook.sheets_metadata if one.typ == SheetTypeEnum.WorkSheet]
     visible = [one.name for one in sheets if one.visible == SheetVisibleEnum.Visible]
-
-    def rows(name: str) -> Iterator[Cells]:
-        return workbook.get_sheet_by_name(name).iter_rows()
-
-    def tops() -> dict[str, list[list[str]]]:
-        return {name: top for name in visible if any(map(any, top := shown(rows(name))))}
-
-    names = [one.name for one in sheets]
-    sheet = choose(source, names, tops, surest=True) or (visible or names)[0]
+    tables = {one.name: partial(_rows, workbook, one.name) for one in sheets}
+    sheet = choose(source, tables, visible) or [*visible, *tables][0]
     source.reading.sheet = sheet
-    return _Sheet(source, sheet, enumerate(rows(sheet), 1)).batches()
+    return _Sheet(source, sheet, enumerate(tables[sheet](), 1)).batches()
+
+
+def _rows(workbook: CalamineWorkbook, name: str) -> Iterator[Cells]:
+    return workbook.get_sheet_by_name(name).iter_rows()
 
 
 class _Sheet(Table):

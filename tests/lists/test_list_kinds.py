@@ -248,6 +248,7 @@ REFUSED: dict[str, tuple[bytes | str, str, str]] = {
         "list.xls",
         "soffice --headless --convert-to csv list.xls",
     ),
+    "a cut page": (html("Order No")[:-20], "list.xls", "Log in and download it again"),
     "two streams": (messages("orders", "items"), "list.jsonl", "select(.stream ="),
     "two columns in JSON rows": ('["1001", 9]\n["1002", 8.5]\n', "list.jsonl", "--column 1"),
     "tar of two": (tarred(a="1", b="2"), "list.tar", "tar -xf list.tar"),
