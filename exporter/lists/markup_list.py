@@ -14,7 +14,6 @@ from exporter.lists.text_list import Block
 _ROWS = ("tr", "table:table-row")
 _CELLS = ("td", "th", "table:table-cell", "table:covered-table-cell")
 _TABLES = ("table", "table:table")
-_BREAKS = ("br", "p", "div", "li", "text:p", "text:s", "text:tab", "text:line-break")
 _UNSEEN = ("script", "style", "office:annotation")
 _KINDS = {"boolean": "true or false", "date": "a date or time", "time": "a date or time", "error": "an error"}
 _MOST_COPIES = 16_384
@@ -29,7 +28,7 @@ def read(source: Source, blocks: Iterator[Block]) -> Iterator[Batch] | None:
     parser.close()
     tables = parser.tables
     chosen = choose(source, {name: partial(iter, rows) for name, rows in tables.items()})
-    if chosen is None or parser.is_cut:
+    if chosen is None or not parser.is_whole:
         return None
     source.reading.format = "fods" if b"office:document" in source.head else "html"
     return Table(source, enumerate(tables[chosen], 1)).batches()
@@ -46,30 +45,33 @@ class _Tables(HTMLParser):
         self._ends: list[dict[str, str | None]] = []  # the attributes of the cell that is open
         self._copies = 1
         self._unseen = 0
+        self._hides = False
 
     @property
-    def is_cut(self) -> bool:
-        """Whether a table has no end."""
-        return bool(self._open)
+    def is_whole(self) -> bool:
+        """Whether every table has an end, and shows all that it holds."""
+        return not self._open and not self._hides
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         of = dict(attrs)
         self._unseen += tag in _UNSEEN
-        if tag in (*_TABLES, *_ROWS, *_CELLS):
-            self._end_cell()
+        self._cell.append(" ")  # what stands in an element of its own may be hidden, and is never joined
+        if tag not in (*_TABLES, *_ROWS, *_CELLS):
+            return
+        self._end_cell()
+        self._hides |= "hidden" in of or "display:none" in (of.get("style") or "").replace(" ", "")
         if tag in _TABLES:
             self._open.append([])
             self.tables[of.get("table:name") or str(len(self.tables) + 1)] = self._open[-1]
         elif tag in _ROWS and self._open:
             self._open[-1].append([])
             self._copies = _count(of, "table:number-rows-repeated")
-        elif tag in _CELLS and self._open and self._open[-1]:
+        elif self._open and self._open[-1]:
             self._ends.append(of)
-        elif tag in _BREAKS:
-            self._cell.append(" ")
 
     def handle_endtag(self, tag: str) -> None:
         self._unseen -= tag in _UNSEEN
+        self._cell.append(" ")
         if tag in (*_TABLES, *_ROWS, *_CELLS):
             self._end_cell()
         if tag in _ROWS and self._open:

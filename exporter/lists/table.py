@@ -116,15 +116,19 @@ class Table:
     def _only(self) -> tuple[int | None, list[int]]:
         at = next((at for at, row in enumerate(self._rows) if any(row)), 0)
         full = [i for i in range(self._width) if self._texts(i, 0)]
-        # Without a header, a column that begins with what is neither text nor integer is none of order numbers.
-        possible = [i for i in full if i >= len(self._rows[at]) or _may_be_number(self._top[at][1][i])]
+        # Without a header, a column that holds nothing but what is neither text nor integer is none of order numbers.
+        possible = [
+            i for i in full if any(_may_be_number(cells[i]) for _, cells in self._top if i < len(cells))
+        ]
         if len(possible) != 1:
             self._missing("of order numbers")
-        if len(full) > 1:
-            self.source.reading.note("the other columns hold neither texts nor integers")
         name, *texts = self._texts(possible[0], at)
         if not is_header(name, texts):
+            if len(full) > 1:
+                self.source.reading.note("the other columns hold neither texts nor integers")
             return None, possible
+        if len(full) > 1:
+            self._missing("of order numbers")
         if texts and not any(any(map(str.isdigit, text)) for text in texts):
             self._missing("of order numbers")
         return at, possible
@@ -190,8 +194,14 @@ def choose(source: Source, tables: Tables, visible: Sequence[str] | None = None)
         return names[asked[0]] if len(asked) == 1 else _refuse_tables(source, names, repr(wanted))
     tops = {name: shown(tables[name]()) for name in (names if visible is None else visible)}
     ranks = {name: _rank(rows, source.choice.column) for name, rows in tops.items() if any(map(any, rows))}
-    bound = _UNKNOWN - 1 if visible is None else min(ranks.values(), default=0)
-    best = [name for name, rank in ranks.items() if rank <= bound]
+    best = [name for name, rank in ranks.items() if rank == min(ranks.values())]
+    if visible is None:
+        # In a table beside others, a mere `number` is that of something else, unless it is one of orders.
+        mere = [
+            name for name in ranks if any(word in column_choice.plain(name) for word in ("order", "siparis"))
+        ]
+        bound = {name: _UNKNOWN - 1 if len(ranks) == 1 else int(name in mere) for name in ranks}
+        best = [name for name, rank in ranks.items() if rank <= bound[name]]
     if len(best) > 1:
         _refuse_tables(source, best, "with order numbers")
     if best and (others := [repr(name) for name in names if name != best[0]]):
@@ -240,7 +250,6 @@ def filled(row: list[str]) -> int:
 
 def _may_be_number(cell: object) -> bool:
     try:
-        text_of(cell)
+        return text_of(cell) != ""
     except NoOrderNumberError:
         return False
-    return True

@@ -107,7 +107,7 @@ def database(*tables: str) -> bytes:
 
 def html(*names: str) -> str:
     """Write a page with a table for each name of a column; many pages leave out the end tags."""
-    rows = "".join(f"<tr><td>{n}</td><td>x &amp; y" for n in NUMBERS)
+    rows = "".join(f"<tr><td><a href=x>{n}</a></td><td>x &amp; y" for n in NUMBERS)
     tables = (f"<table><thead><tr><th>{name}<th>Note</thead>{rows}</table>" for name in names)
     return f"<html><style>td {{}}</style><table><tr><td>Menu</table>{''.join(tables)}</html>"
 
@@ -186,6 +186,8 @@ READ: dict[str, tuple[bytes | str, str]] = {
     "tar of one": (gzip.compress(tarred(inside=TABLE)), "list.tar.gz"),
     "tar of macOS": (tarred(**{"._inside": "x", "inside": TABLE}), "list.tar"),
     "SQLite": (database("orders"), "list.db"),
+    "SQLite of a shop": (database("customers", "Orders"), "list.db"),
+    "a sheet without a header": (sheets(a=[[int(n), 9.5, True] for n in NUMBERS]), "list.xlsx"),
     "HTML": (html("Order No"), "list.xls"),
     "flat ODS": (flat_document(), "list.fods"),
     "Singer": (messages("orders"), "list.jsonl"),
@@ -241,13 +243,24 @@ REFUSED: dict[str, tuple[bytes | str, str, str]] = {
     "a web page": ("<!DOCTYPE html><html>", "list.xls", "soffice --headless --convert-to csv list.xls"),
     "SQLite": (b"SQLite format 3\0", "list.db", "sqlite3 -csv -header list.db"),
     "a damaged database": (database("orders")[:5000], "list.db", "sqlite3 -csv -header list.db"),
-    "two tables": (database("orders", "items"), "list.db", "--sheet orders or --sheet items"),
-    "two tables of a page": (html("Order No", "number"), "list.xls", "--sheet 2 or --sheet 3"),
+    "two tables": (database("orders", "old orders"), "list.db", "--sheet orders or --sheet 'old orders'"),
+    "two tables of a page": (html("Order No", "order number"), "list.xls", "--sheet 2 or --sheet 3"),
     "a page without order numbers": (
         html("code"),
         "list.xls",
         "soffice --headless --convert-to csv list.xls",
     ),
+    "a page that hides": (
+        html("Order No").replace("<tr>", "<tr hidden>"),
+        "list.xls",
+        "soffice",
+    ),
+    "the number of something else": (
+        database("customers", "items"),
+        "list.db",
+        "sqlite3 -csv -header list.db",
+    ),
+    "a sheet of codes and amounts": (sheets(a=[["Code", "Sum"], ["A1", 9.5]]), "list.xlsx", "--column Code"),
     "a cut page": (html("Order No")[:-20], "list.xls", "Log in and download it again"),
     "two streams": (messages("orders", "items"), "list.jsonl", "select(.stream ="),
     "two columns in JSON rows": ('["1001", 9]\n["1002", 8.5]\n', "list.jsonl", "--column 1"),
