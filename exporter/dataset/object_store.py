@@ -93,6 +93,16 @@ class ObjectStore:
             self._remove(name)
         self._upload(manifest, MANIFEST_FILE)
 
+    def download_all(self, folder: Path) -> None:
+        """Copy whatever is below the prefix into a folder."""
+        with durable.storage_errors("copying the dataset", folder):
+            for key in self._bucket.keys(self._below):
+                path = (folder / key.removeprefix(self._below)).resolve()
+                if not path.is_relative_to(folder.resolve()):
+                    raise InputError(f"{self._url}: expected the files of a dataset, got {key!r}.")
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._bucket.download(key, path)
+
     def download(self, folder: Path) -> None:
         """Copy the dataset that is there into a folder that is made; an `InputError` where none is."""
         text = self._manifest()

@@ -31,10 +31,11 @@ from exporter.system.proxies import proxy_for
 _MIB = 1024 * 1024
 _PART_BYTES = 8 * _MIB
 _PARTS_AT_ONCE = 4
-_CONNECT_S = 10
+#: A store that is silent ends the run within a minute, by attempts of so many seconds with pauses of 15 s in all.
+_SILENT_S = 8.0
 _MARK = "omnitron-exporter"
-#: What the environment may say instead: (variable, boto3's word, ours). Six attempts take about 15 s.
-_RETRIES = (("AWS_RETRY_MODE", "mode", "standard"), ("AWS_MAX_ATTEMPTS", "total_max_attempts", 6))
+#: What the environment may say instead: (variable, boto3's word, ours).
+_RETRIES = (("AWS_RETRY_MODE", "mode", "standard"), ("AWS_MAX_ATTEMPTS", "total_max_attempts", 5))
 
 
 class StoredObject(NamedTuple):
@@ -145,7 +146,7 @@ class Bucket:
         from botocore.config import Config  # type: ignore[import-untyped] # ships no types
 
         retries = {word: ours for variable, word, ours in _RETRIES if variable not in os.environ}
-        config = Config(connect_timeout=_CONNECT_S, retries=retries)
+        config = Config(connect_timeout=_SILENT_S, read_timeout=_SILENT_S, retries=retries)
         try:
             session = Session()
             endpoint = session.client("s3", config=config).meta.endpoint_url
@@ -251,5 +252,6 @@ def _names_of(error: Any) -> list[str]:
 
 def _status(error: Any) -> int | None:
     """Return the HTTP status of an answer that is an error."""
-    status: int | None = getattr(error, "response", {}).get("ResponseMetadata", {}).get("HTTPStatusCode")
+    answer = getattr(error, "response", None) or {}  # a time-out has one that is None
+    status: int | None = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return status

@@ -8,6 +8,8 @@ import json
 import os
 import re
 import signal
+import socket
+import string
 import sys
 import threading
 import time
@@ -20,7 +22,9 @@ from typing import Any
 
 import boto3  # type: ignore[import-untyped] # ships no types
 import pytest
+from botocore import exceptions  # type: ignore[import-untyped] # ships no types
 
+from exporter.dataset import s3
 from exporter.dataset.destination import destination_of
 from exporter.model.errors import StorageError, UsageError
 from tests.support.datasets import Dataset, demo_payloads
@@ -503,3 +507,54 @@ def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPat
 def test_old_datasets_are_kept_by_hand(lake: Lake, exporter: Exporter) -> None:
     """--keep is for directories only."""
     exporter.run("--keep", 3, out=f"{lake.out}/{{date}}").said(2, "--keep")
+
+
+# --- verifying, and a store that is silent ---
+
+
+def test_a_prefix_is_verified(lake: Lake, exporter: Exporter) -> None:
+    """As a directory is: what differs, and what is not ours, is named; nothing is written outside of the copy."""
+    assert exporter.run(out=lake.out).code == 0
+    assert exporter("verify", lake.out).out == f"{lake.out} is what its manifest says.\n"
+    lake.write("orders/rejects.jsonl", b"{}\n")
+    lake.write("orders/mine.txt", b"mine")
+    ended = exporter("verify", lake.out)
+    assert ended.code == 1
+    assert "rejects.jsonl" in ended.out
+    assert "mine.txt" in ended.out
+    lake.write("orders/../../../outside.txt", b"x")
+    exporter("verify", lake.out).said(2, "outside.txt")
+
+
+def test_a_store_that_is_silent_ends_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """It takes the connection and never answers: a `StorageError`, within a minute at the defaults."""
+    backoff_s = sum(2**attempt for attempt in range(s3._RETRIES[1][2] - 1))
+    assert s3._RETRIES[1][2] * s3._SILENT_S + backoff_s < 60
+    monkeypatch.setattr(s3, "_SILENT_S", 0.2)
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "a")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        with pytest.raises(StorageError, match="the store did not answer in time"):
+            s3.Bucket("lake").read("orders/manifest.json")
+
+
+def _family(kind: type[Exception]) -> Iterator[type[Exception]]:
+    if kind.__init__ in (exceptions.BotoCoreError.__init__, exceptions.HTTPClientError.__init__):
+        yield kind
+    for child in kind.__subclasses__():
+        yield from _family(child)
+
+
+@pytest.mark.parametrize("kind", list(_family(exceptions.BotoCoreError)), ids=lambda kind: kind.__name__)
+def test_whatever_the_client_library_raises_is_a_storage_error(kind: type[Exception]) -> None:
+    """One sentence without what the library quotes, for every exception that it has."""
+    fields = {name for _, name, _, _ in string.Formatter().parse(getattr(kind, "fmt", "")) if name}
+    error = kind(**dict.fromkeys(fields | {"error"}, "s3cret"))
+    with (
+        pytest.raises(StorageError, match="reading it failed") as caught,
+        s3.Bucket("lake")._request("reading it", "key"),
+    ):
+        raise error
+    assert "s3cret" not in str(caught.value)

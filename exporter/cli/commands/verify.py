@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import click
 
@@ -18,15 +19,25 @@ def command(out: str, as_json: bool) -> int:
     """Check the dataset at OUT against its manifest, byte by byte and row by row.
 
     Every file is there with its rows, its size and its SHA-256, and no other; the counts add up; order
-    numbers are unique; every item has its order, and its place in it. Exit code 0, or 1 with what differs.
+    numbers are unique; every item has its order, and its place in it. A dataset at s3://… is copied to a temporary
+    folder first. Exit code 0, or 1 with what differs.
     """
-    from exporter.dataset.verification import verify
-
-    if not Path(out).is_dir():
-        raise UsageError(f"{out}: expected the directory of a dataset, got none.", "Give the --out of a run.")
-    differences = list(verify(Path(out)))
+    differences = _differences_at(out)
     if as_json:
         click.echo(json_line({"out": out, "ok": not differences, "differences": differences}))
     else:
         click.echo("\n".join(map(visible, differences)) or f"{visible(out)} is what its manifest says.")
     return 1 if differences else 0
+
+
+def _differences_at(out: str) -> list[str]:
+    from exporter.dataset.object_store import object_store
+    from exporter.dataset.verification import verify
+
+    if "://" in out:
+        with TemporaryDirectory(prefix="exporter-") as folder:
+            object_store(out).download_all(Path(folder))
+            return list(verify(Path(folder)))
+    if not Path(out).is_dir():
+        raise UsageError(f"{out}: expected the directory of a dataset, got none.", "Give the --out of a run.")
+    return list(verify(Path(out)))
