@@ -11,7 +11,7 @@ from exporter.lists.batch import Batch
 from exporter.lists.how_read import Source
 from exporter.lists.table import Cells, Table, choose
 
-_LARGEST = 256 << 20  # bytes, which are held in memory
+_LARGEST = 64 << 20  # bytes, which are held in memory
 
 
 def read(source: Source, hint: str) -> Iterator[Batch]:

@@ -57,11 +57,12 @@ class Table:
         for line, cells in records if len(self.columns) > 1 else ():
             values = {str(cells[index]).strip() for index in self.columns if index < len(cells)}
             if len(values) > 1:
-                got = ", ".join(map(repr, sorted(values)))
-                what = f"expected the same in columns that are called alike, got {got}."
-                self.source.refuse(
-                    what, f"Give {_choices([str(index + 1) for index in self.columns])}.", line
+                got, columns = (
+                    ", ".join(map(repr, sorted(values))),
+                    [str(index + 1) for index in self.columns],
                 )
+                what = f"expected the same in columns that are called alike, got {got}."
+                self.source.refuse(what, f"Give {_choices(columns)}.", line)
 
     def batch(self, lines: list[int], rows: list[Cells]) -> Batch:
         """Return the batch of some rows."""
@@ -127,9 +128,7 @@ class Table:
             if len(full) > 1:
                 self.source.reading.note("the other columns hold neither texts nor integers")
             return None, possible
-        if len(full) > 1:
-            self._missing("of order numbers")
-        if texts and not any(any(map(str.isdigit, text)) for text in texts):
+        if len(full) > 1 or (texts and not any(map(str.isdigit, "".join(texts)))):
             self._missing("of order numbers")
         return at, possible
 

@@ -23,15 +23,20 @@ def read(source: Source) -> Iterator[Batch]:
     if find_spec("python_calamine") is None:
         raise missing_extra(source.name, "xlsx")
     for slim in (False, True):
-        if (yield from _try(source, slim)):
+        last = yield from _try(source, slim)
+        for name, value in last.get("reading", {}).items():
+            setattr(source.reading, name, value)
+        if "reading" in last:
             return
+        if last:  # it died on the way, after some batches
+            break
     why = "needs too much memory: a stray cell far below or to the right does that"
     hint = "Copy the used cells into a new workbook, or make a CSV: soffice --headless --convert-to csv"
     source.refuse(f"expected a workbook that can be read, got one that {why}.", f"{hint} {source.name}")
 
 
-def _try(source: Source, slim: bool) -> Generator[Batch, None, bool]:
-    """Yield the batches; return whether they are all, and not none because the process died."""
+def _try(source: Source, slim: bool) -> Generator[Batch, None, dict[str, Any]]:
+    """Yield the batches; return the last message, empty where the process died before its first."""
     choice = source.choice
     request = {"name": source.name, "column": choice.column, "sheet": choice.sheet, "slim": slim}
     source.stream.seek(0)
@@ -51,8 +56,6 @@ def _try(source: Source, slim: bool) -> Generator[Batch, None, bool]:
                     raise error_of(*message["error"])
                 if "reading" not in message:
                     yield msgspec.convert(message, Batch)
-            for name, value in message.get("reading", {}).items():
-                setattr(source.reading, name, value)
-            return bool(message)
+            return message
         finally:
             process.kill()

@@ -361,6 +361,19 @@ def test_a_stray_cell_that_shows_nothing_is_left_out(
     assert read(buffer.getvalue(), "list.xlsx")[:2] == (NUMBERS, [])
 
 
+def test_a_reader_that_dies_on_the_way_is_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches without what is told at their end are not the whole list, and are not read twice."""
+    batch = json.dumps({"lines": [2], "order_numbers": ["1001"], "invalid": [], "blank": 0})
+    script = f"print({batch!r})"
+    start = subprocess.Popen
+    monkeypatch.setattr(
+        "exporter.lists.workbook_list.subprocess.Popen",
+        lambda command, **more: start([command[0], "-c", script], **more),
+    )
+    with pytest.raises(InputError, match="needs too much memory"):
+        read(sheets(a=[["Order No"], ["1001"], ["1002"]]), "list.xlsx")
+
+
 _PIECES = st.sampled_from(
     [
         "number",
