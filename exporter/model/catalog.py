@@ -36,14 +36,8 @@ class Kind(Enum):
 class Column:
     """One column of one table.
 
-    Args:
-        table: `orders`, `order_items` or `order_lines`.
-        path: The keys that lead to the value, from the order or from the item; empty for what the exporter adds.
-        name: The column's name, unique in its table.
-        kind: What it holds.
-        personal: Whether `--pii drop` and `--pii hash` hide it.
-        meaning: One phrase for readers of the data.
-        source: `documentation`, `example` (only seen in the documentation's example) or `exporter`.
+    `path` are the keys that lead to the value, from the order or from the item; `personal` is whether `--pii drop`
+    and `--pii hash` hide it; `source` is `documentation`, `example` (only seen in that) or `exporter`.
     """
 
     table: str
@@ -57,7 +51,7 @@ class Column:
     @property
     def nullable(self) -> bool:
         """Whether a row may lack it."""
-        return (self.table, self.name) not in _NEVER_NULL
+        return self.name not in _KEYS[self.table]
 
     @property
     def change_kind(self) -> str:
@@ -85,220 +79,139 @@ CHANGE_KINDS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Columns of orders and items by the kind of their changes; other decimals are `amount`, the rest is `other`."""
 
-_NEVER_NULL = {
-    ("orders", "number"),
-    ("order_items", "order_number"),
-    ("order_items", "item_index"),
-    ("order_lines", "number"),
-}
-_DOC, _EXAMPLE, _EXPORTER = "documentation", "example", "exporter"
+_KEYS = {"orders": ("number",), "order_items": ("order_number", "item_index"), "order_lines": ("number",)}
 #: What the API's documentation leaves open, so that nobody takes it for known.
 _UNKNOWN = "not documented"
 _STATUSES = ", ".join(f"{code} {name}" for code, name in STATUS_NAMES.items())
-_OPEN, _PERSONAL = False, True
-_Row = tuple[str, Kind, bool, str, str]
 
-_UNMAPPED_MEANING = "What fits no column, as a JSON object {path: value}; null where everything fits"
-
-
-def _address(place: str, whose: str) -> tuple[_Row, ...]:
-    rows: tuple[_Row, ...] = (
-        ("email", Kind.TEXT, _PERSONAL, "e-mail", _DOC),
-        ("phone_number", Kind.TEXT, _PERSONAL, "phone number", _DOC),
-        ("first_name", Kind.TEXT, _PERSONAL, "first name", _DOC),
-        ("last_name", Kind.TEXT, _PERSONAL, "last name", _DOC),
-        ("country.name", Kind.TEXT, _OPEN, "country name", _DOC),
-        ("country.code", Kind.TEXT, _OPEN, "country code", _DOC),
-        ("city.id", Kind.INTEGER, _OPEN, "city id", _DOC),
-        ("city.name", Kind.TEXT, _OPEN, "city name", _DOC),
-        ("line", Kind.TEXT, _PERSONAL, "street and house", _DOC),
-        ("title", Kind.TEXT, _PERSONAL, "title, as the customer calls it", _DOC),
-        ("township.id", Kind.INTEGER, _OPEN, "township id", _DOC),
-        ("township.name", Kind.TEXT, _OPEN, "township name", _DOC),
-        ("district.id", Kind.INTEGER, _OPEN, "district id", _DOC),
-        ("district.name", Kind.TEXT, _OPEN, "district name", _EXAMPLE),
-        ("postcode", Kind.TEXT, _PERSONAL, "postcode", _DOC),
-        ("notes", Kind.TEXT, _PERSONAL, "notes", _DOC),
-        ("company_name", Kind.TEXT, _PERSONAL, "company name", _DOC),
-        ("tax_office", Kind.TEXT, _PERSONAL, "tax office", _DOC),
-        ("tax_no", Kind.TEXT, _PERSONAL, "tax number", _DOC),
-        ("e_bill_taxpayer", Kind.BOOLEAN, _OPEN, "whether an e-bill taxpayer", _DOC),
-        ("identity_number", Kind.TEXT, _PERSONAL, "identity number", _EXAMPLE),
-        ("extra_field", Kind.JSON, _OPEN, "additional information", _EXAMPLE),
-    )
-    return tuple(
-        (f"{place}.{path}", kind, hide, f"{whose}: {what}", src) for path, kind, hide, what, src in rows
-    )
+# path | kind, `personal`, source where that is not the documentation | meaning
+_ADDRESS = """
+email | text, personal | e-mail
+phone_number | text, personal | phone number
+first_name | text, personal | first name
+last_name | text, personal | last name
+country.name | text | country name
+country.code | text | country code
+city.id | integer | city id
+city.name | text | city name
+line | text, personal | street and house
+title | text, personal | title, as the customer calls it
+township.id | integer | township id
+township.name | text | township name
+district.id | integer | district id
+district.name | text, example | district name
+postcode | text, personal | postcode
+notes | text, personal | notes
+company_name | text, personal | company name
+tax_office | text, personal | tax office
+tax_no | text, personal | tax number
+e_bill_taxpayer | boolean | whether an e-bill taxpayer
+identity_number | text, personal, example | identity number
+extra_field | json, example | additional information
+"""
 
 
-_ORDER_ROWS: tuple[_Row, ...] = (
-    ("id", Kind.INTEGER, _OPEN, "Order id", _EXAMPLE),
-    ("number", Kind.TEXT, _OPEN, "Order number, unique within its sales channel", _DOC),
-    ("status", Kind.TEXT, _OPEN, f"Order status code: {_STATUSES}", _DOC),
-    ("date_placed", Kind.TIMESTAMP, _OPEN, "When the order was placed", _DOC),
-    ("customer.id", Kind.INTEGER, _OPEN, "Customer id", _EXAMPLE),
-    ("customer.email", Kind.TEXT, _PERSONAL, "Customer's e-mail", _DOC),
-    ("customer.first_name", Kind.TEXT, _PERSONAL, "Customer's first name", _DOC),
-    ("customer.last_name", Kind.TEXT, _PERSONAL, "Customer's last name", _DOC),
-    ("customer.phone_number", Kind.TEXT, _PERSONAL, "Customer's phone number", _DOC),
-    *_address("shipping_address", "Shipping address"),
-    *_address("billing_address", "Billing address"),
-    ("currency", Kind.TEXT, _OPEN, "Currency of the order's amounts", _DOC),
-    (
-        "amount",
-        Kind.DECIMAL,
-        _OPEN,
-        (
-            "Amount of the order; in the API's example the items' prices and shipping_amount."
-            f" Before or after discount: {_UNKNOWN}. With or without tax: {_UNKNOWN}. Refunds are not taken off"
-        ),
-        _DOC,
-    ),
-    ("shipping_amount", Kind.DECIMAL, _OPEN, f"Shipping amount; with or without tax: {_UNKNOWN}", _DOC),
-    ("shipping_tax_rate", Kind.DECIMAL, _OPEN, "Shipping tax rate, in percent", _DOC),
-    ("extra_field", Kind.JSON, _OPEN, "Additional information about the order", _DOC),
-    ("payment_option", Kind.INTEGER, _OPEN, "Id of the payment option", _DOC),
-    ("payment_option_slug", Kind.TEXT, _OPEN, "Slug of the payment option", _DOC),
-    ("bin_number", Kind.TEXT, _PERSONAL, "First digits of the payment card (BIN)", _DOC),
-    ("installment", Kind.INTEGER, _OPEN, "Id of the installment plan", _DOC),
-    ("installment_count", Kind.INTEGER, _OPEN, "Number of installments", _DOC),
-    ("installment_interest_amount", Kind.DECIMAL, _OPEN, "Late charges", _DOC),
-    ("cargo_company", Kind.INTEGER, _OPEN, "Id of the cargo company", _DOC),
-    ("invoice_number", Kind.TEXT, _OPEN, "Invoice number", _DOC),
-    ("invoice_date", Kind.TIMESTAMP, _OPEN, "When the invoice was issued", _DOC),
-    ("e_archive_url", Kind.TEXT, _PERSONAL, "Link to the e-archive invoice", _DOC),
-    (
-        "refund_amount",
-        Kind.DECIMAL,
-        _OPEN,
-        f"Refunded amount of the order; with or without shipping_refund_amount: {_UNKNOWN}",
-        _DOC,
-    ),
-    ("discount_refund_amount", Kind.DECIMAL, _OPEN, "Refunded discount", _DOC),
-    ("shipping_refund_amount", Kind.DECIMAL, _OPEN, "Refunded shipping amount", _DOC),
-    (
-        "discount_amount",
-        Kind.DECIMAL,
-        _OPEN,
-        f"Total discount of the order; whether amount has it: {_UNKNOWN}",
-        _DOC,
-    ),
-    ("is_send", Kind.BOOLEAN, _OPEN, "Whether the order was sent to the ERP", _DOC),
-    (
-        "net_shipping_amount",
-        Kind.DECIMAL,
-        _OPEN,
-        "shipping_amount and shipping_interest_amount together",
-        _DOC,
-    ),
-    ("shipping_interest_amount", Kind.DECIMAL, _OPEN, "Interest on the shipping amount", _DOC),
-    ("tracking_number", Kind.TEXT, _OPEN, "Cargo tracking number", _DOC),
-    ("carrier_shipping_code", Kind.TEXT, _OPEN, "Shipping code of the carrier", _DOC),
-    ("remote_addr", Kind.TEXT, _PERSONAL, "IP address that placed the order", _DOC),
-    ("has_gift_box", Kind.BOOLEAN, _OPEN, "Whether there is a gift box", _DOC),
-    ("gift_box_note", Kind.TEXT, _PERSONAL, "Gift note", _DOC),
-    ("external_status", Kind.INTEGER, _OPEN, "Id of the external status", _DOC),
-    ("channel.name", Kind.TEXT, _OPEN, "Name of the sales channel", _EXAMPLE),
-    ("channel.conf", Kind.JSON, _OPEN, "Configuration of the sales channel", _EXAMPLE),
-)
-
-_ITEM_ROWS: tuple[_Row, ...] = (
-    ("id", Kind.INTEGER, _OPEN, "Order item id; one item is one unit, as far as seen: see attributes", _DOC),
-    ("order", Kind.INTEGER, _OPEN, "Id of the item's order; repeats orders.id", _DOC),
-    ("product_sku", Kind.TEXT, _OPEN, "SKU of the product", _DOC),
-    ("status", Kind.TEXT, _OPEN, f"Item status code: {_STATUSES}", _DOC),
-    ("price_currency", Kind.TEXT, _OPEN, "Currency of the item's amounts", _DOC),
-    (
-        "price",
-        Kind.DECIMAL,
-        _OPEN,
-        f"Price of the item, without shipping. Before or after discount: {_UNKNOWN}. With or without tax: {_UNKNOWN}",
-        _DOC,
-    ),
-    ("tax_rate", Kind.DECIMAL, _OPEN, "Tax rate of the item, in percent", _DOC),
-    ("extra_field", Kind.JSON, _OPEN, "Additional information about the item", _DOC),
-    ("price_list", Kind.INTEGER, _OPEN, "Id of the price list", _DOC),
-    ("stock_list", Kind.INTEGER, _OPEN, "Id of the stock list", _DOC),
-    (
-        "cancel_status",
-        Kind.TEXT,
-        _OPEN,
-        (
-            "State of the cancellation: waiting, confirmation_waiting, confirmed, approved, rejected, waiting_for_payment,"
-            " manuel_refund_need, completed; null where there is none"
-        ),
-        _DOC,
-    ),
-    ("invoice_number", Kind.TEXT, _OPEN, "Invoice number", _DOC),
-    ("invoice_date", Kind.TIMESTAMP, _OPEN, "When the invoice was issued", _DOC),
-    ("e_archive_url", Kind.TEXT, _PERSONAL, "Link to the e-archive invoice", _DOC),
-    ("installment_interest_amount", Kind.DECIMAL, _OPEN, "Late charges of the installment", _DOC),
-    ("tracking_number", Kind.TEXT, _OPEN, "Shipping tracking number", _DOC),
-    ("carrier_shipping_code", Kind.TEXT, _OPEN, "Shipping code of the carrier", _DOC),
-    ("shipping_company", Kind.TEXT, _OPEN, "Shipping company", _DOC),
-    ("shipment_code", Kind.TEXT, _OPEN, "Shipment code", _DOC),
-    ("external_status", Kind.INTEGER, _OPEN, "Id of the external status", _DOC),
-    (
-        "discount_amount",
-        Kind.DECIMAL,
-        _OPEN,
-        f"Total discount of the item; whether price has it: {_UNKNOWN}",
-        _DOC,
-    ),
-    ("retail_price", Kind.DECIMAL, _OPEN, f"Retail price; with or without tax: {_UNKNOWN}", _DOC),
-    (
-        "attributes",
-        Kind.JSON,
-        _OPEN,
-        "Attributes of the item; where a shop merges equal items, their quantity is in here, under a key of its own",
-        _DOC,
-    ),
-    ("attributes_kwargs", Kind.JSON, _OPEN, "Details of the product's attributes", _DOC),
-    ("image", Kind.TEXT, _OPEN, "Link to the product's image", _DOC),
-)
-
-_RENAMED = {("order_items", "order"): "order_id"}
+def _address(place: str, whose: str) -> str:
+    rows = (row.split(" | ") for row in _ADDRESS.strip().splitlines())
+    return "\n".join(f"{place}.{path} | {facts} | {whose}: {meaning}" for path, facts, meaning in rows)
 
 
-def _from_api(table: str, rows: tuple[_Row, ...]) -> tuple[Column, ...]:
-    return tuple(
-        Column(
-            table=table,
-            path=tuple(path.split(".")),
-            name=_RENAMED.get((table, path), path.replace(".", "_")),
-            kind=kind,
-            personal=personal,
-            meaning=meaning,
-            source=source,
-        )
-        for path, kind, personal, meaning, source in rows
-    )
+_ORDERS = f"""
+id | integer, example | Order id
+number | text | Order number, unique within its sales channel
+status | text | Order status code: {_STATUSES}
+date_placed | timestamp | When the order was placed
+customer.id | integer, example | Customer id
+customer.email | text, personal | Customer's e-mail
+customer.first_name | text, personal | Customer's first name
+customer.last_name | text, personal | Customer's last name
+customer.phone_number | text, personal | Customer's phone number
+{_address("shipping_address", "Shipping address")}
+{_address("billing_address", "Billing address")}
+currency | text | Currency of the order's amounts
+amount | decimal | Amount of the order; in the API's example the items' prices and shipping_amount. Before or after discount: {_UNKNOWN}. With or without tax: {_UNKNOWN}. Refunds are not taken off
+shipping_amount | decimal | Shipping amount; with or without tax: {_UNKNOWN}
+shipping_tax_rate | decimal | Shipping tax rate, in percent
+extra_field | json | Additional information about the order
+payment_option | integer | Id of the payment option
+payment_option_slug | text | Slug of the payment option
+bin_number | text, personal | First digits of the payment card (BIN)
+installment | integer | Id of the installment plan
+installment_count | integer | Number of installments
+installment_interest_amount | decimal | Late charges
+cargo_company | integer | Id of the cargo company
+invoice_number | text | Invoice number
+invoice_date | timestamp | When the invoice was issued
+e_archive_url | text, personal | Link to the e-archive invoice
+refund_amount | decimal | Refunded amount of the order; with or without shipping_refund_amount: {_UNKNOWN}
+discount_refund_amount | decimal | Refunded discount
+shipping_refund_amount | decimal | Refunded shipping amount
+discount_amount | decimal | Total discount of the order; whether amount has it: {_UNKNOWN}
+is_send | boolean | Whether the order was sent to the ERP
+net_shipping_amount | decimal | shipping_amount and shipping_interest_amount together
+shipping_interest_amount | decimal | Interest on the shipping amount
+tracking_number | text | Cargo tracking number
+carrier_shipping_code | text | Shipping code of the carrier
+remote_addr | text, personal | IP address that placed the order
+has_gift_box | boolean | Whether there is a gift box
+gift_box_note | text, personal | Gift note
+external_status | integer | Id of the external status
+channel.name | text, example | Name of the sales channel
+channel.conf | json, example | Configuration of the sales channel
+_unmapped | json, exporter | What fits no column, as a JSON object {{path: value}}; null where everything fits
+"""
+_ORDER_ITEMS = f"""
+order_number | text, exporter | Order number of the item's order; repeats orders.number
+item_index | integer, exporter | Place of the item in its order, from 0
+id | integer | Order item id; one item is one unit, as far as seen: see attributes
+order | integer | Id of the item's order; repeats orders.id
+product_sku | text | SKU of the product
+status | text | Item status code: {_STATUSES}
+price_currency | text | Currency of the item's amounts
+price | decimal | Price of the item, without shipping. Before or after discount: {_UNKNOWN}. With or without tax: {_UNKNOWN}
+tax_rate | decimal | Tax rate of the item, in percent
+extra_field | json | Additional information about the item
+price_list | integer | Id of the price list
+stock_list | integer | Id of the stock list
+cancel_status | text | State of the cancellation: waiting, confirmation_waiting, confirmed, approved, rejected, waiting_for_payment, manuel_refund_need, completed; null where there is none
+invoice_number | text | Invoice number
+invoice_date | timestamp | When the invoice was issued
+e_archive_url | text, personal | Link to the e-archive invoice
+installment_interest_amount | decimal | Late charges of the installment
+tracking_number | text | Shipping tracking number
+carrier_shipping_code | text | Shipping code of the carrier
+shipping_company | text | Shipping company
+shipment_code | text | Shipment code
+external_status | integer | Id of the external status
+discount_amount | decimal | Total discount of the item; whether price has it: {_UNKNOWN}
+retail_price | decimal | Retail price; with or without tax: {_UNKNOWN}
+attributes | json | Attributes of the item; where a shop merges equal items, their quantity is in here, under a key of its own
+attributes_kwargs | json | Details of the product's attributes
+image | text | Link to the product's image
+_unmapped | json, exporter | What fits no column, as a JSON object {{path: value}}; null where everything fits
+"""
 
 
-def _added(table: str, name: str, kind: Kind, meaning: str) -> Column:
+def _columns(table: str, rows: str) -> tuple[Column, ...]:
+    return tuple(_column(table, *row.split(" | ")) for row in rows.strip().splitlines())
+
+
+def _column(table: str, path: str, facts: str, meaning: str) -> Column:
+    kind, *more = facts.split(", ")
+    source = next((word for word in more if word != "personal"), "documentation")
     return Column(
-        table=table, path=(), name=name, kind=kind, personal=False, meaning=meaning, source=_EXPORTER
+        table=table,
+        path=() if source == "exporter" else tuple(path.split(".")),
+        name="order_id" if (table, path) == ("order_items", "order") else path.replace(".", "_"),
+        kind=Kind(kind),
+        personal="personal" in more,
+        meaning=meaning,
+        source=source,
     )
 
 
-ORDERS: tuple[Column, ...] = (
-    *_from_api("orders", _ORDER_ROWS),
-    _added("orders", "_unmapped", Kind.JSON, _UNMAPPED_MEANING),
-)
-"""The columns of `orders`, in their order."""
-
-ORDER_ITEMS: tuple[Column, ...] = (
-    _added(
-        "order_items", "order_number", Kind.TEXT, "Order number of the item's order; repeats orders.number"
-    ),
-    _added("order_items", "item_index", Kind.INTEGER, "Place of the item in its order, from 0"),
-    *_from_api("order_items", _ITEM_ROWS),
-    _added("order_items", "_unmapped", Kind.JSON, _UNMAPPED_MEANING),
-)
-"""The columns of `order_items`, in their order."""
-
-
-# --- order_lines ---
+ORDERS = _columns("orders", _ORDERS)
+ORDER_ITEMS = _columns("order_items", _ORDER_ITEMS)
 
 
 def _of_order(column: Column) -> Column:
@@ -308,13 +221,8 @@ def _of_order(column: Column) -> Column:
 
 def _of_item(column: Column) -> Column:
     meaning = column.meaning if "item" in column.meaning.lower() else f"{column.meaning} (the item's)"
-    return replace(
-        column,
-        table="order_lines",
-        name=line_name(column.name),
-        path=(f"{ITEMS_KEY}[]", *column.path) if column.path else (),
-        meaning=meaning,
-    )
+    path = (f"{ITEMS_KEY}[]", *column.path) if column.path else ()
+    return replace(column, table="order_lines", name=line_name(column.name), path=path, meaning=meaning)
 
 
 def line_name(item_column: str) -> str:

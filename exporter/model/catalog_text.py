@@ -12,21 +12,14 @@ from exporter.model.catalog import ITEMS_KEY, TABLES, Column, Kind
 
 Format = Literal["text", "markdown", "json", "sql"]
 
-_ARROW: Final = {
-    Kind.TEXT: "string",
-    Kind.INTEGER: "int64",
-    Kind.DECIMAL: "decimal128(20, 4)",
-    Kind.TIMESTAMP: "timestamp[us, UTC]",
-    Kind.BOOLEAN: "bool",
-    Kind.JSON: "string",
-}
-_SQL: Final = {
-    Kind.TEXT: "TEXT",
-    Kind.INTEGER: "BIGINT",
-    Kind.DECIMAL: "DECIMAL(20, 4)",
-    Kind.TIMESTAMP: "TIMESTAMP WITH TIME ZONE",
-    Kind.BOOLEAN: "BOOLEAN",
-    Kind.JSON: "JSON",
+#: The types of each kind in Arrow and in SQL.
+_TYPES: Final = {
+    Kind.TEXT: ("string", "TEXT"),
+    Kind.INTEGER: ("int64", "BIGINT"),
+    Kind.DECIMAL: ("decimal128(20, 4)", "DECIMAL(20, 4)"),
+    Kind.TIMESTAMP: ("timestamp[us, UTC]", "TIMESTAMP WITH TIME ZONE"),
+    Kind.BOOLEAN: ("bool", "BOOLEAN"),
+    Kind.JSON: ("string", "JSON"),
 }
 _WIDTH = 80
 _PREFIXES = {"orders": "", "order_items": f"{ITEMS_KEY}[].", "order_lines": ""}
@@ -43,38 +36,25 @@ def _text() -> str:
 
 
 def _text_table(columns: tuple[Column, ...]) -> str:
-    name_width = max(len(column.name) for column in columns)
-    indent = " " * (name_width + 15)
-    lines = [
-        textwrap.fill(
-            column.meaning,
-            _WIDTH,
-            initial_indent=f"  {column.name:<{name_width}} {column.kind.value:<9} {'*' if column.personal else ' '}".ljust(
-                len(indent)
-            ),
-            subsequent_indent=indent,
-        )
-        for column in columns
-    ]
-    return "\n".join(lines) + "\n"
+    width = max(len(column.name) for column in columns)
+    return "".join(f"{_text_row(column, width)}\n" for column in columns)
+
+
+def _text_row(column: Column, width: int) -> str:
+    indent = width + 15
+    facts = f"  {column.name:<{width}} {column.kind.value:<9} {'*' if column.personal else ' '}".ljust(indent)
+    return textwrap.fill(column.meaning, _WIDTH, initial_indent=facts, subsequent_indent=" " * indent)
 
 
 def _markdown_table(name: str, columns: tuple[Column, ...]) -> str:
-    lines = [
-        f"## `{name}`",
-        "",
-        "| Column | Type | Path in the API | Personal | Meaning | Source |",
-        "|---|---|---|---|---|---|",
-        *map(_markdown_row, columns),
-    ]
-    return "\n".join(lines) + "\n"
+    head = f"## `{name}`\n\n| Column | Type | Path in the API | Personal | Meaning | Source |\n|---|---|---|---|---|---|\n"
+    return head + "".join(f"| {' | '.join(_markdown_cells(column))} |\n" for column in columns)
 
 
-def _markdown_row(column: Column) -> str:
-    kind = f"{_ARROW[column.kind]} (JSON)" if column.kind is Kind.JSON else _ARROW[column.kind]
-    path = _api_path(column)
-    cells = (f"`{column.name}`", kind, f"`{path}`" if path else "", "yes" if column.personal else "")
-    return f"| {' | '.join((*cells, column.meaning, column.source))} |"
+def _markdown_cells(column: Column) -> tuple[str, ...]:
+    kind = _TYPES[column.kind][0] + (" (JSON)" if column.kind is Kind.JSON else "")
+    path = f"`{_api_path(column)}`" if column.path else ""
+    return f"`{column.name}`", kind, path, "yes" if column.personal else "", column.meaning, column.source
 
 
 def _api_path(column: Column) -> str | None:
@@ -82,35 +62,28 @@ def _api_path(column: Column) -> str | None:
 
 
 def _json() -> str:
-    tables = {
-        name: [
-            {
-                "name": column.name,
-                "type": _ARROW[column.kind],
-                "kind": column.kind.value,
-                "path": _api_path(column),
-                "personal": column.personal,
-                "meaning": column.meaning,
-                "source": column.source,
-            }
-            for column in columns
-        ]
-        for name, columns in TABLES.items()
-    }
+    tables = {name: list(map(_json_column, columns)) for name, columns in TABLES.items()}
     return json.dumps({"tables": tables}, indent=2, ensure_ascii=False) + "\n"
+
+
+def _json_column(column: Column) -> dict[str, object]:
+    return {
+        "name": column.name,
+        "type": _TYPES[column.kind][0],
+        "kind": column.kind.value,
+        "path": _api_path(column),
+        "personal": column.personal,
+        "meaning": column.meaning,
+        "source": column.source,
+    }
 
 
 def _sql_table(name: str, columns: tuple[Column, ...]) -> str:
     # No keys and no NOT NULL: a load must take whatever the dataset holds.
-    body = ",\n".join(f"  {column.name} {_SQL[column.kind]}" for column in columns)
-    comments = "\n".join(
-        f"COMMENT ON COLUMN {name}.{column.name} IS {_sql_string(column.meaning)};" for column in columns
-    )
-    return f"CREATE TABLE {name} (\n{body}\n);\n{comments}\n"
-
-
-def _sql_string(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+    body = ",\n".join(f"  {column.name} {_TYPES[column.kind][1]}" for column in columns)
+    quoted = ((column.name, column.meaning.replace("'", "''")) for column in columns)
+    comments = "".join(f"COMMENT ON COLUMN {name}.{column} IS '{meaning}';\n" for column, meaning in quoted)
+    return f"CREATE TABLE {name} (\n{body}\n);\n{comments}"
 
 
 def _each(table: Callable[[str, tuple[Column, ...]], str]) -> str:

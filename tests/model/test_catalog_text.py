@@ -14,7 +14,7 @@ import pytest
 from exporter.dataset.flatten import ORDER_ITEMS_SCHEMA, ORDERS_SCHEMA, Flattener
 from exporter.dataset.flatten.arrow_schema import ARROW_TYPES
 from exporter.model.catalog import ORDER_ITEMS, ORDER_LINES, ORDERS, TABLES
-from exporter.model.catalog_text import _ARROW, Format, render
+from exporter.model.catalog_text import _TYPES, Format, render
 from tests.support.postgres import single_user_postgres
 from tests.support.wild_json import SAMPLE
 
@@ -55,7 +55,7 @@ def test_json_gives_types_paths_and_marks() -> None:
 def test_type_names_are_arrows() -> None:
     """The types told are those that the files have."""
     for kind, arrow_type in ARROW_TYPES.items():
-        assert _ARROW[kind] in str(arrow_type).replace("tz=", "").replace("extension<arrow.json>", "json")
+        assert _TYPES[kind][0] in str(arrow_type).replace("tz=", "").replace("extension<arrow.json>", "json")
 
 
 @fast
