@@ -27,14 +27,7 @@ _EXCEL_START = b"\xef\xbb\xbf"
 
 @dataclass(frozen=True, kw_only=True)
 class LocalDataset:
-    """A dataset whose files are on this machine.
-
-    Args:
-        place: Where it is, as people call it.
-        folder: Where its files are.
-        manifest: Its manifest.
-        scratch: An empty folder for what must be rewritten.
-    """
+    """A dataset whose files are in a folder of this machine; `scratch` is an empty one for what must be rewritten."""
 
     place: str
     folder: Path
@@ -46,7 +39,6 @@ class LocalDataset:
 
         Raises:
             InputError: Its only files are for spreadsheets, which hold no exact values.
-            StorageError: A file cannot be read, or the copy not written.
         """
         files = self.manifest.tables.get(table)
         if files is None:
@@ -60,10 +52,8 @@ class LocalDataset:
     def order(self, number: str) -> dict[str, Any] | None:
         """Return the state and the money of an order; None where it has no row."""
         for path in self.parquet("orders"):
-            columns = [
-                name for name in ("status", "amount", "currency") if name in pq.read_schema(path).names
-            ]
-            rows = pq.read_table(path, columns=["number", *columns], filters=[("number", "==", number)])
+            wanted = [name for name in _OF_ORDER if name in pq.read_schema(path).names]
+            rows = pq.read_table(path, columns=wanted, filters=[("number", "==", number)])
             if rows.num_rows:
                 return dict(rows.to_pylist()[0])
         return None
@@ -72,12 +62,8 @@ class LocalDataset:
         """Return the reason of each order number that was asked for in vain."""
         with durable.storage_errors("reading the rejects", self.folder / REJECTS_FILE):
             lines = (self.folder / REJECTS_FILE).read_bytes().splitlines()
-        rejects = map(json.loads, lines)
-        return {
-            each["order_number"]: each["reason"]
-            for each in rejects
-            if each["reason"] != "invalid_order_number"
-        }
+        pairs = ((each["order_number"], each["reason"]) for each in map(json.loads, lines))
+        return {number: reason for number, reason in pairs if reason != "invalid_order_number"}
 
     def _rewritten(self, table: str, exact: list[Path]) -> Path:
         if not exact or _is_for_spreadsheets(exact[0]):
@@ -97,9 +83,12 @@ class LocalDataset:
             pq.ParquetWriter(str(target), schema) as writer,
         ):
             for batch in (batch for reader in readers for batch in reader.batches(names)):
-                columns = [_plain(column, field) for column, field in zip(batch.columns, schema, strict=True)]
-                writer.write_batch(pa.record_batch(columns, schema=schema))
+                columns = [getattr(column, "storage", column) for column in batch.columns]
+                writer.write_batch(pa.record_batch(columns, names=names).cast(schema))
         return target
+
+
+_OF_ORDER = ("number", "status", "amount", "currency")
 
 
 def _is_plain(path: Path) -> bool:
@@ -109,11 +98,6 @@ def _is_plain(path: Path) -> bool:
 def _is_for_spreadsheets(path: Path) -> bool:
     with durable.storage_errors("reading the dataset", path), path.open("rb") as file:
         return file.read(len(_EXCEL_START)) == _EXCEL_START
-
-
-def _plain(column: pa.Array, field: pa.Field) -> pa.Array:
-    storage = column.storage if isinstance(column, pa.ExtensionArray) else column
-    return storage.cast(field.type)
 
 
 def local_dataset(place: str, scratch: Path) -> LocalDataset:

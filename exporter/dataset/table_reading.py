@@ -21,10 +21,7 @@ _LARGEST_BLOCK_BYTES = 96 * 1024 * 1024
 
 
 def part_reader(path: Path, timezone: str = "UTC") -> ParquetPart | CsvPart:
-    """Return what reads one file of a table; its methods raise `pa.ArrowException` where it is damaged.
-
-    `timezone` is the zone of the dataset's local times.
-    """
+    """Return what reads one file of a table, with local times of `timezone`; `pa.ArrowException` where it is damaged."""
     return ParquetPart(path) if path.suffix == ".parquet" else CsvPart(path, timezone)
 
 
@@ -82,26 +79,26 @@ class CsvPart:
         return counts
 
     def _type(self, name: str) -> pa.DataType:
-        typed = {Kind.DECIMAL: pa.decimal128(20, 4), Kind.TIMESTAMP: self._moment}
-        if name == "item_index":
-            return pa.int64()
-        return typed.get(_KINDS.get(name, Kind.TEXT), pa.string())
+        typed: dict[Kind | None, pa.DataType] = {
+            Kind.DECIMAL: pa.decimal128(20, 4),
+            Kind.TIMESTAMP: self._moment,
+        }
+        return pa.int64() if name == "item_index" else typed.get(_KINDS.get(name), pa.string())
 
     def _read(self, types: dict[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
         """Start with small blocks; where a record does not fit, go on with the largest."""
         passed = 0
-        try:
-            with self._open(types, _BLOCK_BYTES) as reader:
-                for batch in reader:
-                    yield batch
-                    passed += batch.num_rows
-        except pa.ArrowInvalid as error:
-            if "block size" not in str(error):
-                raise
-            with self._open(types, _LARGEST_BLOCK_BYTES) as reader:
-                for batch in reader:
-                    yield batch.slice(passed)
-                    passed = max(0, passed - batch.num_rows)
+        for block_bytes in (_BLOCK_BYTES, _LARGEST_BLOCK_BYTES):
+            skip, passed = passed, 0
+            try:
+                with self._open(types, block_bytes) as reader:
+                    for batch in reader:
+                        yield batch.slice(max(0, skip - passed))
+                        passed += batch.num_rows
+                    return
+            except pa.ArrowInvalid as error:
+                if "block size" not in str(error) or block_bytes == _LARGEST_BLOCK_BYTES:
+                    raise
 
     def _open(self, types: dict[str, pa.DataType], block_bytes: int) -> pa_csv.CSVStreamingReader:
         return pa_csv.open_csv(

@@ -10,10 +10,10 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections import Counter, defaultdict
+from collections import Counter, defaultdict, deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import closing
-from itertools import groupby
+from itertools import chain, groupby
 from operator import itemgetter
 from pathlib import Path
 
@@ -32,6 +32,10 @@ _BATCH = 10_000
 _COUNTED = {"changes": ("order_number",), "changed_orders": ("number",)}
 
 
+_Differences = Iterator[tuple[str, str]]
+"""Each with its kind and its sentence."""
+
+
 def verify(out: Path) -> Iterator[str]:
     """Yield, in a sentence each, how the dataset differs from its manifest; nothing where it does not."""
     with durable.storage_errors("verifying the dataset", out):
@@ -43,76 +47,58 @@ def verify(out: Path) -> Iterator[str]:
         except InputError as error:
             yield error.what
             return
-        yield from _first_of_a_kind(_differences(out, manifest))
+        counts: Counter[str] = Counter()
+        for kind, sentence in _differences(out, manifest):
+            counts[kind] += 1
+            if counts[kind] <= _MOST_OF_A_KIND:
+                yield sentence
+        for kind, count in counts.items():
+            if count > _MOST_OF_A_KIND:
+                yield f"And {count - _MOST_OF_A_KIND:,} more like these: {kind}."
 
 
 def wrong_files(out: Path, manifest: Manifest) -> Iterator[str]:
-    """Yield how the dataset's files and counts differ from its manifest, without reading rows.
-
-    Args:
-        out: The dataset's directory.
-        manifest: Its manifest.
-    """
-    yield from (sentence for _, sentence in _wrong_sums(manifest))
-    for part in (part for table in manifest.tables.values() for part in table.files):
-        yield from _wrong_bytes(out, part)
-    yield from (sentence for _, sentence in _wrong_rejects(out, manifest))
+    """Yield how the files and counts of the dataset in `out` differ from its manifest, without reading rows."""
+    found = chain(_wrong_sums(manifest), _wrong_bytes(out, manifest), _wrong_rejects(out, manifest))
+    return (sentence for _, sentence in found)
 
 
-def _differences(out: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
-    """Yield (kind, sentence) pairs."""
+def _differences(out: Path, manifest: Manifest) -> _Differences:
     yield from _wrong_sums(manifest)
     yield from _strangers(out, manifest)
-    damaged = set()
-    for table in manifest.tables.values():
-        for part in table.files:
-            for sentence in _wrong_bytes(out, part):
-                damaged.add(part.path)
-                yield "file", sentence
+    damaged = list(_wrong_bytes(out, manifest))
+    yield from damaged
     yield from _wrong_rejects(out, manifest)
     if not damaged:
         yield from _wrong_rows(out, manifest)
 
 
-def _first_of_a_kind(differences: Iterable[tuple[str, str]]) -> Iterator[str]:
-    counts: Counter[str] = Counter()
-    for kind, sentence in differences:
-        counts[kind] += 1
-        if counts[kind] <= _MOST_OF_A_KIND:
-            yield sentence
-    for kind, count in counts.items():
-        if count > _MOST_OF_A_KIND:
-            yield f"And {count - _MOST_OF_A_KIND:,} more like these: {kind}."
-
-
 # --- the manifest by itself ---
 
 
-def _wrong_sums(manifest: Manifest) -> Iterator[tuple[str, str]]:
-    lines, counts, tables = manifest.input, manifest.counts, manifest.tables
+def _wrong_sums(manifest: Manifest) -> _Differences:
+    lines, counts, tables, reasons = (
+        manifest.input,
+        manifest.counts,
+        manifest.tables,
+        manifest.rejects_by_reason,
+    )
+    parts = lines.blank + lines.invalid + lines.duplicates + counts.requested
+    invalid = reasons.get("invalid_order_number", 0)
     sums = [
-        (
-            "lines = blank + invalid + duplicates + requested",
-            lines.lines,
-            lines.blank + lines.invalid + lines.duplicates + counts.requested,
-        ),
+        ("lines = blank + invalid + duplicates + requested", lines.lines, parts),
         ("requested = exported + rejected", counts.requested, counts.exported + counts.rejected),
         ("rejects_by_reason = rejected + invalid", manifest.rejects, counts.rejected + lines.invalid),
-        (
-            "rejects_by_reason.invalid_order_number = invalid",
-            manifest.rejects_by_reason.get("invalid_order_number", 0),
-            lines.invalid,
-        ),
+        ("rejects_by_reason.invalid_order_number = invalid", invalid, lines.invalid),
     ]
     if not tables:
         yield "sum", f"{MANIFEST_FILE}: it names no table."
     expected = {"orders": counts.exported, "order_items": counts.order_items}
     for name, table in tables.items():
         sums.append((f"rows of {name} = its count", table.rows, expected.get(name, table.rows)))
-        sums += [
-            (f"rows of {name}.{ending} = rows of its files", table.rows, sum(part.rows for part in parts))
-            for ending, parts in _by_format(table.files).items()
-        ]
+        for ending, files in _by_format(table.files).items():
+            rows = sum(part.rows for part in files)
+            sums.append((f"rows of {name}.{ending} = rows of its files", table.rows, rows))
     for rule, left, right in sums:
         if left != right:
             yield "sum", f"{MANIFEST_FILE}: {rule} does not hold: {left:,} is not {right:,}."
@@ -128,7 +114,7 @@ def _by_format(files: Iterable[PartFile]) -> dict[str, list[PartFile]]:
 # --- files ---
 
 
-def _strangers(out: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
+def _strangers(out: Path, manifest: Manifest) -> _Differences:
     folders = {name.split("/")[0] for name in manifest.names if "/" in name}
     for path in sorted(out.rglob("*")):
         name = path.relative_to(out).as_posix()
@@ -138,28 +124,28 @@ def _strangers(out: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
             yield "file", f"{name}: the manifest does not name it."
 
 
-def _wrong_bytes(out: Path, part: PartFile) -> Iterator[str]:
-    path = out / part.path
-    if not path.is_file():
-        yield f"{part.path}: missing."
-    elif (size := path.stat().st_size) != part.bytes:
-        yield f"{part.path}: expected {part.bytes:,} bytes, got {size:,}."
-    else:
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
-        if digest != part.sha256:
-            yield f"{part.path}: its SHA-256 is not the manifest's."
+def _wrong_bytes(out: Path, manifest: Manifest) -> _Differences:
+    for part in (part for table in manifest.tables.values() for part in table.files):
+        path = out / part.path
+        if not path.is_file():
+            yield "file", f"{part.path}: missing."
+        elif (size := path.stat().st_size) != part.bytes:
+            yield "file", f"{part.path}: expected {part.bytes:,} bytes, got {size:,}."
+        else:
+            with path.open("rb") as file:
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            if digest != part.sha256:
+                yield "file", f"{part.path}: its SHA-256 is not the manifest's."
 
 
-def _wrong_rejects(out: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
-    if manifest.is_comparison:
-        return
-    yield from _wrong_list(out, REJECTS_FILE, manifest.rejects_by_reason)
+def _wrong_rejects(out: Path, manifest: Manifest) -> _Differences:
+    if not manifest.is_comparison:
+        yield from _wrong_list(out, REJECTS_FILE, manifest.rejects_by_reason)
     if manifest.stale_by_reason:
         yield from _wrong_list(out, STALE_FILE, manifest.stale_by_reason)
 
 
-def _wrong_list(out: Path, name: str, by_reason: Mapping[str, int]) -> Iterator[tuple[str, str]]:
+def _wrong_list(out: Path, name: str, by_reason: Mapping[str, int]) -> _Differences:
     path = out / name
     if not path.is_file():
         yield "file", f"{name}: missing."
@@ -187,7 +173,7 @@ def _wrong_list(out: Path, name: str, by_reason: Mapping[str, int]) -> Iterator[
 # --- rows ---
 
 
-def _wrong_rows(out: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
+def _wrong_rows(out: Path, manifest: Manifest) -> _Differences:
     formats: defaultdict[str, dict[str, _Rows]] = defaultdict(dict)
     for name, table in manifest.tables.items():
         for ending, parts in _by_format(table.files).items():
@@ -203,14 +189,14 @@ def _wrong_rows(out: Path, manifest: Manifest) -> Iterator[tuple[str, str]]:
             yield from rows.wrong_counts()
 
 
-def _wrong_tables(tables: dict[str, _Rows], counts: Counts, ending: str) -> Iterator[tuple[str, str]]:
+def _wrong_tables(tables: dict[str, _Rows], counts: Counts, ending: str) -> _Differences:
     with closing(_Seen()) as seen:
         orders = map(seen.note, (str(number) for (number,) in tables.get("orders", ())))
         items = _by_order(tables.get("order_items", ()))
         yield from _wrong_items(items, orders if "orders" in tables else None, f"order_items.{ending}")
         yield from seen.twice(f"orders.{ending}")
-    for _ in (row for name in _COUNTED for row in tables.get(name, ())):
-        pass
+    for name in _COUNTED.keys() & tables.keys():
+        deque(tables[name], maxlen=0)
     if "order_lines" in tables:
         with closing(_Seen()) as seen:
             yield from _wrong_lines(_by_order(tables["order_lines"]), counts, seen, f"order_lines.{ending}")
@@ -218,29 +204,28 @@ def _wrong_tables(tables: dict[str, _Rows], counts: Counts, ending: str) -> Iter
 
 
 def _by_order(rows: Iterable[tuple[object, ...]]) -> Iterator[tuple[str, list[object]]]:
-    """Yield each order number with the `item_index` of its rows, which stand together."""
+    """Yield each order number with the `item_index` of its rows, which are together."""
     for number, group in groupby(rows, key=itemgetter(0)):
         yield str(number), [index for _, index in group]
 
 
 def _wrong_items(
     items: Iterator[tuple[str, list[object]]], orders: Iterator[str] | None, table: str
-) -> Iterator[tuple[str, str]]:
+) -> _Differences:
     """Walk orders and items side by side: items are in the order of their orders. None has no such table."""
-    lost = False
+    lost = orders is None
     for number, indexes in items:
         yield from _wrong_indexes(number, indexes, table)
-        if orders is not None and not lost and number not in orders:
+        if not lost and number not in (orders or ()):
             lost = True  # the walk cannot find its place again; what follows is counted only
             yield "item", f"{table}: the items of order {number} have no order at their place."
-    for _ in orders or ():
-        pass
+    deque(orders or (), maxlen=0)
 
 
 def _wrong_lines(
     lines: Iterator[tuple[str, list[object]]], counts: Counts, seen: _Seen, table: str
-) -> Iterator[tuple[str, str]]:
-    """Check that each order's lines stand together: its items from 0, or one line without an item."""
+) -> _Differences:
+    """Check that each order's lines are together: its items from 0, or one line without an item."""
     orders = items = 0
     for number, indexes in lines:
         seen.note(number)
@@ -253,7 +238,7 @@ def _wrong_lines(
             yield "line", f"{table}: expected lines of {expected:,} {what}, got {found:,}."
 
 
-def _wrong_indexes(number: str, indexes: list[object], table: str) -> Iterator[tuple[str, str]]:
+def _wrong_indexes(number: str, indexes: list[object], table: str) -> _Differences:
     if indexes != list(range(len(indexes))):
         some = ", ".join(map(str, indexes[:_MOST_OF_A_KIND])) + (" …" if indexes[_MOST_OF_A_KIND:] else "")
         what = f"expected item_index 0 to {len(indexes) - 1}, got {some}"
@@ -268,9 +253,7 @@ class _Rows:
     """Some columns of a table, over all of its part files, counted on the way."""
 
     def __init__(self, out: Path, parts: list[PartFile], columns: tuple[str, ...]) -> None:
-        self._out = out
-        self._parts = parts
-        self._columns = columns
+        self._out, self._parts, self._columns = out, parts, columns
         self._counts: Counter[str] = Counter()
 
     def __iter__(self) -> Iterator[tuple[object, ...]]:
@@ -283,7 +266,7 @@ class _Rows:
                 first = str(error).splitlines()[0]
                 raise _UnreadableError(f"{part.path}: it cannot be read: {first}.") from None
 
-    def wrong_counts(self) -> Iterator[tuple[str, str]]:
+    def wrong_counts(self) -> _Differences:
         for part in self._parts:
             if self._counts[part.path] != part.rows:
                 yield "file", f"{part.path}: expected {part.rows:,} rows, got {self._counts[part.path]:,}."
@@ -294,13 +277,12 @@ class _Seen:
 
     def __init__(self) -> None:
         self._database = sqlite3.connect("", isolation_level=None)
-        self._database.execute("PRAGMA cache_size = -65536")
-        self._database.execute("CREATE TABLE seen(number TEXT PRIMARY KEY, times INTEGER) WITHOUT ROWID")
-        self._database.execute("BEGIN")
+        self.close = self._database.close
+        self._database.executescript(
+            "PRAGMA cache_size = -65536; BEGIN;"
+            "CREATE TABLE seen(number TEXT PRIMARY KEY, times INTEGER) WITHOUT ROWID"
+        )
         self._batch: list[tuple[str]] = []
-
-    def close(self) -> None:
-        self._database.close()
 
     def note(self, number: str) -> str:
         """Note an order number, and pass it on."""
@@ -315,7 +297,7 @@ class _Seen:
         )
         self._batch.clear()
 
-    def twice(self, table: str) -> Iterator[tuple[str, str]]:
+    def twice(self, table: str) -> _Differences:
         self._store()
         query = "SELECT number, times FROM seen WHERE times > 1 ORDER BY number"
         for number, times in self._database.execute(query):

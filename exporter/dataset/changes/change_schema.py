@@ -83,18 +83,6 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
-def text_of(column: str, kind: str) -> str:
-    """Return the SQL of a column's text, as the CSV has it.
-
-    Args:
-        column: The column, as SQL.
-        kind: DuckDB's name of its type.
-    """
-    if kind == "TIMESTAMP WITH TIME ZONE":
-        return f"strftime(make_timestamp(epoch_us({column})), '%Y-%m-%d %H:%M:%S.%fZ')"
-    return f"{column}::VARCHAR"
-
-
 def column_changes(table: str, place: int, name: str, kind: str, currency: str | None) -> str:
     """Return the SELECT of one column's changes from `joined`, which has the columns of both sides.
 
@@ -107,12 +95,17 @@ def column_changes(table: str, place: int, name: str, kind: str, currency: str |
     """
     old, new = quoted(f"old.{name}"), quoted(f"new.{name}")
     amounts = f"{old}, {new}" if (table, name) in _MONEY else "NULL, NULL"
-    of_item = table == "order_items"
-    shown = (
-        "CASE WHEN item_id IS NULL THEN format('order_items[{}].', item) ELSE '' END || " if of_item else ""
-    )
+    of_item = "CASE WHEN item_id IS NULL THEN format('order_items[{}].', item) ELSE '' END || "
+    shown = (of_item if table == "order_items" else "") + literal(name)
     currencies = ", ".join(quoted(f"{side}.{currency}") if currency else "NULL" for side in ("old", "new"))
     return f"""
         SELECT 0, seq, item, {place}, order_number, item_id, {literal(_KINDS.get((table, name), "other"))},
-            'changed', {shown}{literal(name)}, {text_of(old, kind)}, {text_of(new, kind)}, {amounts}, {currencies}
+            'changed', {shown}, {_text_of(old, kind)}, {_text_of(new, kind)}, {amounts}, {currencies}
         FROM joined WHERE {old} IS DISTINCT FROM {new}"""
+
+
+def _text_of(column: str, kind: str) -> str:
+    """Return the SQL of a column's text, as the CSV has it."""
+    if kind == "TIMESTAMP WITH TIME ZONE":
+        return f"strftime(make_timestamp(epoch_us({column})), '%Y-%m-%d %H:%M:%S.%fZ')"
+    return f"{column}::VARCHAR"

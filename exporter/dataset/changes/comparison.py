@@ -9,7 +9,7 @@ compared value by value. What does not fit in memory goes to the disk.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -36,38 +36,23 @@ _BATCH = 50_000
 _SIDES = ("old", "new")
 
 
-class Comparison:
-    """One comparison; a context manager.
+class Comparison(AbstractContextManager["Comparison"]):
+    """A comparison of two datasets, with `only` of this order alone; where there is no older one, nothing has changed.
 
-    Args:
-        old: The older dataset; None where there is none to compare with: then nothing has changed.
-        new: The newer one.
-        scratch: A folder for what does not fit in memory.
-        only: Compare this order alone.
-
-    Raises:
-        InputError: A dataset has no table of orders.
-        StorageError: The disk refuses.
+    What does not fit in memory goes into the folder `scratch`. Comparing raises an `InputError` where a dataset has no
+    table of orders, and a `StorageError` where the disk refuses.
     """
 
     def __init__(
         self, old: LocalDataset | None, new: LocalDataset, scratch: Path, only: str | None = None
     ) -> None:
         self._old, self._new, self._only = old, new, only
-        self._database = duckdb.connect(
-            config={
-                "memory_limit": _MEMORY,
-                "temp_directory": str(scratch / "spilled"),
-                "threads": 2,
-                "preserve_insertion_order": False,
-            }
-        )
+        spilled = {"memory_limit": _MEMORY, "temp_directory": str(scratch / "spilled")}
+        self._database = duckdb.connect(config={**spilled, "threads": 2, "preserve_insertion_order": False})
         self._types: dict[str, dict[str, dict[str, str]]] = {}
+        self._common: dict[str, list[str]] = {}
         self._left_out: dict[str, list[str]] = {}
         self._by_position = 0
-
-    def __enter__(self) -> Comparison:
-        return self
 
     def __exit__(self, *_: object) -> None:
         self._database.close()
@@ -90,11 +75,7 @@ class Comparison:
             ) from None
 
     def write(self, folder: Path, options: TableOptions, *, full: bool) -> dict[str, TableFiles]:
-        """Write what differs into a folder, in the formats of `options`, with `full` the whole rows too; return the files.
-
-        Raises:
-            StorageError: The disk refuses.
-        """
+        """Write what differs into a folder, in the formats of `options`, with `full` the whole rows too; return the files."""
         tables = {"changes": (CHANGES_SCHEMA, self.rows())}
         if full:
             tables["changed_orders"] = self._whole_rows()
@@ -110,18 +91,16 @@ class Comparison:
 
     def rows(self) -> Iterator[pa.Table]:
         """Yield the table of changes, a batch at a time: changed and gone orders as they stood, then new ones."""
-        seen = {
-            name: literal(time.isoformat()) if time else "NULL"
-            for name, time in zip(("seen_before", "seen_after"), self._seen(), strict=True)
-        }
+        seen = dict.fromkeys(("seen_before", "seen_after"), "NULL")
+        if self._old is not None:
+            times = self._old.manifest.first_seen, self._new.manifest.last_seen
+            seen = {name: literal(time) for name, time in zip(seen, times, strict=True)}
         names = [
             f"{seen[name]}::TIMESTAMPTZ AS {name}" if name in seen else quoted(name)
             for name in CHANGES_SCHEMA.names
         ]
-        query = (
-            f"SELECT {', '.join(names)} FROM ({change_schema.SELECT_CHANGES}) ORDER BY part, seq, item, place"
-        )
-        yield from self._tables(query, CHANGES_SCHEMA)
+        rows = f"({change_schema.SELECT_CHANGES}) ORDER BY part, seq, item, place"
+        return self._tables(f"SELECT {', '.join(names)} FROM {rows}", CHANGES_SCHEMA)
 
     # --- reading ---
 
@@ -163,14 +142,11 @@ class Comparison:
         self._open("old", old)
         self._open("new", self._new)
         hidden = _hidden(old.manifest, self._new.manifest)
-        with_items = all("order_items" in self._types[side] for side in _SIDES)
-        self._common = {
-            table: self._common_columns(table, hidden)
-            for table in ("orders", "order_items")[: 1 + with_items]
-        }
-        self._look_through(with_items=with_items)
+        for table in (table for table in self._types["old"] if table in self._types["new"]):
+            self._common[table] = self._common_columns(table, hidden)
+        self._look_through()
         for first in range(0, self._count("pairs"), _AT_ONCE):
-            self._compare_some(first, with_items=with_items)
+            self._compare_some(first)
         self._gather_alone()
 
     def _common_columns(self, table: str, hidden: frozenset[tuple[str, str]]) -> list[str]:
@@ -180,67 +156,68 @@ class Comparison:
         self._left_out[table] = sorted({*old, *new} - {*common, *KEYS[table]})
         return [name for name in common if name not in KEYS[table]]
 
-    def _look_through(self, *, with_items: bool) -> None:
+    def _look_through(self) -> None:
         """Note each order's place and hash, and find the orders that differ."""
         for side in _SIDES:
             columns = _listed(["number", *self._common["orders"]])
             self._do(f"""
                 CREATE TEMP TABLE {side}_seen AS
                 SELECT number, file_index AS file, file_row_number AS place, hash({columns}) AS h FROM {side}_orders""")
-            if with_items:
+            items = f"SELECT number, h, file, file AS last_file, place, place AS last_place FROM {side}_seen WHERE false"
+            if self._with_items:
                 place = "CASE WHEN id IS NULL THEN item_index END" if self._with_ids else "item_index"
-                self._do(f"""
-                    CREATE TEMP TABLE {side}_items_seen AS
+                items = f"""
                     SELECT order_number AS number, sum(hash({_listed([*self._common["order_items"]])}, {place})) AS h,
                         min(file_index) AS file, max(file_index) AS last_file,
                         min(file_row_number) AS place, max(file_row_number) AS last_place
-                    FROM {side}_order_items GROUP BY order_number""")
-        items = [f"LEFT JOIN {side}_items_seen AS {side}_i ON {side}_i.number = o.number" for side in _SIDES]
+                    FROM {side}_order_items GROUP BY order_number"""
+            self._do(f"CREATE TEMP TABLE {side}_items_seen AS {items}")
         places = [f"{side}_i.{each} AS {side}_items_{each}" for side in _SIDES for each in _ITEM_PLACES]
         self._do(f"""
             CREATE TEMP TABLE pairs AS
             SELECT row_number() OVER (ORDER BY o.file, o.place) - 1 AS seq, o.number,
-                o.file AS old_file, o.place AS old_place, n.file AS new_file, n.place AS new_place
-                {"".join(f", {place}" for place in places) if with_items else ""}
-            FROM old_seen AS o JOIN new_seen AS n USING (number) {" ".join(items) if with_items else ""}
-            WHERE o.h <> n.h {"OR old_i.h IS DISTINCT FROM new_i.h" if with_items else ""}""")
+                o.file AS old_file, o.place AS old_place, n.file AS new_file, n.place AS new_place, {", ".join(places)}
+            FROM old_seen AS o JOIN new_seen AS n USING (number)
+                LEFT JOIN old_items_seen AS old_i ON old_i.number = o.number
+                LEFT JOIN new_items_seen AS new_i ON new_i.number = o.number
+            WHERE o.h <> n.h OR old_i.h IS DISTINCT FROM new_i.h""")
+
+    @property
+    def _with_items(self) -> bool:
+        return "order_items" in self._common
 
     @property
     def _with_ids(self) -> bool:
         return "id" in self._common["order_items"]
 
-    def _compare_some(self, first: int, *, with_items: bool) -> None:
+    def _compare_some(self, first: int) -> None:
         self._do(f"""
             CREATE OR REPLACE TEMP TABLE batch AS
             SELECT * FROM pairs WHERE seq BETWEEN {first} AND {first + _AT_ONCE - 1}""")
         for side in _SIDES:
-            self._read_some(side, "orders", f"{side}_file", f"{side}_file", f"{side}_place", f"{side}_place")
+            self._read_some(side, "orders", f"{side}_", "")
         columns = self._both_columns("orders")
         self._do(f"""
             CREATE OR REPLACE TEMP TABLE joined AS
             SELECT seq, -1 AS item, number AS order_number, NULL::BIGINT AS item_id, {columns}
             FROM batch JOIN old_batch_orders AS o USING (number) JOIN new_batch_orders AS n USING (number)""")
         self._gather_columns("orders", "currency")
-        if with_items:
+        if self._with_items:
             self._compare_items()
 
-    def _read_some(
-        self, side: str, table: str, file: str, last_file: str, place: str, last_place: str
-    ) -> None:
-        """Read the rows of some orders; their places let DuckDB pass over most of the files."""
-        bounds = f"SELECT min({file}), max({last_file}), min({place}), max({last_place}) FROM batch"
-        files, places = self._all(bounds)[0][:2], self._all(bounds)[0][2:]
-        where = "false"
-        if places[0] is not None:
-            where = f"file_index BETWEEN {files[0]} AND {files[1]} AND file_row_number BETWEEN {places[0]} AND {places[1]}"
-        key = KEYS[table][0]
+    def _read_some(self, side: str, table: str, of: str, last: str) -> None:
+        """Read the rows of some orders; their places, in columns of `batch`, let DuckDB pass over most of the files."""
+        ((low_file, high_file, low, high),) = self._all(
+            f"SELECT min({of}file), max({of}{last}file), min({of}place), max({of}{last}place) FROM batch"
+        )
+        where = f"file_index BETWEEN {low_file} AND {high_file} AND file_row_number BETWEEN {low} AND {high}"
         self._do(f"""
-            CREATE OR REPLACE TEMP TABLE {side}_batch_{table} AS
-            SELECT * FROM {side}_{table} WHERE {where} AND {key} IN (SELECT number FROM batch)""")
+            CREATE OR REPLACE TEMP TABLE {side}_batch_{table} AS SELECT * FROM {side}_{table}
+            WHERE {"false" if low is None else where} AND {KEYS[table][0]} IN (SELECT number FROM batch)""")
 
     def _compare_items(self) -> None:
         for side in _SIDES:
-            self._read_some(side, "order_items", *(f"{side}_items_{each}" for each in _ITEM_PLACES))
+            self._read_some(side, "order_items", f"{side}_items_", "last_")
         item_id = "id" if self._with_ids else "NULL::BIGINT"
         columns = _listed(["order_number", *self._common["order_items"]])
         for side in _SIDES:
@@ -290,30 +267,29 @@ class Comparison:
             self._do(f"INSERT INTO gathered {' UNION ALL '.join(queries)}")
 
     def _gather_whole_items(self) -> None:
-        for change, flag, old, new in (
-            ("item_removed", "removed", self._money("old.price"), "NULL"),
-            ("item_added", "added", "NULL", self._money("new.price")),
-        ):
-            side = "old" if change == "item_removed" else "new"
-            currency = self._money(f"{side}.price_currency")
+        for side, change in (("old", "removed"), ("new", "added")):
+            price, currency = (
+                quoted(f"{side}.{name}") if name in self._common["order_items"] else "NULL"
+                for name in ("price", "price_currency")
+            )
+            amounts = f"{price}, NULL" if side == "old" else f"NULL, {price}"
             self._do(f"""
                 INSERT INTO gathered
-                SELECT 0, seq, item, -1, order_number, item_id, 'order', '{change}', CASE WHEN item_id IS NULL
-                    THEN format('order_items[{{}}]', item) END, NULL, NULL, {old}, {new}, {currency}, {currency}
-                FROM joined WHERE {flag}""")
-
-    def _money(self, name: str) -> str:
-        return quoted(name) if name.partition(".")[2] in self._common["order_items"] else "NULL"
+                SELECT 0, seq, item, -1, order_number, item_id, 'order', 'item_{change}', CASE WHEN item_id IS NULL
+                    THEN format('order_items[{{}}]', item) END, NULL, NULL, {amounts}, {currency}, {currency}
+                FROM joined WHERE {change}""")
 
     def _gather_alone(self) -> None:
         """Gather the orders that one side alone has rows of, as far as the other tells why."""
-        for part, side, other, whole in ((1, "old", "new", "gone"), (2, "new", "old", "returned")):
-            known = [
+        for part, side, other, whole, unknown in (
+            (1, "old", "new", "gone", "NULL"),
+            (2, "new", "old", "returned", "'new'"),
+        ):
+            amount, currency = (
                 quoted(name) if name in self._types[side]["orders"] else "NULL"
                 for name in ("amount", "currency")
-            ]
-            amounts = (known[0], "NULL") if side == "old" else ("NULL", known[0])
-            unknown = "NULL" if side == "old" else "'new'"
+            )
+            amounts = f"{amount}, NULL" if side == "old" else f"NULL, {amount}"
             self._do(f"""
                 CREATE TEMP TABLE {side}_alone AS
                 SELECT row_number() OVER (ORDER BY file, place) AS seq, number, reason,
@@ -322,8 +298,8 @@ class Comparison:
                 LEFT JOIN {other}_rejects USING (number)""")
             self._do(f"""
                 INSERT INTO gathered
-                SELECT {part}, seq, -1, -1, number, NULL, 'order', change, NULL, NULL, NULL, {amounts[0]}, {amounts[1]},
-                    {known[1]}, {known[1]}
+                SELECT {part}, seq, -1, -1, number, NULL, 'order', change, NULL, NULL, NULL, {amounts},
+                    {currency}, {currency}
                 FROM {side}_alone JOIN {side}_orders USING (number) WHERE change IS NOT NULL""")
 
     # --- what is told ---
@@ -331,59 +307,50 @@ class Comparison:
     def _counts(self) -> Changes:
         if self._old is None:
             return Changes()
-        orders = dict(
-            self._all("""
+        orders = self._counted("""
             SELECT CASE WHEN change IN ('new', 'gone', 'returned') THEN change ELSE 'changed' END AS what,
                 count(DISTINCT order_number) FROM gathered GROUP BY what""")
-        )
-        why = (
-            "SELECT coalesce(reason, 'not_asked_for'), count(*) FROM {}_alone WHERE change IS NULL GROUP BY 1"
-        )
-        not_compared: dict[str, int] = {}
-        for reason, count in self._all(why.format("old")) + self._all(why.format("new")):
-            not_compared[reason] = not_compared.get(reason, 0) + count
+        not_compared = self._counted("""
+            SELECT coalesce(reason, 'not_asked_for') AS why, count(*)
+            FROM (FROM old_alone UNION ALL FROM new_alone) WHERE change IS NULL GROUP BY why ORDER BY why""")
+        older = self._old.manifest
         return Changes(
             compared_with=manifest.ComparedWith(
-                run_id=self._old.manifest.run_id,
-                place=self._old.place,
-                finished_at=self._old.manifest.finished_at,
+                run_id=older.run_id, place=self._old.place, finished_at=older.finished_at
             ),
-            compared=self._all("SELECT count(*) FROM old_seen SEMI JOIN new_seen USING (number)")[0][0],
+            compared=self._count("old_seen SEMI JOIN new_seen USING (number)"),
             **{name: orders.get(name, 0) for name in ("new", "changed", "gone", "returned")},
             not_compared=sum(not_compared.values()),
-            not_compared_reasons=dict(sorted(not_compared.items())),
+            not_compared_reasons=not_compared,
             items_added=self._count("gathered WHERE change = 'item_added'"),
             items_removed=self._count("gathered WHERE change = 'item_removed'"),
             matched_by_position=self._by_position,
-            statuses=self._statuses(),
-            deltas=self._deltas(),
-            columns=self._columns(),
+            statuses=self._nested("""
+                SELECT coalesce(old, ''), coalesce(new, ''), count(*) FROM gathered
+                WHERE item = -1 AND "column" = 'status' AND change = 'changed' GROUP BY ALL ORDER BY ALL"""),
+            # The sums of the orders' own amounts and refunds by currency, and those of whole orders.
+            deltas=self._nested(f"""
+                SELECT coalesce(currency, ''), coalesce("column", change), sum(delta)::VARCHAR
+                FROM ({change_schema.SELECT_CHANGES}) WHERE item = -1 AND delta IS NOT NULL
+                AND (kind = 'refund' OR "column" = 'amount' OR "column" IS NULL) GROUP BY ALL ORDER BY ALL"""),
+            columns=self._counted("""
+                SELECT CASE WHEN item = -1 THEN 'orders.' ELSE 'order_items.' END
+                    || regexp_replace("column", '^order_items\\[\\d+\\]\\.', '') AS name, count(*)
+                FROM gathered WHERE change = 'changed' GROUP BY name ORDER BY count(*) DESC, name"""),
             columns_not_compared={table: names for table, names in self._left_out.items() if names},
         )
 
     def _count(self, of: str) -> int:
         return int(self._all(f"SELECT count(*) FROM {of}")[0][0])
 
-    def _statuses(self) -> dict[str, dict[str, int]]:
-        rows = self._all("""
-            SELECT coalesce(old, ''), coalesce(new, ''), count(*) FROM gathered
-            WHERE item = -1 AND "column" = 'status' AND change = 'changed' GROUP BY ALL ORDER BY ALL""")
-        return _nested(rows)
+    def _counted(self, query: str) -> dict[str, int]:
+        return dict(self._all(query))
 
-    def _deltas(self) -> dict[str, dict[str, str]]:
-        """Return the sums of the orders' own amounts and refunds by currency, and those of whole orders."""
-        rows = self._all(f"""
-            SELECT coalesce(currency, ''), coalesce("column", change), sum(delta)::VARCHAR
-            FROM ({change_schema.SELECT_CHANGES}) WHERE item = -1 AND delta IS NOT NULL
-            AND (kind = 'refund' OR "column" = 'amount' OR "column" IS NULL) GROUP BY ALL ORDER BY ALL""")
-        return _nested(rows)
-
-    def _columns(self) -> dict[str, int]:
-        rows = self._all("""
-            SELECT CASE WHEN item = -1 THEN 'orders.' ELSE 'order_items.' END
-                || regexp_replace("column", '^order_items\\[\\d+\\]\\.', '') AS name, count(*)
-            FROM gathered WHERE change = 'changed' GROUP BY name ORDER BY count(*) DESC, name""")
-        return dict(rows)
+    def _nested(self, query: str) -> dict[str, dict[str, Any]]:
+        found: dict[str, dict[str, Any]] = {}
+        for outer, inner, value in self._all(query):
+            found.setdefault(outer, {})[inner] = value
+        return found
 
     def _whole_rows(self) -> tuple[pa.Schema, Iterator[pa.Table]]:
         """Return the schema and the rows of every order that differs, as they were and as they are."""
@@ -411,24 +378,9 @@ class Comparison:
             f"SELECT {_listed(schema.names)} FROM {every} ORDER BY part, seq, turn", schema
         )
 
-    def _seen(self) -> tuple[datetime | None, datetime | None]:
-        """Return between which times the changes lie."""
-        if self._old is None:
-            return None, None
-        return tuple(
-            map(datetime.fromisoformat, (self._old.manifest.first_seen, self._new.manifest.last_seen))
-        )  # type: ignore[return-value] # two of them
-
 
 _ITEM_PLACES = ("file", "last_file", "place", "last_place")
 _REJECTS = pa.schema([("number", pa.string()), ("reason", pa.string())])
-
-
-def _nested(rows: list[tuple[Any, ...]]) -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
-    for outer, inner, value in rows:
-        found.setdefault(outer, {})[inner] = value
-    return found
 
 
 def _listed(names: list[str]) -> str:

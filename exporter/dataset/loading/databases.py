@@ -27,12 +27,7 @@ _WAIT_S = 60.0
 
 
 class Database:
-    """PostgreSQL, by ADBC; what the other two do otherwise is theirs.
-
-    Args:
-        target: As given, without a password.
-        schema: Where the tables are; None for the database's own choice.
-    """
+    """PostgreSQL, by ADBC; what the other two do otherwise is theirs. Without `schema`, the tables go where it wants."""
 
     types = _TYPES
     keys_later = True
@@ -64,13 +59,11 @@ class Database:
 
     def columns(self, table: str) -> dict[str, str]:
         """Return the type of each column; nothing where there is no table."""
-        where = literal(self.name(table))
-        return dict(
-            self.run(
-                "SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute"
-                f" WHERE attrelid = to_regclass({where}) AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
-            )
-        )
+        query = f"""
+            SELECT attname::text, format_type(atttypid, atttypmod) FROM pg_attribute
+            WHERE attrelid = to_regclass({literal(self.name(table))}) AND attnum > 0 AND NOT attisdropped
+            ORDER BY attnum"""
+        return dict(self.run(query))
 
     def create(self, table: str, columns: dict[str, Kind], meanings: dict[str, str]) -> None:
         """Create a table without keys, every column with its meaning."""
@@ -117,11 +110,10 @@ class _DuckDb(Database):
             self.run(f"CREATE SCHEMA IF NOT EXISTS {quoted(self.schema)}")
 
     def columns(self, table: str) -> dict[str, str]:
-        where = f"table_name = {literal(table)} AND schema_name = {literal(self.schema or 'main')}"
-        found = self.run(
-            f"SELECT column_name, data_type FROM duckdb_columns() WHERE {where} AND NOT internal"
-        )
         ours = {kind.upper(): kind for kind in self.types.values()}
+        found = self.run(f"""
+            SELECT column_name, data_type FROM duckdb_columns() WHERE NOT internal
+            AND table_name = {literal(table)} AND schema_name = {literal(self.schema or "main")}""")
         return {name: ours.get(kind, kind) for name, kind in found}
 
     def ingest(self, table: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
@@ -155,10 +147,8 @@ class _Sqlite(Database):
 
     def create(self, table: str, columns: dict[str, Kind], meanings: dict[str, str]) -> None:
         """Create a table with its keys, for they cannot come later; the meanings are read in its SQL."""
-        lines = [
-            f"  {quoted(name)} {self.types[kind]}, -- {meanings.get(name, '')}"
-            for name, kind in columns.items()
-        ]
+        named = [(f"  {quoted(name)} {self.types[kind]}", name) for name, kind in columns.items()]
+        lines = [f"{column}, -- {meanings.get(name, '')}" for column, name in named]
         keys = [name for name in ("number", "order_number", "item_index") if name in columns]
         key = f"  PRIMARY KEY ({', '.join(map(quoted, keys))})" if keys else lines.pop().partition(",")[0]
         self.run("\n".join([f"CREATE TABLE {quoted(table)} (", *lines, key, ")"]))
@@ -193,18 +183,16 @@ def open_database(target: str, schema: str | None) -> Database:
     return _KINDS[kind_of(target)](target, schema)
 
 
+_DRIVERS = ("adbc_driver_manager", "duckdb", "_duckdb", "sqlite3")
+
+
 @contextmanager
 def told_errors(target: str) -> Iterator[None]:
     """Tell what a driver refuses; only the first line, for the others may quote rows."""
     try:
         yield
     except Exception as error:
-        if type(error).__module__.partition(".")[0] not in (
-            "adbc_driver_manager",
-            "duckdb",
-            "_duckdb",
-            "sqlite3",
-        ):
+        if type(error).__module__.partition(".")[0] not in _DRIVERS:
             raise
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise StorageError(

@@ -78,11 +78,12 @@ class _Load:
         self, database: Database, dataset: LocalDataset, prefix: str, *, replace: bool, mark_gone: bool
     ) -> None:
         self._database, self._dataset, self._prefix = database, dataset, prefix
+        self._run, self._types = database.run, database.types
         self._replace, self._mark_gone = replace, mark_gone
         self._files = {name: dataset.parquet(name) for name in _NAMES}
         self._fields = {name: pq.read_schema(files[0]) for name, files in self._files.items()}
-        self._mode = " ".join(filter(None, ("replace" if replace else "upsert", "mark-gone" * mark_gone)))
-        self._digest = hashlib.sha256(encode(dataset.manifest)).hexdigest()
+        mode = " ".join(filter(None, ("replace" if replace else "upsert", "mark-gone" * mark_gone)))
+        self._this = dataset.manifest.run_id, hashlib.sha256(encode(dataset.manifest)).hexdigest(), mode
 
     def run(self, target: str) -> Loaded:
         self._database.begin()
@@ -90,7 +91,7 @@ class _Load:
         told = Loaded(target=target, orders=counts.exported, order_items=counts.order_items, before=before)
         if before is not None:
             return told
-        new = {name: self._prepare(name) for name in _NAMES}
+        new = [name for name in _NAMES if self._prepare(name)]
         if self._replace:
             for name in _NAMES:
                 self._run(f"DELETE FROM {self._name(name)}")
@@ -99,15 +100,12 @@ class _Load:
         else:
             for name in _NAMES:
                 self._ingest(self._prefix + name, name)
-        for name in (name for name in _NAMES if new[name] and self._database.keys_later):
+        for name in new if self._database.keys_later else ():
             self._database.add_key(self._prefix + name, KEYS[name])
         told = replaced(told, gone=self._mark() if self._mark_gone else 0)
         self._note(told)
         self._database.commit()
         return told
-
-    def _run(self, query: str) -> list[tuple[object, ...]]:
-        return self._database.run(query)
 
     def _name(self, table: str) -> str:
         return self._database.name(self._prefix + table)
@@ -119,19 +117,20 @@ class _Load:
             self._database.create(f"{self._prefix}exporter_loads", _LOADS, {})
             return None
         loads = self._run(
-            f"SELECT run_id, digest, mode, CAST(loaded_at AS {self._database.types[Kind.TEXT]})"
+            f"SELECT run_id, digest, mode, CAST(loaded_at AS {self._types[Kind.TEXT]})"
             f" FROM {self._name('exporter_loads')} ORDER BY loaded_at"
         )
-        this = (self._dataset.manifest.run_id, self._digest, self._mode)
         # What was replaced by a later load is no longer there: it is loaded anew.
         fitting = loads[-1:] if self._replace else loads
-        return next((str(at) for *load, at in fitting if tuple(load) == this), None)
+        return next((str(at) for *load, at in fitting if tuple(load) == self._this), None)
 
     def _note(self, told: Loaded) -> None:
-        texts = ", ".join(map(literal, (self._dataset.manifest.run_id, self._digest, self._mode)))
-        counts = ", ".join(str(getattr(told, name)) for name in (*_NAMES, "gone"))
-        now = literal(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S.%fZ}")
-        self._run(f"INSERT INTO {self._name('exporter_loads')} VALUES ({texts}, {counts}, {now})")
+        facts = ", ".join(
+            (*map(literal, self._this), *(str(getattr(told, name)) for name in (*_NAMES, "gone")))
+        )
+        self._run(
+            f"INSERT INTO {self._name('exporter_loads')} VALUES ({facts}, {_moment(datetime.now(UTC))})"
+        )
 
     # --- tables ---
 
@@ -139,28 +138,23 @@ class _Load:
         """Create a table, or check it and add the columns that it lacks; tell whether it is new."""
         known = {column.name: column for column in TABLES[table]}
         columns = {name: known[name].kind for name in self._fields[table].names}
+        meanings = {name: known[name].meaning for name in columns}
         if table == "orders":
             columns[_GONE] = Kind.TIMESTAMP
+            meanings[_GONE] = "When a load with --mark-gone found that the API no longer has it"
         there = self._database.columns(self._prefix + table)
         if not there:
-            meanings = {name: known[name].meaning for name in columns if name in known}
-            meanings |= (
-                {_GONE: "When a load with --mark-gone found that the API no longer has it"}
-                if table == "orders"
-                else {}
-            )
             self._database.create(self._prefix + table, columns, meanings)
             return True
-        wrong = list(self._wrong(there, columns, known)) + [
-            f"its key {key} is missing" for key in KEYS[table] if key not in there
-        ]
+        wrong = list(self._wrong(there, columns, known))
+        wrong += [f"its key {key} is missing" for key in KEYS[table] if key not in there]
         if wrong:
             raise UsageError(
                 f"The table {self._name(table)} is not as this dataset needs it: {'; '.join(wrong)}.",
                 "Give another --schema or --prefix, or export the columns that the table has.",
             )
         for name in columns.keys() - there.keys():
-            kind = self._database.types[columns[name]]
+            kind = self._types[columns[name]]
             self._run(f"ALTER TABLE {self._name(table)} ADD COLUMN {quoted(name)} {kind}")
         return False
 
@@ -171,7 +165,7 @@ class _Load:
             if name not in columns:
                 whose = "the dataset lacks it" if name in known else "it is none of the exporter's"
                 yield f"column {name}: {whose}"
-            elif kind != (expected := self._database.types[columns[name]]):
+            elif kind != (expected := self._types[columns[name]]):
                 yield f"column {name}: expected {expected}, got {kind}"
 
     # --- rows ---
@@ -185,37 +179,33 @@ class _Load:
     def _merge(self) -> None:
         """Put the rows beside the tables first, then in their places: orders by number, their items as a whole."""
         for name in _NAMES:
-            listed = ", ".join(
-                f"{quoted(field)} {self._database.types[kind]}"
-                for field, kind in ((c.name, c.kind) for c in TABLES[name])
-                if field in self._fields[name].names
-            )
+            kinds = {column.name: self._types[column.kind] for column in TABLES[name]}
+            listed = ", ".join(f"{quoted(field)} {kinds[field]}" for field in self._fields[name].names)
             self._run(f"CREATE TEMP TABLE exporter_staged_{name} ({listed})")
             self._ingest(f"exporter_staged_{name}", name)
-        orders, items = ([quoted(field) for field in self._fields[name].names] for name in _NAMES)
-        changes = ", ".join(
-            [*(f"{name} = excluded.{name}" for name in orders if name != '"number"'), f"{_GONE} = NULL"]
-        )
+        orders, items = (", ".join(map(quoted, self._fields[name].names)) for name in _NAMES)
+        others = map(quoted, (name for name in self._fields["orders"].names if name != "number"))
+        changes = ", ".join([*(f"{name} = excluded.{name}" for name in others), f"{_GONE} = NULL"])
         self._run(
-            f"INSERT INTO {self._name('orders')} ({', '.join(orders)}) SELECT {', '.join(orders)}"
+            f"INSERT INTO {self._name('orders')} ({orders}) SELECT {orders}"
             f" FROM exporter_staged_orders WHERE true ON CONFLICT (number) DO UPDATE SET {changes}"
         )
-        self._run(
-            f"DELETE FROM {self._name('order_items')} WHERE order_number IN (SELECT number FROM exporter_staged_orders)"
-        )
-        self._run(
-            f"INSERT INTO {self._name('order_items')} ({', '.join(items)})"
-            f" SELECT {', '.join(items)} FROM exporter_staged_order_items"
-        )
+        into = self._name("order_items")
+        self._run(f"DELETE FROM {into} WHERE order_number IN (SELECT number FROM exporter_staged_orders)")
+        self._run(f"INSERT INTO {into} ({items}) SELECT {items} FROM exporter_staged_order_items")
 
     def _mark(self) -> int:
         """Mark the orders that the API no longer has, unless they are marked already."""
         gone = [number for number, reason in self._dataset.rejects().items() if reason == "not_found"]
-        self._run(f"CREATE TEMP TABLE exporter_staged_gone (number {self._database.types[Kind.TEXT]})")
+        self._run(f"CREATE TEMP TABLE exporter_staged_gone (number {self._types[Kind.TEXT]})")
         numbers = pa.record_batch([pa.array(gone, pa.string())], names=["number"])
         self._database.ingest("exporter_staged_gone", numbers.schema, [numbers])
         where = f"{_GONE} IS NULL AND number IN (SELECT number FROM exporter_staged_gone)"
         (count,) = self._run(f"SELECT count(*) FROM {self._name('orders')} WHERE {where}")[0]
-        at = literal(f"{datetime.fromisoformat(self._dataset.manifest.finished_at):%Y-%m-%d %H:%M:%S.%fZ}")
+        at = _moment(datetime.fromisoformat(self._dataset.manifest.finished_at))
         self._run(f"UPDATE {self._name('orders')} SET {_GONE} = {at} WHERE {where}")
-        return int(str(count))
+        return int(count)
+
+
+def _moment(at: datetime) -> str:
+    return literal(f"{at:%Y-%m-%d %H:%M:%S.%fZ}")
