@@ -22,7 +22,7 @@ from exporter.model.errors import InputError
 from exporter.model.manifest import MANIFEST_FILE, REJECTS_FILE, Manifest, decode
 from exporter.system import durable
 
-_EXCEL_START = b"\xef\xbb\xbf"
+_OF_ORDER = ("number", "status", "amount", "currency")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +37,7 @@ class LocalDataset:
     def parquet(self, table: str) -> list[Path]:
         """Return a table's files as plain Parquet, in order; none where the dataset lacks the table.
 
-        Raises:
-            InputError: Its only files are for spreadsheets, which hold no exact values.
+        An `InputError` where its only files are for spreadsheets, which hold no exact values.
         """
         files = self.manifest.tables.get(table)
         if files is None:
@@ -66,13 +65,14 @@ class LocalDataset:
         return {number: reason for number, reason in pairs if reason != "invalid_order_number"}
 
     def _rewritten(self, table: str, exact: list[Path]) -> Path:
-        if not exact or _is_for_spreadsheets(exact[0]):
+        with durable.storage_errors("reading the dataset", self.folder):
+            readers = [part_reader(path, self.manifest.timezone) for path in exact]
+        if not readers or readers[0].for_spreadsheets:
             raise InputError(
                 f"{self.place}: expected {table} as Parquet or CSV, got files for spreadsheets, which hold no exact"
                 " values.",
                 "Export with --format parquet.",
             )
-        readers = [part_reader(path, self.manifest.timezone) for path in exact]
         names, known = readers[0].columns(), SCHEMAS[table]
         schema = pa.schema(
             [known.field(name) if name in known.names else (name, pa.string()) for name in names]
@@ -88,28 +88,15 @@ class LocalDataset:
         return target
 
 
-_OF_ORDER = ("number", "status", "amount", "currency")
-
-
 def _is_plain(path: Path) -> bool:
     return not any(isinstance(field.type, pa.BaseExtensionType) for field in pq.read_schema(path))
 
 
-def _is_for_spreadsheets(path: Path) -> bool:
-    with durable.storage_errors("reading the dataset", path), path.open("rb") as file:
-        return file.read(len(_EXCEL_START)) == _EXCEL_START
-
-
 def local_dataset(place: str, scratch: Path) -> LocalDataset:
-    """Return the finished dataset at a place, its files checked against its manifest.
+    """Return the finished dataset at a place, a directory or `s3://…`, its files checked against its manifest.
 
-    Args:
-        place: A directory, or `s3://…`.
-        scratch: A folder that is made for what must be copied or rewritten.
-
-    Raises:
-        InputError: There is no finished dataset, or it is not what its manifest says.
-        StorageError: The disk or the object store refuses.
+    `scratch` is made, for what must be copied or rewritten. An `InputError` where there is none, or another one than its
+    manifest says.
     """
     destination = destination_of(place)
     with durable.storage_errors("preparing a place for copies", scratch):

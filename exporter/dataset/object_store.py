@@ -76,8 +76,7 @@ class ObjectStore:
     def put(self, staged: Path, retired: Path) -> None:
         """Upload the staged dataset, its manifest last; `retired` is for the old manifest.
 
-        Raises:
-            StorageError: The store refuses. There is no manifest then, or still the old one.
+        After a `StorageError`, there is no manifest, or still the old one.
         """
         with durable.storage_errors("reading the staged dataset", staged):
             files = {
@@ -199,11 +198,7 @@ def _is_same(there: StoredObject | None, whole: StoredObject) -> bool:
 
 
 def object_store(url: str, proxy: str | None = None) -> ObjectStore:
-    """Return the destination that `s3://BUCKET` or `s3://BUCKET/PREFIX` names; see `Bucket` for `proxy`.
-
-    Raises:
-        UsageError: It is another URL, or the extra `s3` is not installed.
-    """
+    """Return the destination that `s3://BUCKET` or `s3://BUCKET/PREFIX` names, or a `UsageError`; see `Bucket` for `proxy`."""
     found = _URL.fullmatch(url)
     if found is None:  # it is not quoted: people put credentials into URLs
         raise UsageError(

@@ -1,12 +1,8 @@
 """S3 by boto3: the few requests that a dataset needs, and the one door for what they can fail with.
 
-The client was chosen on 2026-11-24 among three. `obstore` is the lightest (one wheel of 16 MiB without
-dependencies, imported in 0.01 s), but it silently ignores AWS_PROFILE, ~/.aws and SSO, where the machines
-that cron runs on keep their credentials; with boto3 to look those up it would be two clients. `s3fs`
-(52 MiB, 0.34 s) pins botocore to a window of three releases, so that it cannot be installed beside a
-current AWS tool, and keeps an event loop of its own. boto3 (36 MiB, 0.19 s) is AWS's own: whatever works
-for `aws s3 cp` works here, from AWS_ENDPOINT_URL to instance roles; it retries, sends large files in parts
-straight from the disk, aborts what fails, and can be used from any thread.
+boto3 was chosen on 2026-11-24: whatever works for `aws s3 cp` works here, from AWS_ENDPOINT_URL to instance roles.
+`obstore` is lighter (16 MiB against 36), but ignores AWS_PROFILE, ~/.aws and SSO; `s3fs` pins botocore to a window of
+three releases, and keeps an event loop of its own.
 
 Every request carries a checksum of its body, by boto3's own default, which the store compares before it
 keeps a byte. AWS_REQUEST_CHECKSUM_CALCULATION=when_required switches that off for old stores.
@@ -28,9 +24,7 @@ from exporter.model.errors import StorageError, UsageError
 from exporter.system import durable
 from exporter.system.proxies import proxy_for
 
-_MIB = 1024 * 1024
-_PART_BYTES = 8 * _MIB
-_PARTS_AT_ONCE = 4
+_PARTS_AT_ONCE = 4  # of 8 MiB each, s3transfer's own choice
 #: A store that is silent ends the run within a minute, by attempts of so many seconds with pauses of 15 s in all.
 _SILENT_S = 8.0
 _MARK = "omnitron-exporter"
@@ -49,13 +43,8 @@ class StoredObject(NamedTuple):
 class Bucket:
     """The objects of a bucket, by their keys. Requests block; `cancel` may come from another thread.
 
-    Args:
-        name: The bucket's.
-        proxy: `none` for none; else the environment decides, as for the API.
-
-    Raises, from every method:
-        StorageError: The store refuses, or cannot be reached.
-        CancelledError: `cancel` was called.
+    With `none` as `proxy` there is none; else the environment decides, as for the API. Every method raises a
+    `StorageError` where the store refuses or cannot be reached, and a `CancelledError` after `cancel`.
     """
 
     def __init__(self, name: str, proxy: str | None = None) -> None:
@@ -109,25 +98,16 @@ class Bucket:
 
     def upload(self, path: Path, key: str, mark: str) -> None:
         """Upload a file, a large one in parts; the object appears when it is whole, with `mark` (ASCII) noted."""
-        from s3transfer.manager import (  # type: ignore[import-untyped] # ships no types
-            TransferConfig,
-            TransferManager,
-        )
+        from s3transfer import manager  # type: ignore[import-untyped] # ships no types
 
-        about = {
-            "Metadata": {_MARK: mark},
-            "ContentType": mimetypes.guess_type(path.name)[0] or "application/octet-stream",
-        }
-        config = TransferConfig(
-            multipart_threshold=_PART_BYTES,
-            multipart_chunksize=_PART_BYTES,
-            max_request_concurrency=_PARTS_AT_ONCE,
-        )
+        kind = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+        config = manager.TransferConfig(max_request_concurrency=_PARTS_AT_ONCE)
         with (
             durable.storage_errors("uploading it", path),
             self._request("uploading it", key),
-            TransferManager(self._client, config, executor_cls=_DaemonThreads) as transfers,
+            manager.TransferManager(self._client, config, executor_cls=_DaemonThreads) as transfers,
         ):
+            about = {"Metadata": {_MARK: mark}, "ContentType": kind}
             self._transfer = transfers.upload(str(path), self._name, key, about)
             if self._cancelled:
                 self._transfer.cancel()

@@ -28,6 +28,8 @@ def part_reader(path: Path, timezone: str = "UTC") -> ParquetPart | CsvPart:
 class ParquetPart:
     """A Parquet file."""
 
+    for_spreadsheets = False
+
     def __init__(self, path: Path) -> None:
         self._path = path
 
@@ -56,10 +58,10 @@ class CsvPart:
     def __init__(self, path: Path, timezone: str) -> None:
         self._path = path
         with path.open("rb") as file:
-            excel = file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
-        self._delimiter, self._decimal_point = (";", ",") if excel else (",", ".")
+            self.for_spreadsheets = file.read(len(codecs.BOM_UTF8)) == codecs.BOM_UTF8
+        self._delimiter, self._decimal_point = (";", ",") if self.for_spreadsheets else (",", ".")
         # The Excel dialect writes local times without a zone, to the second.
-        self._moment = pa.timestamp("us") if excel else pa.timestamp("us", timezone)
+        self._moment = pa.timestamp("us", None if self.for_spreadsheets else timezone)
 
     def columns(self) -> list[str]:
         """Return the names of the columns."""

@@ -30,10 +30,7 @@ _MOST_OF_A_KIND = 10
 _BATCH = 10_000
 #: Tables of a comparison: their rows are counted, by a column of each.
 _COUNTED = {"changes": ("order_number",), "changed_orders": ("number",)}
-
-
-_Differences = Iterator[tuple[str, str]]
-"""Each with its kind and its sentence."""
+_Differences = Iterator[tuple[str, str]]  # each with its kind and its sentence
 
 
 def verify(out: Path) -> Iterator[str]:
@@ -77,14 +74,9 @@ def _differences(out: Path, manifest: Manifest) -> _Differences:
 
 
 def _wrong_sums(manifest: Manifest) -> _Differences:
-    lines, counts, tables, reasons = (
-        manifest.input,
-        manifest.counts,
-        manifest.tables,
-        manifest.rejects_by_reason,
-    )
+    lines, counts, tables = manifest.input, manifest.counts, manifest.tables
     parts = lines.blank + lines.invalid + lines.duplicates + counts.requested
-    invalid = reasons.get("invalid_order_number", 0)
+    invalid = manifest.rejects_by_reason.get("invalid_order_number", 0)
     sums = [
         ("lines = blank + invalid + duplicates + requested", lines.lines, parts),
         ("requested = exported + rejected", counts.requested, counts.exported + counts.rejected),

@@ -34,6 +34,7 @@ _DAY_US = 86_400_000_000
 _EXCEL_EPOCH_US = -25_569 * _DAY_US  # 1899-12-30
 _FIRST_DATE_US = _EXCEL_EPOCH_US + 61 * _DAY_US  # Excel believes in 29 February 1900
 _AFTER_LAST_DATE_US = 253_402_300_800_000_000
+_WIDE = pa.decimal256(40, 4)
 _DATE, _MONEY, _WHOLE = "yyyy-mm-dd hh:mm:ss", "#,##0.00##", "0"
 #: Every workbook says that it was made then: the same rows give the same bytes.
 _MADE = datetime(2000, 1, 1)  # noqa: DTZ001 # the library wants it without a zone
@@ -104,8 +105,9 @@ class WorkbookWriter:
 
     def _begin(self) -> _Book:
         self._scratch.mkdir(exist_ok=True)
-        self._path().parent.mkdir(exist_ok=True)
-        self._book = _Book(self._path(), self._scratch, self._schemas)
+        path = self._path()
+        path.parent.mkdir(exist_ok=True)
+        self._book = _Book(path, self._scratch, self._schemas)
         return self._book
 
     def _next(self, book: _Book) -> _Book:
@@ -156,8 +158,8 @@ class _Book:
             self.rows[name] += piece.num_rows
 
     def _write_rows(self, sheet: Worksheet, first: int, table: pa.Table) -> None:
-        columns = [_cells(column) for column in table.columns]
-        formats = [self._formats.get(_format_of(kind)) for kind in table.schema.types]
+        texts, columns = zip(*map(_cells, table.columns), strict=True)
+        formats = [self._formats.get(text) for text in texts]
         for row, cells in enumerate(zip(*columns, strict=True), start=first):
             for at, value in enumerate(cells):
                 if value is None:
@@ -232,38 +234,25 @@ def _width(name: str, column: pa.ChunkedArray) -> int:
     return max(_NARROWEST, min(_WIDEST, max(longest, len(name) + 2) + 1))
 
 
-def _format_of(kind: pa.DataType) -> str:
-    if pa.types.is_timestamp(kind):
-        return _DATE
-    if pa.types.is_decimal(kind):
-        return _MONEY
-    return _WHOLE if pa.types.is_integer(kind) else ""
-
-
-def _cells(column: pa.ChunkedArray) -> list[Any]:
-    """Give the cells of one column: a number where Excel's double holds it exactly, else its text."""
+def _cells(column: pa.ChunkedArray) -> tuple[str, list[Any]]:
+    """Give the format and the cells of one column: a number where Excel's double holds it exactly, else its text."""
     kind = column.type
     if pa.types.is_timestamp(kind):
-        return _date_cells(column)
-    if pa.types.is_decimal(kind) or pa.types.is_integer(kind):
-        return _number_cells(column)
-    return list(column.to_pylist())
-
-
-def _number_cells(column: pa.ChunkedArray) -> list[Any]:
+        local = pc.local_timestamp(column)
+        ticks = local.cast(pa.int64())
+        fits = pc.and_(pc.greater_equal(ticks, _FIRST_DATE_US), pc.less(ticks, _AFTER_LAST_DATE_US))
+        days = pc.divide(pc.subtract(ticks, _EXCEL_EPOCH_US).cast(pa.float64()), float(_DAY_US))
+        return _DATE, _either(fits, days, local.cast(pa.string()))
+    is_money = pa.types.is_decimal(kind)
+    if not is_money and not pa.types.is_integer(kind):
+        return "", column.to_pylist()
     # 15 digits at most: 11 before the point of an amount with four after it, and all of a whole number.
-    largest = 10**11 if pa.types.is_decimal(column.type) else 10**15
-    fits = pc.less(pc.abs(column.cast(pa.decimal256(40, 4))), pa.scalar(largest, pa.decimal256(40, 4)))
+    largest = pa.scalar(10**11 if is_money else 10**15, _WIDE)
     texts = column.cast(pa.string())
-    return _either(fits, texts.cast(pa.float64()), texts)  # the cast from decimals themselves rounds wrongly
-
-
-def _date_cells(column: pa.ChunkedArray) -> list[Any]:
-    local = pc.local_timestamp(column)
-    ticks = local.cast(pa.int64())
-    fits = pc.and_(pc.greater_equal(ticks, _FIRST_DATE_US), pc.less(ticks, _AFTER_LAST_DATE_US))
-    days = pc.divide(pc.subtract(ticks, _EXCEL_EPOCH_US).cast(pa.float64()), float(_DAY_US))
-    return _either(fits, days, local.cast(pa.string()))
+    numbers = texts.cast(pa.float64())  # the cast from decimals themselves rounds wrongly
+    return _MONEY if is_money else _WHOLE, _either(
+        pc.less(pc.abs(column.cast(_WIDE)), largest), numbers, texts
+    )
 
 
 def _either(fits: pa.ChunkedArray, values: pa.ChunkedArray, texts: pa.ChunkedArray) -> list[Any]:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.dataset.flatten import Flattener, rebuild
-from exporter.dataset.flatten.paths import join, split
+from exporter.dataset.flatten.unmapped import join, split
 from tests.support.wild_json import SAMPLE, meaning, parse, payload_texts, texts
 
 pytestmark = pytest.mark.fast

@@ -16,7 +16,7 @@ import msgspec
 
 from exporter.dataset.flatten.cells import INT64_MAX, INT64_MIN
 from exporter.dataset.flatten.json_literals import NULL_LITERAL
-from exporter.dataset.flatten.paths import Path
+from exporter.dataset.flatten.unmapped import Path
 from exporter.model.catalog import ITEMS_KEY, ORDER_ITEMS, ORDERS, Column, Kind
 
 NULL: Final = msgspec.Raw(NULL_LITERAL)

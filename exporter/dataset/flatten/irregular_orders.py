@@ -14,7 +14,7 @@ import msgspec
 
 from exporter.dataset.flatten.decoder_types import Place, Shape, can_learn, make_shape
 from exporter.dataset.flatten.json_literals import NULL_LITERAL, elements, members
-from exporter.dataset.flatten.paths import Path
+from exporter.dataset.flatten.unmapped import Path
 from exporter.model.catalog import ITEMS_KEY, Kind
 
 Undeclared = dict[Path, str]

@@ -15,10 +15,7 @@ _LEXEME = re.compile(r'"(?:[^"\\]++|\\.)*+"|[{}\[\],:]|[^\s"{}\[\],:]++', re.DOT
 
 
 def literals_of(raws: Sequence[msgspec.Raw]) -> list[str]:
-    """Give the JSON text of each raw value.
-
-    All at once, three times as fast as one by one: no JSON text holds a bare NUL.
-    """
+    """Give the JSON text of each raw value: all at once, three times as fast, for no JSON text holds a bare NUL."""
     return b"\0".join(raws).decode().split("\0") if raws else []
 
 

@@ -15,11 +15,7 @@ from exporter.model.options import Pii
 
 
 class Hide:
-    """Hide what a column must not show.
-
-    Raises:
-        ValueError: `hash` without a key.
-    """
+    """Hide what a column must not show; a `ValueError` where `hash` has no key."""
 
     def __init__(self, pii: Pii, key: bytes | None) -> None:
         if pii == "hash" and not key:

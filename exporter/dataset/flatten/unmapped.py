@@ -1,17 +1,48 @@
-"""What fits no column, gathered by row into the texts of `_unmapped`, and counted by path."""
+r"""What fits no column, gathered by row into the texts of `_unmapped`, and counted by path.
+
+Keys of a path are joined by `.`, so that every path can be split into its keys again: inside a key `\` is written
+`\\`, `.` is written `\.`, and an empty key is written `\e`. The empty path is the value itself (an entry of
+`orderitem_set` that is not an object).
+"""
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 import pyarrow as pa
 
 from exporter.dataset.flatten.json_literals import has_utf8_form, write_text
-from exporter.dataset.flatten.paths import Path, join
 
+Path = tuple[str, ...]
+
+_EMPTY_KEY = "\\e"
+_KEY = re.compile(r"((?:[^.\\]|\\.)*)(?:\.|$)", re.DOTALL)
+_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _MOST_PATHS = 1000
 _OTHER_PATHS = "*"
+
+
+def join(path: Path) -> str:
+    r"""Write a path as one text.
+
+    >>> join(("customer", "a.b", ""))
+    'customer.a\\.b.\\e'
+    """
+    return ".".join(key.replace("\\", "\\\\").replace(".", "\\.") or _EMPTY_KEY for key in path)
+
+
+def split(text: str) -> Path:
+    r"""Undo `join`.
+
+    >>> split('customer.a\\.b.\\e')
+    ('customer', 'a.b', '')
+    """
+    if not text:
+        return ()
+    keys = [found.group(1) for found in _KEY.finditer(text + ".")][:-1]
+    return tuple("" if key == _EMPTY_KEY else _ESCAPED.sub(r"\1", key) for key in keys)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -56,12 +56,7 @@ def load(
     mark_gone: bool = False,
     begun: Callable[[Database], object] = lambda _: None,
 ) -> Loaded:
-    """Load a dataset; see `exporter load`.
-
-    Raises:
-        UsageError: The dataset or a table that is there cannot take part.
-        StorageError: The database refuses; nothing was loaded.
-    """
+    """Load a dataset; see `exporter load`. A `UsageError` where it or a table that is there cannot take part."""
     missing = [name for name in _NAMES if name not in dataset.manifest.tables]
     if missing:
         raise InputError(

@@ -20,8 +20,7 @@ _NEEDED = {
 def kind_of(target: str) -> str:
     """Return the target's kind: `postgresql`, `duckdb` or `sqlite`.
 
-    Raises:
-        UsageError: It names no database, has a password in it, or needs an extra.
+    A `UsageError` where it names no database, has a password in it, or needs an extra.
     """
     kind, _, rest = target.partition(":")
     if kind not in _NEEDED or not rest or (kind.startswith("postgres") and not rest.startswith("//")):

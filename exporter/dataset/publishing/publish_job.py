@@ -17,13 +17,7 @@ OVER = b"over\n"
 
 @dataclass(frozen=True, kw_only=True)
 class PublishJob(TableOptions):
-    """What one publish is asked to do, with the options of the tables.
-
-    Attributes:
-        staged: The folder to write into; it exists and is empty.
-        freshness: What counts as settled in this run.
-        about: What a workbook says of the dataset, by label.
-    """
+    """What one publish is asked to do, with the options of the tables; a workbook says `about` of the dataset, by label."""
 
     store: str
     plan: str

@@ -33,9 +33,8 @@ def main() -> int:
     sys.setrecursionlimit(10 * sys.getrecursionlimit())
     if hasattr(os, "nice"):
         os.nice(_NICE)
-    from exporter.dataset.publishing.staging import (
-        publish_tables,  # with pyarrow, once what it shall not import is settled
-    )
+    # With pyarrow, once what it shall not import is settled.
+    from exporter.dataset.publishing.staging import publish_tables
 
     job = msgspec.json.decode(sys.stdin.buffer.readline(), type=PublishJob)
     over = threading.Event()

@@ -34,36 +34,33 @@ class DriftLog:
         """Warn of those that are new; both are counts by path."""
         what = dict.fromkeys(unmapped_paths, "the API sends a field that no column is for")
         what |= dict.fromkeys(uncoerced, "a value does not fit its column's type")
-        for path in [path for path in what if path not in self._warned]:
-            self._warned.add(path)
+        for path in (path for path in what if path not in self._warned):
             log.warning("%s: %s; it is kept in _unmapped.", visible(path), what[path])
+        self._warned |= what.keys()
 
 
 class Publishing:
     """A running publishing process; made by `start_publishing`."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
+    def __init__(
+        self, process: asyncio.subprocess.Process, told: asyncio.StreamReader, asked: asyncio.StreamWriter
+    ) -> None:
+        self._process, self._told, self._asked = process, told, asked
         self.lines = 0
-        self._drift = DriftLog()
 
     async def result(self) -> PublishResult:
-        """Follow the process to its result, warning once of each path that fits no column.
-
-        Raises:
-            StorageError: The disk refuses, the store is damaged, or the process was killed.
-        """
-        assert self._process.stdout is not None
-        async for line in self._process.stdout:
+        """Follow the process to its result, warning once of each path that fits no column; a `StorageError` where it ends."""
+        drift = DriftLog()
+        async for line in self._told:
             message = msgspec.json.decode(line, type=Message)
             if message.error is not None:
                 raise errors.error_of(*message.error)
+            if (news := message.progress or message.result) is not None:
+                drift.warn(news.unmapped_paths, news.uncoerced)
             if message.result is not None:
-                self._drift.warn(message.result.unmapped_paths, message.result.uncoerced)
                 return message.result
             if message.progress is not None:
                 self.lines = message.progress.lines
-                self._drift.warn(message.progress.unmapped_paths, message.progress.uncoerced)
         code = await self._process.wait()
         raise errors.StorageError(
             f"The publishing process ended early (exit status {code}).",
@@ -72,28 +69,27 @@ class Publishing:
 
     def refresh_is_over(self) -> None:
         """Tell the process that nothing more will be settled."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(OVER)
+        self._asked.write(OVER)
 
 
 @asynccontextmanager
 async def start_publishing(job: PublishJob) -> AsyncIterator[Publishing]:
     """Start a process that publishes `job`; it does not outlive the block."""
+    # Without the credentials, and with the way to this very package.
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("EXPORTER_API_")}
     with signals_held():
         process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-P",
-            "-m",
-            "exporter.dataset.publishing.publisher_main",
+            *(sys.executable, "-P", "-m", "exporter.dataset.publishing.publisher_main"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env=_environment(),
+            env=kept | PUBLISHING_MEMORY | {"PYTHONPATH": python_path()},
             limit=_LONGEST_MESSAGE,
         )
     assert process.stdin is not None
+    assert process.stdout is not None
     try:
         process.stdin.write(msgspec.json.encode(job) + b"\n")
-        yield Publishing(process)
+        yield Publishing(process, process.stdout, process.stdin)
     finally:
         process.stdin.close()
         try:
@@ -102,9 +98,3 @@ async def start_publishing(job: PublishJob) -> AsyncIterator[Publishing]:
         except TimeoutError:
             process.kill()
             await process.wait()
-
-
-def _environment() -> dict[str, str]:
-    """Return our environment without the credentials, and with the way to this very package."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("EXPORTER_API_")}
-    return kept | PUBLISHING_MEMORY | {"PYTHONPATH": python_path()}

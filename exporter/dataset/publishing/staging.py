@@ -48,15 +48,10 @@ _Reject = tuple[int, str, str, int | None, int, str]
 def publish_tables(
     job: PublishJob, refresh_is_over: Callable[[float], bool], tell: Callable[[PublishProgress], None]
 ) -> PublishResult:
-    """Write every table and the rejects into the staged folder, onto the disk.
+    """Write every table and the rejects into the empty folder `job.staged`, onto the disk.
 
-    Args:
-        job: What to do.
-        refresh_is_over: Waits up to that many seconds, and says whether nothing more will be settled.
-        tell: Told twice a second how far it is.
-
-    Raises:
-        StorageError: The disk refuses, or the store is damaged.
+    `refresh_is_over` waits up to that many seconds, and says whether nothing more will be settled; `tell` is told twice a
+    second how far it is. A `StorageError` where the disk refuses, or the store is damaged.
     """
     with closing(Store(Path(job.store), readonly=True)) as store:
         store.attach_plan(Path(job.plan))
