@@ -21,7 +21,7 @@ _MOST_CELLS = 2_000_000
 
 
 def schemas_of(options: TableOptions) -> dict[str, pa.Schema]:
-    """Return the columns that are written of each table; times are the same instants in the zone asked for."""
+    """Return the columns that are written of each table; times are in the zone asked for."""
     zoned = pa.timestamp("us", options.timezone)
     chosen = choose_columns(options.select, options.drop, options.tables)
     fields = {table: [SCHEMAS[table].field(name) for name in names] for table, names in chosen.items()}
@@ -36,8 +36,8 @@ def schemas_of(options: TableOptions) -> dict[str, pa.Schema]:
 class DatasetWriter(AbstractContextManager["DatasetWriter"]):
     """Every table in every format. As a context manager it removes what was not closed.
 
-    `schemas` are the columns that are written of each table, `about` is what a workbook of the name `book` says of
-    them. Each method raises a `StorageError` where the disk refuses.
+    `schemas` has what is written of each table, `about` what a workbook, named `book`, says of them. Each method
+    raises a `StorageError` where the disk refuses.
     """
 
     def __init__(

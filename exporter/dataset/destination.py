@@ -20,7 +20,7 @@ class Directory:
         self._seen: str | None = None
 
     def standing(self) -> Manifest | None:
-        """Return the manifest of the finished dataset that is there, None for nothing; a `UsageError` for anything else."""
+        """Return the manifest of the dataset that is there, None for nothing; a `UsageError` for anything else."""
         manifest, self._seen = self._path / MANIFEST_FILE, None
         with durable.storage_errors("looking at it", self._path):
             if manifest.is_file():
@@ -35,7 +35,7 @@ class Directory:
         return None
 
     def refuse_strangers(self, standing: Manifest) -> None:
-        """Raise a `UsageError` where something would be lost with a dataset that is not ours, or the place is a link."""
+        """Raise a `UsageError` where what is not ours would be lost with a dataset, or the place is a link."""
         if self._path.is_symlink():
             raise self._refusal(
                 "expected a directory, got a link to one.",
@@ -55,9 +55,9 @@ class Directory:
             durable.repair(self._path, retired)
 
     def put(self, staged: Path, retired: Path) -> None:
-        """Put the complete staged dataset there, all or nothing, in place of one that is there; `retired` is a free name for that.
+        """Put the complete staged dataset, every file synced, in place of one that is there, all or nothing.
 
-        Every file is synced, the manifest too. After a `StorageError`, what was there is still there.
+        `retired` is a free name for the old one. After a `StorageError`, what was there is still there.
         """
         with durable.storage_errors("putting the dataset in its place", self._path):
             replaced = durable.put_in_place(staged, self._path, replace=True, retired=retired)
@@ -90,7 +90,7 @@ Destination = Directory | ObjectStore
 
 
 def destination_of(out: str, proxy: str | None = None) -> Destination:
-    """Return the destination that `out` names, or a `UsageError`; with `none` as `proxy`, S3 is reached directly."""
+    """Return the destination that `out` names; with `none` as `proxy`, S3 is reached directly."""
     if "://" in out:
         return object_store(out, proxy)
     name, _, ending = out.rpartition(".")
@@ -133,10 +133,10 @@ def manifest_in(folder: Path) -> Manifest | None:
 
 
 def remove_dataset(folder: Path) -> str | None:
-    """Remove a dataset: what its manifest names, the manifest last, and nothing else; an `OSError` where the disk refuses.
+    """Remove a dataset: what its manifest names, the manifest last, and nothing else.
 
-    Its folder has a name that no reader looks at, and may be half removed already. Returns what is in it that is not
-    ours: then all of it stays.
+    No reader looks at the folder's name; it may be half removed already. Return what in it is not ours: then all
+    of it stays.
     """
     manifest = manifest_in(folder)
     stranger = (

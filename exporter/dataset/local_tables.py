@@ -27,7 +27,7 @@ _OF_ORDER = ("number", "status", "amount", "currency")
 
 @dataclass(frozen=True, kw_only=True)
 class LocalDataset:
-    """A dataset whose files are in a folder of this machine; `scratch` is an empty one for what must be rewritten."""
+    """A dataset with its files in a folder of this machine; `scratch` is one for what must be rewritten."""
 
     place: str
     folder: Path
@@ -95,8 +95,8 @@ def _is_plain(path: Path) -> bool:
 def local_dataset(place: str, scratch: Path) -> LocalDataset:
     """Return the finished dataset at a place, a directory or `s3://…`, its files checked against its manifest.
 
-    `scratch` is made, for what must be copied or rewritten. An `InputError` where there is none, or another one than its
-    manifest says.
+    `scratch` is made, for what must be copied or rewritten. An `InputError` where there is none, or where it is
+    not what its manifest says.
     """
     destination = destination_of(place)
     with durable.storage_errors("preparing a place for copies", scratch):

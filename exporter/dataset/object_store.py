@@ -1,16 +1,14 @@
 """A prefix of an object store as the place of a dataset: `s3://BUCKET/PREFIX`.
 
-A prefix has no rename that takes a whole dataset, so here the manifest is what makes one: it goes up last,
-and readers take a prefix without `manifest.json` for no dataset. Where an old dataset is replaced, its
-manifest goes first; then come the new files in place of the old, then those go that only the old one had,
-then the new manifest. Meanwhile there is no dataset to be read, and a reader who has the old manifest in
-hand finds other files than it names. Those who cannot bear that give `{date}` or `{time}` in the prefix.
+A prefix has no rename that takes a whole dataset, so here the manifest is what makes one: it goes up last.
+Where an old dataset is replaced, its manifest goes first, then come the new files, then those go that only the
+old one had. Meanwhile there is none to be read; who cannot bear that gives `{date}` or `{time}` in the prefix.
 
-What stands below the prefix and is not ours is neither replaced nor removed. Ours is what the old manifest
-names, and what we have uploaded: such objects carry a mark, so that the leftovers of an upload that was
-killed are recognised, on another machine too. The mark holds the file's SHA-256, by which a file that is
-there already is not uploaded again, and its name in the dataset, by which another dataset further below is
-no leftover of this one. Only one machine at a time may write to a prefix; the lock is this machine's.
+What is not ours is neither replaced nor removed. Ours is what the old manifest names, and what we have uploaded:
+it carries a mark, so that the leftovers of an upload that was killed are recognised, on another machine too. The
+mark holds the file's SHA-256, by which a file that is there already is not uploaded again, and its name in the
+dataset, by which another dataset further below is no leftover of this one. Only one machine at a time may write
+to a prefix; the lock is this machine's.
 """
 
 from __future__ import annotations
@@ -40,7 +38,7 @@ _URL = re.compile(
 
 
 class ObjectStore:
-    """The objects below one prefix, without slashes around it; empty is the whole bucket. See `Directory` for its doings."""
+    """The objects below one prefix, without slashes around it, as a place; see `Directory`. Empty is the bucket."""
 
     def __init__(self, bucket: str, prefix: str, proxy: str | None) -> None:
         self._bucket = Bucket(bucket, proxy)
@@ -179,7 +177,7 @@ def _as_stored(path: Path, name: str) -> StoredObject:
 def newest_in_store(pattern: str, shape: str) -> str | None:
     """Return the URL of the newest finished dataset whose URL fits `shape`; None where there is none.
 
-    `pattern` is `--out` as given, perhaps with `{date}` or `{time}`, and `shape` the same as a regular expression.
+    `pattern` is `--out` as given, perhaps with `{date}` or `{time}`; `shape` is it as a regular expression.
     """
     bucket_name, _, prefix = pattern.removeprefix("s3://").partition("/")
     bucket = Bucket(bucket_name)
@@ -198,7 +196,7 @@ def _is_same(there: StoredObject | None, whole: StoredObject) -> bool:
 
 
 def object_store(url: str, proxy: str | None = None) -> ObjectStore:
-    """Return the destination that `s3://BUCKET` or `s3://BUCKET/PREFIX` names, or a `UsageError`; see `Bucket` for `proxy`."""
+    """Return the destination that `s3://BUCKET` or `s3://BUCKET/PREFIX` names; see `Bucket` for `proxy`."""
     found = _URL.fullmatch(url)
     if found is None:  # it is not quoted: people put credentials into URLs
         raise UsageError(

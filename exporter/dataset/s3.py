@@ -1,8 +1,8 @@
 """S3 by boto3: the few requests that a dataset needs, and the one door for what they can fail with.
 
-boto3 was chosen on 2026-11-24: whatever works for `aws s3 cp` works here, from AWS_ENDPOINT_URL to instance roles.
-`obstore` is lighter (16 MiB against 36), but ignores AWS_PROFILE, ~/.aws and SSO; `s3fs` pins botocore to a window of
-three releases, and keeps an event loop of its own.
+boto3 was chosen on 2026-11-24: whatever works for `aws s3 cp` works here, from AWS_ENDPOINT_URL to instance
+roles. `obstore` is lighter (16 MiB against 36), but ignores AWS_PROFILE, ~/.aws and SSO; `s3fs` pins botocore to
+a window of three releases, and keeps an event loop of its own.
 
 Every request carries a checksum of its body, by boto3's own default, which the store compares before it
 keeps a byte. AWS_REQUEST_CHECKSUM_CALCULATION=when_required switches that off for old stores.
@@ -33,7 +33,7 @@ _RETRIES = (("AWS_RETRY_MODE", "mode", "standard"), ("AWS_MAX_ATTEMPTS", "total_
 
 
 class StoredObject(NamedTuple):
-    """What the store says of an object: `mark` is what we noted at its upload, `crc32` of the whole, where it gives one."""
+    """What the store says of an object: its size, our mark from its upload, its checksum where it gives one."""
 
     bytes: int
     mark: str | None

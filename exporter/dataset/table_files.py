@@ -23,11 +23,11 @@ _WITHOUT_END = 2**62
 
 
 class TableWriter(AbstractContextManager["TableWriter"]):
-    """One table on its way into one file, or with `rows_per_file` into a folder of part files, also where one is enough.
+    """One table on its way into one file, or with `rows_per_file` always into a folder of part files.
 
-    The same tables give the same bytes, however each is chunked inside. Used as a context manager, what was not
-    closed is aborted: pyarrow's own writers finish a short file even when an exception ends their block. What the
-    disk refuses is a `StorageError`; the writer can only be aborted then.
+    The same tables give the same bytes, however each is chunked inside. As a context manager, it aborts what was
+    not closed: pyarrow's own writers finish a short file even when an exception ends their block. What the disk
+    refuses is a `StorageError`; the writer can only be aborted then.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class TableWriter(AbstractContextManager["TableWriter"]):
                 table = table.slice(piece.num_rows)
 
     def close(self) -> list[PartFile]:
-        """Finish the last file; return all in the order of their rows, on the disk. An empty table has one too."""
+        """Finish the last file; return all in the order of their rows. An empty table has one too."""
         with durable.storage_errors("writing the table", self._path):
             self._finish(self._file or self._begin())
         self._closed = True

@@ -21,7 +21,7 @@ _LARGEST_BLOCK_BYTES = 96 * 1024 * 1024
 
 
 def part_reader(path: Path, timezone: str = "UTC") -> ParquetPart | CsvPart:
-    """Return what reads one file of a table, with local times of `timezone`; `pa.ArrowException` where it is damaged."""
+    """Return what reads one file of a table, with local times of a zone; a `pa.ArrowException` for damage."""
     return ParquetPart(path) if path.suffix == ".parquet" else CsvPart(path, timezone)
 
 

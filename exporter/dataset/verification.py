@@ -55,7 +55,7 @@ def verify(out: Path) -> Iterator[str]:
 
 
 def wrong_files(out: Path, manifest: Manifest) -> Iterator[str]:
-    """Yield how the files and counts of the dataset in `out` differ from its manifest, without reading rows."""
+    """Yield how the files and counts of a dataset differ from its manifest, without reading rows."""
     found = chain(_wrong_sums(manifest), _wrong_bytes(out, manifest), _wrong_rejects(out, manifest))
     return (sentence for _, sentence in found)
 
@@ -68,9 +68,6 @@ def _differences(out: Path, manifest: Manifest) -> _Differences:
     yield from _wrong_rejects(out, manifest)
     if not damaged:
         yield from _wrong_rows(out, manifest)
-
-
-# --- the manifest by itself ---
 
 
 def _wrong_sums(manifest: Manifest) -> _Differences:
@@ -101,9 +98,6 @@ def _by_format(files: Iterable[PartFile]) -> dict[str, list[PartFile]]:
     for part in files:
         formats.setdefault(part.path.rsplit(".", 1)[-1], []).append(part)
     return formats
-
-
-# --- files ---
 
 
 def _strangers(out: Path, manifest: Manifest) -> _Differences:
@@ -162,9 +156,6 @@ def _wrong_list(out: Path, name: str, by_reason: Mapping[str, int]) -> _Differen
             yield "reject", f"{name}: expected {expected:,} × {reason}, got {reasons[reason]:,}."
 
 
-# --- rows ---
-
-
 def _wrong_rows(out: Path, manifest: Manifest) -> _Differences:
     formats: defaultdict[str, dict[str, _Rows]] = defaultdict(dict)
     for name, table in manifest.tables.items():
@@ -174,8 +165,8 @@ def _wrong_rows(out: Path, manifest: Manifest) -> _Differences:
     for ending, tables in formats.items():
         try:
             yield from _wrong_tables(tables, manifest.counts, ending)
-        except _UnreadableError as error:
-            yield "file", str(error)
+        except InputError as error:
+            yield "file", error.problem
             continue
         for rows in tables.values():
             yield from rows.wrong_counts()
@@ -237,10 +228,6 @@ def _wrong_indexes(number: str, indexes: list[object], table: str) -> _Differenc
         yield "item_index", f"{table}: order {number}: {what}."
 
 
-class _UnreadableError(Exception):
-    """Raised when a file is no table, or lacks a column; says which and why."""
-
-
 class _Rows:
     """Some columns of a table, over all of its part files, counted on the way."""
 
@@ -255,8 +242,7 @@ class _Rows:
                     self._counts[part.path] += len(batch)
                     yield from zip(*(batch[name].to_pylist() for name in self._columns), strict=True)
             except (pa.ArrowException, KeyError) as error:
-                first = str(error).splitlines()[0]
-                raise _UnreadableError(f"{part.path}: it cannot be read: {first}.") from None
+                raise InputError(f"{part.path}: it cannot be read: {str(error).splitlines()[0]}.") from None
 
     def wrong_counts(self) -> _Differences:
         for part in self._parts:

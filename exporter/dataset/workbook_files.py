@@ -45,8 +45,8 @@ class WorkbookWriter:
 
     Several tables stay together: a batch that does not fit into the workbook begins the next, and only a
     batch that fits into none is cut. One table fills each workbook. Rows go to the disk as they come
-    (`constant_memory`). With `rows_per_file` the workbooks are part files in a folder. What the disk refuses is a
-    `StorageError`; the writer can only be aborted then.
+    (`constant_memory`). With `rows_per_file` the workbooks are part files in a folder. After a `StorageError`, the
+    writer can only be aborted.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class WorkbookWriter:
                 book = self._next(book)
 
     def close(self, counts: Mapping[str, str]) -> dict[str, list[PartFile]]:
-        """Finish the last workbook, which also says `counts`; return them, on the disk, for each table with its rows."""
+        """Finish the last workbook, which also says `counts`; return all, for each table with its rows there."""
         with durable.storage_errors("writing the workbook", self._path()):
             self._finish(self._book or self._begin(), counts)
             durable.remove_tree(self._scratch)
@@ -235,7 +235,7 @@ def _width(name: str, column: pa.ChunkedArray) -> int:
 
 
 def _cells(column: pa.ChunkedArray) -> tuple[str, list[Any]]:
-    """Give the format and the cells of one column: a number where Excel's double holds it exactly, else its text."""
+    """Give format and cells of one column: a number where Excel's double holds it exactly, else its text."""
     kind = column.type
     if pa.types.is_timestamp(kind):
         local = pc.local_timestamp(column)

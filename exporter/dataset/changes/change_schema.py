@@ -86,7 +86,7 @@ def literal(text: str) -> str:
 def column_changes(table: str, place: int, name: str, kind: str, currency: str | None) -> str:
     """Return the SELECT of one column's changes from `joined`, which has the columns of both sides.
 
-    `place` is the column's in the table, `kind` DuckDB's name of its type, `currency` the column of its currency.
+    `place` is the column's in the table, `kind` DuckDB's name of its type, `currency` its currency's column.
     """
     old, new = quoted(f"old.{name}"), quoted(f"new.{name}")
     amounts = f"{old}, {new}" if (table, name) in _MONEY else "NULL, NULL"

@@ -16,8 +16,15 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from exporter.dataset.changes import change_schema
-from exporter.dataset.changes.change_schema import CHANGE_TYPE, CHANGES_SCHEMA, literal, quoted
+from exporter.dataset.changes.change_schema import (
+    CHANGE_TYPE,
+    CHANGES_SCHEMA,
+    GATHERED,
+    SELECT_CHANGES,
+    column_changes,
+    literal,
+    quoted,
+)
 from exporter.dataset.dataset_writer import DatasetWriter
 from exporter.dataset.flatten.arrow_schema import SCHEMAS
 from exporter.dataset.local_tables import LocalDataset
@@ -37,10 +44,9 @@ _SIDES = ("old", "new")
 
 
 class Comparison(AbstractContextManager["Comparison"]):
-    """A comparison of two datasets, with `only` of this order alone; where there is no older one, nothing has changed.
+    """A comparison of two datasets, with `only` of this order alone; without an older one, nothing has changed.
 
-    What does not fit in memory goes into the folder `scratch`. Comparing raises an `InputError` where a dataset has no
-    table of orders, and a `StorageError` where the disk refuses.
+    What does not fit in memory goes into the folder `scratch`. An `InputError` where a dataset has no orders.
     """
 
     def __init__(
@@ -64,7 +70,7 @@ class Comparison(AbstractContextManager["Comparison"]):
     def run(self) -> Changes:
         """Compare, and return what differs in counts; the rows can be read then."""
         try:
-            self._do(change_schema.GATHERED)
+            self._do(GATHERED)
             if self._old is not None:
                 self._compare(self._old)
             return self._counts()
@@ -75,7 +81,7 @@ class Comparison(AbstractContextManager["Comparison"]):
             ) from None
 
     def write(self, folder: Path, options: TableOptions, *, full: bool) -> dict[str, TableFiles]:
-        """Write what differs into a folder, in the formats of `options`, with `full` the whole rows too; return the files."""
+        """Write what differs into a folder, with `full` the whole rows too; return the files of each table."""
         tables = {"changes": (CHANGES_SCHEMA, self.rows())}
         if full:
             tables["changed_orders"] = self._whole_rows()
@@ -99,10 +105,8 @@ class Comparison(AbstractContextManager["Comparison"]):
             f"{seen[name]}::TIMESTAMPTZ AS {name}" if name in seen else quoted(name)
             for name in CHANGES_SCHEMA.names
         ]
-        rows = f"({change_schema.SELECT_CHANGES}) ORDER BY part, seq, item, place"
+        rows = f"({SELECT_CHANGES}) ORDER BY part, seq, item, place"
         return self._tables(f"SELECT {', '.join(names)} FROM {rows}", CHANGES_SCHEMA)
-
-    # --- reading ---
 
     def _do(self, query: str) -> None:
         self._database.execute(query)
@@ -136,14 +140,14 @@ class Comparison(AbstractContextManager["Comparison"]):
         self._database.register("handed", listed_rejects)
         self._do(f"CREATE TEMP TABLE {side}_rejects AS SELECT * FROM handed")
 
-    # --- comparing ---
-
     def _compare(self, old: LocalDataset) -> None:
         self._open("old", old)
         self._open("new", self._new)
         hidden = _hidden(old.manifest, self._new.manifest)
         for table in (table for table in self._types["old"] if table in self._types["new"]):
             self._common[table] = self._common_columns(table, hidden)
+        self._with_items = "order_items" in self._common
+        self._with_ids = self._with_items and "id" in self._common["order_items"]
         self._look_through()
         for first in range(0, self._count("pairs"), _AT_ONCE):
             self._compare_some(first)
@@ -163,7 +167,7 @@ class Comparison(AbstractContextManager["Comparison"]):
             self._do(f"""
                 CREATE TEMP TABLE {side}_seen AS
                 SELECT number, file_index AS file, file_row_number AS place, hash({columns}) AS h FROM {side}_orders""")
-            items = f"SELECT number, h, file, file AS last_file, place, place AS last_place FROM {side}_seen WHERE false"
+            items = f"SELECT *, file AS last_file, place AS last_place FROM {side}_seen WHERE false"
             if self._with_items:
                 place = "CASE WHEN id IS NULL THEN item_index END" if self._with_ids else "item_index"
                 items = f"""
@@ -182,14 +186,6 @@ class Comparison(AbstractContextManager["Comparison"]):
                 LEFT JOIN new_items_seen AS new_i ON new_i.number = o.number
             WHERE o.h <> n.h OR old_i.h IS DISTINCT FROM new_i.h""")
 
-    @property
-    def _with_items(self) -> bool:
-        return "order_items" in self._common
-
-    @property
-    def _with_ids(self) -> bool:
-        return "id" in self._common["order_items"]
-
     def _compare_some(self, first: int) -> None:
         self._do(f"""
             CREATE OR REPLACE TEMP TABLE batch AS
@@ -206,7 +202,7 @@ class Comparison(AbstractContextManager["Comparison"]):
             self._compare_items()
 
     def _read_some(self, side: str, table: str, of: str, last: str) -> None:
-        """Read the rows of some orders; their places, in columns of `batch`, let DuckDB pass over most of the files."""
+        """Read the rows of some orders; their places in `batch` let DuckDB pass over most of the files."""
         ((low_file, high_file, low, high),) = self._all(
             f"SELECT min({of}file), max({of}{last}file), min({of}place), max({of}{last}place) FROM batch"
         )
@@ -242,9 +238,7 @@ class Comparison(AbstractContextManager["Comparison"]):
             FROM old_left AS o FULL JOIN new_left AS n ON o.order_number = n.order_number
                 AND o.item_id IS NOT DISTINCT FROM n.item_id AND o.turn = n.turn
             JOIN batch ON batch.number = coalesce(n.order_number, o.order_number)""")
-        self._by_position += self._all(
-            "SELECT count(DISTINCT order_number) FROM joined WHERE item_id IS NULL"
-        )[0][0]
+        self._by_position += self._count("(SELECT DISTINCT order_number FROM joined WHERE item_id IS NULL)")
         self._gather_whole_items()
         self._do("DELETE FROM joined WHERE added OR removed")
         self._gather_columns("order_items", "price_currency")
@@ -257,12 +251,9 @@ class Comparison(AbstractContextManager["Comparison"]):
         )
 
     def _gather_columns(self, table: str, currency: str) -> None:
-        types = self._types["new"][table]
-        of = currency if currency in self._common[table] else None
-        queries = [
-            change_schema.column_changes(table, at, name, types[name], of)
-            for at, name in enumerate(self._common[table])
-        ]
+        types, names = self._types["new"][table], self._common[table]
+        of = currency if currency in names else None
+        queries = [column_changes(table, at, name, types[name], of) for at, name in enumerate(names)]
         if queries:
             self._do(f"INSERT INTO gathered {' UNION ALL '.join(queries)}")
 
@@ -302,8 +293,6 @@ class Comparison(AbstractContextManager["Comparison"]):
                     {currency}, {currency}
                 FROM {side}_alone JOIN {side}_orders USING (number) WHERE change IS NOT NULL""")
 
-    # --- what is told ---
-
     def _counts(self) -> Changes:
         if self._old is None:
             return Changes()
@@ -331,7 +320,7 @@ class Comparison(AbstractContextManager["Comparison"]):
             # The sums of the orders' own amounts and refunds by currency, and those of whole orders.
             deltas=self._nested(f"""
                 SELECT coalesce(currency, ''), coalesce("column", change), sum(delta)::VARCHAR
-                FROM ({change_schema.SELECT_CHANGES}) WHERE item = -1 AND delta IS NOT NULL
+                FROM ({SELECT_CHANGES}) WHERE item = -1 AND delta IS NOT NULL
                 AND (kind = 'refund' OR "column" = 'amount' OR "column" IS NULL) GROUP BY ALL ORDER BY ALL"""),
             columns=self._counted("""
                 SELECT CASE WHEN item = -1 THEN 'orders.' ELSE 'order_items.' END

@@ -43,8 +43,8 @@ INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 def make_values(kind: Kind, cells: list[Any], raw_at: Sequence[int]) -> tuple[pa.Array, dict[int, str]]:
     """Make the Arrow values of many cells of one kind: typed values, or raw JSON, which JSON cells always are.
 
-    Returns the values, null where a cell does not fit, and the JSON literal of each such cell by its place. Cells of
-    other kinds than JSON may be raw at `raw_at` only.
+    Return the values, null where a cell does not fit, and the JSON literal of each such cell by its place. Cells
+    of other kinds than JSON may be raw at `raw_at` only.
     """
     if kind is Kind.JSON:
         return _containers(cells)
@@ -62,9 +62,6 @@ def _containers(cells: list[msgspec.Raw]) -> tuple[pa.Array, dict[int, str]]:
     scalar = pc.and_(pc.invert(fits), pc.not_equal(texts, NULL_LITERAL))
     misfits = {at: respell(texts[at].as_py()) for at in _where(scalar)}
     return _where_true(fits, texts), misfits
-
-
-# --- raw JSON ---
 
 
 class _MisfitError(Exception):
@@ -111,8 +108,8 @@ def _boolean(literal: str) -> bool:
     return literal == "true"
 
 
-#: How a JSON literal other than null becomes what a column is built from. Decimals and timestamps stay text: Arrow
-#: casts all of them at once, and refuses what is not exact.
+#: How a JSON literal other than null becomes what a column is built from. Decimals and timestamps stay text:
+#: Arrow casts all of them at once, and refuses what is not exact.
 _SETTLE: Final[dict[Kind, Callable[[str], str | int | bool]]] = {
     Kind.TEXT: _text,
     Kind.INTEGER: _integer,
@@ -120,9 +117,6 @@ _SETTLE: Final[dict[Kind, Callable[[str], str | int | bool]]] = {
     Kind.TIMESTAMP: _timestamp,
     Kind.BOOLEAN: _boolean,
 }
-
-
-# --- Arrow ---
 
 
 def _without_nul(values: pa.Array) -> tuple[pa.Array, list[int]]:

@@ -27,8 +27,8 @@ class Flattener:
     It learns which undeclared keys and odd types keep coming, and gets faster on them; what it returns
     depends on the payload alone, never on its neighbours or on what came before.
 
-    With `pii`, personal columns are kept, null (`drop`) or replaced by HMAC-SHA256 with `pii_key` in hex (`hash`); in the
-    last two, JSON columns and `_unmapped` are null too. `drift` counts what left the catalogue so far, by path.
+    By `pii`, personal columns are kept, null (`drop`) or HMAC-SHA256 with `pii_key` in hex (`hash`); in the last
+    two, JSON columns and `_unmapped` are null too. `drift` counts what left the catalogue so far, by path.
     """
 
     def __init__(self, *, pii: Pii = "keep", pii_key: bytes | None = None) -> None:
@@ -96,8 +96,8 @@ class _TableMaker:
         self._rows, self._odd_rows, self._drift = rows, odd_rows, drift
         self._leftovers = Leftovers(prefix)
         self._arrays: dict[str, pa.Array] = {}
-        # All leaves of one kind and their cells, column after column: Arrow is called once for each kind. At 500 rows,
-        # once for each column costs a third more.
+        # All leaves of one kind and their cells, column after column: Arrow is called once for each kind. At
+        # 500 rows, once for each column costs a third more.
         self._leaves: dict[Kind, list[Leaf]] = {kind: [] for kind in Kind}
         self._cells: dict[Kind, list[Any]] = {kind: [] for kind in Kind}
         for row, undeclared in odd_rows.items():

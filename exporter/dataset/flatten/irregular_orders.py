@@ -90,29 +90,18 @@ class Learner:
     """Keep the shape up to date with the orders that it refused."""
 
     def __init__(self) -> None:
-        self._orders, self._items = _Candidates(), _Candidates()
-        self.shape: Shape = make_shape(frozenset(), frozenset())
+        self._seen: tuple[Counter[Path], Counter[Path]] = Counter(), Counter()
+        self._learn: list[frozenset[Path]] = [frozenset(), frozenset()]
+        self.shape = make_shape(*self._learn)
 
     def learn(self, refused: Iterable[OddOrder]) -> None:
         """Take the orders that a batch's decoder refused into account."""
         for order in refused:
-            self._orders.count(order.reasons)
-            self._items.count(order.item_reasons)
-        self.shape = make_shape(self._orders.chosen(), self._items.chosen())
-
-
-class _Candidates:
-    def __init__(self) -> None:
-        self._seen: Counter[Path] = Counter()
-        self._chosen: frozenset[Path] = frozenset()
-
-    def count(self, paths: Iterable[Path]) -> None:
-        if len(self._chosen) < LEARN_AT_MOST:
-            self._seen.update(paths)
-
-    def chosen(self) -> frozenset[Path]:
-        often = [path for path, times in self._seen.items() if times >= LEARN_AFTER]
-        self._chosen |= frozenset(often[: LEARN_AT_MOST - len(self._chosen)])
-        if often or len(self._seen) > 10 * LEARN_AT_MOST:
-            self._seen.clear()
-        return self._chosen
+            self._seen[0].update(order.reasons)
+            self._seen[1].update(order.item_reasons)
+        for table, seen in enumerate(self._seen):
+            often = [path for path, times in seen.items() if times >= LEARN_AFTER]
+            self._learn[table] |= frozenset(often[: LEARN_AT_MOST - len(self._learn[table])])
+            if often or len(seen) > 10 * LEARN_AT_MOST:
+                seen.clear()
+        self.shape = make_shape(*self._learn)

@@ -21,9 +21,7 @@ def make_lines(numbers: Sequence[str], orders: pa.Table, items: pa.Table) -> pa.
     childless = rows.filter(pc.invert(pc.is_in(rows, order_of_item)))
     # Stable by order: the items of one order keep their places, and a row without an item is its order's only one.
     order_at = pa.concat_arrays([order_of_item, childless])
-    item_at = pa.concat_arrays(
-        [pa.array(range(items.num_rows), pa.int32()), pa.nulls(len(childless), pa.int32())]
-    )
+    item_at = pa.array([*range(items.num_rows), *[None] * len(childless)], pa.int32())
     if len(childless):
         by_order = pc.array_sort_indices(order_at)
         order_at, item_at = order_at.take(by_order), item_at.take(by_order)

@@ -19,9 +19,9 @@ def rebuild(order_row: Mapping[str, Any], item_rows: Sequence[Mapping[str, Any]]
     keys whose value is null, or an empty object or array in a declared place, may be absent. Rows made
     with `pii` other than `keep` give what they still hold.
 
-    The rows are as `Table.to_pylist()` gives them, the items in order. In the payload amounts are Decimal, times
-    ISO 8601 text in UTC; a number inside JSON is an int or a Decimal, never a float, or its text where Decimal cannot
-    hold its exponent.
+    The rows are as `Table.to_pylist()` gives them, the items in order. In the payload amounts are Decimal,
+    times ISO 8601 text in UTC; a number inside JSON is an int or a Decimal, never a float, or its text where
+    Decimal cannot hold its exponent.
     """
     order: dict[str, Any] = _object(ORDERS, order_row)
     if item_rows and ITEMS_KEY not in order:

@@ -50,8 +50,8 @@ class Drift:
     """How often the API left the catalogue, by path; an item's paths begin with `orderitem_set[]`.
 
     Undeclared keys, and declared paths whose value did not fit. After 1,000 different paths, further ones are
-    counted together as `*`: an API that makes keys of ids must not fill memory. With `hides_keys` undeclared keys are
-    counted under their parent as `*`: an API that makes keys of e-mail addresses must not tell them to anybody.
+    counted together as `*`: an API that makes keys of ids must not fill memory. With `hides_keys`, undeclared
+    keys are counted under their parent as `*`: they may be e-mail addresses.
     """
 
     hides_keys: bool = False

@@ -27,7 +27,7 @@ _WAIT_S = 60.0
 
 
 class Database:
-    """PostgreSQL, by ADBC; what the other two do otherwise is theirs. Without `schema`, the tables go where it wants."""
+    """PostgreSQL, by ADBC; what the other two do otherwise is theirs. None as `schema` leaves it the choice."""
 
     types = _TYPES
     keys_later = True

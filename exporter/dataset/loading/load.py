@@ -56,7 +56,7 @@ def load(
     mark_gone: bool = False,
     begun: Callable[[Database], object] = lambda _: None,
 ) -> Loaded:
-    """Load a dataset; see `exporter load`. A `UsageError` where it or a table that is there cannot take part."""
+    """Load a dataset; see `exporter load`. A `UsageError` where a table that is there cannot take part."""
     missing = [name for name in _NAMES if name not in dataset.manifest.tables]
     if missing:
         raise InputError(
@@ -105,8 +105,6 @@ class _Load:
     def _name(self, table: str) -> str:
         return self._database.name(self._prefix + table)
 
-    # --- loads before ---
-
     def _loaded_before(self) -> str | None:
         if not self._database.columns(f"{self._prefix}exporter_loads"):
             self._database.create(f"{self._prefix}exporter_loads", _LOADS, {})
@@ -126,8 +124,6 @@ class _Load:
         self._run(
             f"INSERT INTO {self._name('exporter_loads')} VALUES ({facts}, {_moment(datetime.now(UTC))})"
         )
-
-    # --- tables ---
 
     def _prepare(self, table: str) -> bool:
         """Create a table, or check it and add the columns that it lacks; tell whether it is new."""
@@ -162,8 +158,6 @@ class _Load:
                 yield f"column {name}: {whose}"
             elif kind != (expected := self._types[columns[name]]):
                 yield f"column {name}: expected {expected}, got {kind}"
-
-    # --- rows ---
 
     def _ingest(self, into: str, table: str) -> None:
         batches = (

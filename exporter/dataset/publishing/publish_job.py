@@ -17,7 +17,7 @@ OVER = b"over\n"
 
 @dataclass(frozen=True, kw_only=True)
 class PublishJob(TableOptions):
-    """What one publish is asked to do, with the options of the tables; a workbook says `about` of the dataset, by label."""
+    """What one publish is asked to do, with the options of the tables; a workbook says `about`, by label."""
 
     store: str
     plan: str

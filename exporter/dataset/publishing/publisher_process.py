@@ -49,7 +49,7 @@ class Publishing:
         self.lines = 0
 
     async def result(self) -> PublishResult:
-        """Follow the process to its result, warning once of each path that fits no column; a `StorageError` where it ends."""
+        """Follow the process to its result, warning once of each path that fits no column."""
         drift = DriftLog()
         async for line in self._told:
             message = msgspec.json.decode(line, type=Message)

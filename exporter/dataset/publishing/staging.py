@@ -50,8 +50,8 @@ def publish_tables(
 ) -> PublishResult:
     """Write every table and the rejects into the empty folder `job.staged`, onto the disk.
 
-    `refresh_is_over` waits up to that many seconds, and says whether nothing more will be settled; `tell` is told twice a
-    second how far it is. A `StorageError` where the disk refuses, or the store is damaged.
+    `refresh_is_over` waits up to that many seconds, and says whether nothing more will be settled; `tell` is told
+    twice a second how far it is. A `StorageError` where the disk refuses, or the store is damaged.
     """
     with closing(Store(Path(job.store), readonly=True)) as store:
         store.attach_plan(Path(job.plan))
@@ -74,16 +74,12 @@ class _Publish:
             for settled in self._settled(refresh_is_over):
                 self._take(settled)
             self._end_row_group()
-            freshness = self._job.freshness
-            rejects = self._list(
-                REJECTS_FILE, "the rejects", zip(self._store.rejects(freshness), repeat(None))
-            )
-            # What is published as it was last had; none makes no file.
-            stale = (
-                self._list(STALE_FILE, "the stale orders", self._store.stale(freshness))
-                if self._stale
-                else {}
-            )
+            listed = self._store.rejects(self._job.freshness)
+            rejects = self._list(REJECTS_FILE, "the rejects", zip(listed, repeat(None)))
+            stale: dict[str, int] = {}
+            if self._stale:  # what is published as it was last had; none makes no file
+                kept = self._store.stale(self._job.freshness)
+                stale = self._list(STALE_FILE, "the stale orders", kept)
             files = writer.close(self._counts(rejects))
         drift = self._flattener.drift
         return PublishResult(
@@ -107,12 +103,10 @@ class _Publish:
             if settled:
                 line = settled[-1].line
                 yield settled
-            elif over:
-                if planned:
-                    raise AssertionError(
-                        "the refresh is over, and an order is still pending"
-                    )  # a bug of ours
+            elif over and not planned:
                 return
+            elif over:  # a bug of ours
+                raise AssertionError("the refresh is over, and an order is still pending")
             wait_s = 0.0 if over or (planned and len(settled) == len(planned)) else _WAIT_S
 
     def _take(self, settled: list[PlannedOrder]) -> None:
