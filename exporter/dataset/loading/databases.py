@@ -31,6 +31,7 @@ class Database:
 
     types = _TYPES
     keys_later = True
+    beginning = "SELECT pg_advisory_xact_lock(hashtext('exporter_loads'))"
 
     def __init__(self, target: str, schema: str | None) -> None:
         self.schema = schema
@@ -44,7 +45,7 @@ class Database:
 
     def begin(self) -> None:
         """Let one load at a time be at work."""
-        self.run("SELECT pg_advisory_xact_lock(hashtext('exporter_loads'))")
+        self.run(self.beginning)
         if self.schema:
             self.run(f"CREATE SCHEMA IF NOT EXISTS {quoted(self.schema)}")
 
@@ -98,16 +99,12 @@ class Database:
 
 class _DuckDb(Database):
     types = _TYPES | {Kind.TEXT: "VARCHAR", Kind.JSON: "VARCHAR", Kind.DECIMAL: "DECIMAL(20,4)"}
+    beginning = "BEGIN"
 
     def _connect(self, target: str) -> Any:
         import duckdb
 
         return duckdb.connect(target.removeprefix("duckdb:"), config={"memory_limit": "512MB", "threads": 2})
-
-    def begin(self) -> None:
-        self.run("BEGIN")
-        if self.schema:
-            self.run(f"CREATE SCHEMA IF NOT EXISTS {quoted(self.schema)}")
 
     def columns(self, table: str) -> dict[str, str]:
         ours = {kind.upper(): kind for kind in self.types.values()}
@@ -132,15 +129,13 @@ class _DuckDb(Database):
 class _Sqlite(Database):
     types = dict.fromkeys(Kind, "TEXT") | {Kind.INTEGER: "INTEGER", Kind.BOOLEAN: "INTEGER"}
     keys_later = False
+    beginning = "BEGIN IMMEDIATE"
 
     def _connect(self, target: str) -> Any:
         if self.schema:
             raise UsageError("SQLite has no schemas.", "Give --prefix instead.", option="schema")
         path = target.removeprefix("sqlite:")
         return sqlite3.connect(path, timeout=_WAIT_S, isolation_level=None, check_same_thread=False)
-
-    def begin(self) -> None:
-        self.run("BEGIN IMMEDIATE")
 
     def columns(self, table: str) -> dict[str, str]:
         return {name: kind for _, name, kind, *_ in self.run(f"PRAGMA table_info({quoted(table)})")}
