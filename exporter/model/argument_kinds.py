@@ -48,36 +48,51 @@ def _hints(kind: Any) -> dict[str, Any]:
     return get_type_hints(kind)
 
 
-def _fitted(name: str, hint: Any, value: object) -> object:
+def _fitted(name: str, hint: Any, value: Any) -> object:
     kinds = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
     if value is None and NoneType in kinds:
         return None
     kind = kinds[0]
     if get_origin(kind) is tuple:
-        return _tuple(name, value)
-    if kind is str and isinstance(value, os.PathLike):
-        value = os.fspath(value)
-    if kind is str and isinstance(value, date):
-        value = value.isoformat()
-    expected: Any = {float: (int, float)}.get(kind, str if get_origin(kind) is Literal else kind)
+        return _tuple(name, get_args(kind)[0], value)
+    if kind is str and isinstance(value, os.PathLike | date):
+        value = value.isoformat() if isinstance(value, date) else os.fspath(value)
+    is_choice = get_origin(kind) is Literal
+    expected: Any = str if is_choice else {float: (int, float)}.get(kind, kind)
     if not isinstance(value, expected) or (isinstance(value, bool) and kind is not bool):
-        words = {str: "a text", int: "an integer", float: "a number", bool: "True or False"}
-        _refuse(name, words.get(kind, "a text"), value)
-    return value
+        names = {int: "an integer", float: "a number", bool: "True or False"}
+        _refuse(name, names.get(kind, "a text"), value)
+    return _chosen(name, kind, value) if is_choice else value
+
+
+def _chosen(name: str, kind: Any, word: object) -> object:
+    if word not in get_args(kind):
+        known = ", ".join(get_args(kind))
+        raise UsageError(f"expected one of {known}, got {word!r}.", "Give one of them.", option=name)
+    return word
 
 
 def _refuse(name: str, expected: str, value: object) -> None:
-    raise UsageError(
-        f"expected {expected}, got {value!r:.60} ({type(value).__name__}).", "Give one.", option=name
-    )
+    what = f"expected {expected}, got {value!r:.60} ({type(value).__name__})."
+    raise UsageError(what, "Give one.", option=name)
 
 
-def _tuple(name: str, value: object) -> tuple[str, ...]:
-    texts = (value,) if isinstance(value, str) else tuple(value) if isinstance(value, Iterable) else (value,)
+def _tuple(name: str, kind: Any, value: object) -> tuple[str, ...]:
+    is_one = isinstance(value, str) or not isinstance(value, Iterable)
+    texts: tuple[Any, ...] = (value,) if is_one else tuple(value)  # type: ignore[arg-type] # it is one that iterates
     for text in texts:
         if not isinstance(text, str):
             _refuse(name, "texts", text)
+    if get_origin(kind) is Literal:
+        texts = words(texts)
+        for word in texts or ("nothing",):
+            _chosen(name, kind, word)
     return texts
+
+
+def words(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return each word once; one text may hold several, with commas between them."""
+    return tuple(dict.fromkeys(word.strip() for text in texts for word in text.split(",")))
 
 
 def _rate(name: str, hint: object, value: object) -> object:
@@ -92,9 +107,8 @@ def _age(name: str, hint: object, value: object) -> object:
 def _rejects(name: str, hint: object, value: object) -> object:
     if isinstance(value, float):
         return f"{value * 100:.10f}%"
-    return (
-        str(value) if isinstance(value, int) and not isinstance(value, bool) else _fitted(name, hint, value)
-    )
+    is_number = isinstance(value, int) and not isinstance(value, bool)
+    return str(value) if is_number else _fitted(name, hint, value)
 
 
 def _orders(name: str, hint: object, value: object) -> object:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo
 
 from exporter.model import units
-from exporter.model.argument_kinds import API_LIST, fit
+from exporter.model.argument_kinds import API_LIST, fit, words
 from exporter.model.entry_choice import EntryChoice, entry_choice
 from exporter.model.errors import UsageError
 from exporter.model.freshness import Freshness
@@ -38,11 +39,11 @@ SECRETS = {
 PLACES = ("{date}", "{time}")
 _HIDDEN = "(hidden)"
 _SHORTEST_PII_KEY = 32
+_UNWRITABLE = re.compile("[\0\ud800-\udfff]")  # NUL, and bytes that are not UTF-8
 _KNOWN_PATH = re.compile(r"(?<=[^/])/api(?:/i1(?:/orders)?)?$")
 MIB = 1024 * 1024
 #: A payload over this many decoded bytes is no order.
 MAX_PAYLOAD_BYTES = 32 * MIB
-_PROXY_SCHEMES = ("http", "https")
 #: An order with more items is none, unless `max_items` says so: a few MB of JSON could take all memory.
 MAX_ITEMS = 10_000
 #: An order that no list names goes from a kept store once its last answer is older.
@@ -239,58 +240,138 @@ class Options(TableOptions, AskOptions):
 
     def __post_init__(self) -> None:
         fit(self)
-        object.__setattr__(self, "api_url", checked_api_url(self.api_url, allow_http=self.allow_http))
-        if self.proxy is not None:
-            object.__setattr__(self, "proxy", checked_proxy(self.proxy))
-        object.__setattr__(self, "formats", _words(self.formats))
-        object.__setattr__(self, "tables", _words(self.tables))
-        object.__setattr__(self, "status", tuple(status_code(word) or "" for word in _words(self.status)))
-        _check_words(self)
-        _check_form(self)
-        _check_texts(self)
-        _check_numbers(self)
-        _check_credentials(self)
-        _check_pii(self)
-        _check_keep(self)
-        _check_source(self)
+        lists_itself = self.from_api and self.orders in ("", API_LIST)
+        made = {
+            "api_url": checked_api_url(self.api_url, allow_http=self.allow_http),
+            "proxy": None if self.proxy is None else checked_proxy(self.proxy),
+            "status": tuple(status_code(word) or "" for word in words(self.status)),
+            "orders": API_LIST if lists_itself else self.orders,
+        }
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
+        _refuse_unreadable(self)
+        _refuse(_checks(self))
+        _ = self.choice
+
+
+#: Whether something is wrong, of which option, what to say of it, and what to do.
+_Check = tuple[object, str | None, str, str]
+
+
+def _refuse(checks: Iterable[_Check]) -> None:
+    for wrong, option, what, hint in checks:
+        if wrong:
+            raise UsageError(what, hint, option=option)
+
+
+def _refuse_unreadable(options: Options) -> None:
+    """Raise where a text is not of its form."""
+    for option in ("rate", "max_rate"):
+        try:
+            Rate.parse(getattr(options, option))
+        except UsageError as error:
+            error.option = option
+            raise
+    for option in ("max_age", "resume_within", "patience"):
+        units.seconds(getattr(options, option), option=option)
+    units.ages_by_status(options.refresh_status)
+    units.allowed_rejects(options.max_rejects, 0)
+    units.count_or_share(options.expect_orders or "0", 0, option="expect_orders")
+    try:
+        ZoneInfo(options.timezone)
+    except (KeyError, ValueError, OSError):
+        what = f"expected a time zone, got {options.timezone!r}."
+        raise UsageError(what, "Give for example Europe/Istanbul.", option="timezone") from None
+
+
+def _checks(o: Options) -> Iterator[_Check]:
+    excel = f"excel: expected --format csv, got --format {','.join(o.formats)}."
+    hint = "Give --format csv with it, or --format xlsx alone for a workbook."
+    yield o.csv_dialect == "excel" and "csv" not in o.formats, "csv_dialect", excel, hint
+    is_auto = Rate.parse(o.max_rate).kind == "auto"
+    yield is_auto, "max_rate", "expected the bound of auto, got auto.", "Give for example 50/s."
+    is_url = urlsplit(o.notify or "https://none").scheme in ("http", "https")
+    yield not is_url, "notify", "expected a URL.", "Give https://…"
+    yield o.prune and o.store is None, "prune", "expected a kept store.", "Give --store PATH with it."
+    filtered = o.prune and any(getattr(o, name) for name in OF_THE_LIST)
+    yield filtered, "prune", "the orders that the filters leave out would go.", "Leave out one of them."
+    yield not o.out, "out", "expected a directory or s3://…, got nothing.", "Give --out OUT."
+    for option in ("orders", "out", "store"):
+        name = getattr(o, option) or ""
+        # Neither the manifest nor SQLite can hold them.
+        yield _UNWRITABLE.search(name), option, f"expected a name in UTF-8, got {name!a}.", "Rename it."
+    for option in ("concurrency", "max_attempts", "max_items", "rows_per_file", "keep"):
+        number = getattr(o, option)
+        too_few = number is not None and number < 1
+        yield too_few, option, f"expected 1 or more, got {number}.", "Give 1 or more."
+    seconds = f"expected seconds above 0, got {o.timeout_s}."
+    yield not 0 < o.timeout_s < float("inf"), "timeout_s", seconds, "Give for example 30."
+    yield from _checks_of_credentials(o)
+    if o.pii == "hash" and len((o.pii_key or "").encode()) < _SHORTEST_PII_KEY:
+        key = f"expected a key of at least {_SHORTEST_PII_KEY} bytes."
+        raise UsageError(key, "Set EXPORTER_PII_KEY to one.", option="pii", value="hash")
+    yield from _checks_of_place_and_source(o)
+
+
+def _checks_of_credentials(o: Options) -> Iterator[_Check]:
+    token, login = o.token is not None or o.token_file is not None, (o.username, o.password)
+    hint = "Set EXPORTER_API_TOKEN, or give --token-file, or set EXPORTER_API_USERNAME and EXPORTER_API_PASSWORD."
+    yield not token and login == (None, None), None, "No API token was given.", hint
+    no_certificate = o.client_key and not o.client_cert
+    yield no_certificate, "client_key", "expected its certificate too.", "Give --client-cert FILE."
+    hint = "Set EXPORTER_API_USERNAME and EXPORTER_API_PASSWORD."
+    yield not token and not all(login), None, "A login needs both a user name and a password.", hint
+    what = "The API token is empty or holds spaces or control characters."
+    hint = 'Set EXPORTER_API_TOKEN to the token alone, without "Token" before it.'
+    yield o.token is not None and not is_token(o.token), None, what, hint
+
+
+def _checks_of_place_and_source(o: Options) -> Iterator[_Check]:
+    if o.keep is not None:
+        is_url, has_place = "://" in o.out, any(place in o.out for place in PLACES)
+        yield is_url, "keep", f"{o.out} is no directory; only those are removed.", "Leave --keep out."
+        yield not has_place, "keep", f"{o.out} names one dataset, so none is older.", "Put {date} into --out."
+    got = "both" if o.from_api else "none"
+    what = f"expected a list of order numbers or --from-api, got {got}."
+    yield not o.orders or (o.from_api and o.orders != API_LIST), "orders", what, "Give one."
+    with_it = "a list of order numbers" if o.from_api else "--from-api"
+    for name in OF_A_FILE if o.from_api else OF_THE_LIST:
+        yield getattr(o, name), name, f"expected {with_it} with it.", "Leave one of them out."
+    for text in o.filters:
+        what = f"expected KEY=VALUE, got {text!r}; the pages are counted here."
+        hint = "Give another; exporter numbers has --page-size."
+        yield not re.match("(?!(page|limit)=)[^=]+=", text), "filters", what, hint
 
 
 def checked_api_url(url: str, *, allow_http: bool) -> str:
     """Return the API's base URL without a trailing slash, and without the path of what is asked for below it.
 
-    Args:
-        url: As the user gave it.
-        allow_http: Permit http to hosts that are not loopback.
-
     Raises:
         UsageError: It is no https URL, or it carries a user, a query or a fragment.
     """
-    if not url:
-        raise UsageError(
-            "expected the API's address, got none.",
-            "Set EXPORTER_API_URL or give --api-url.",
-            option="api_url",
-        )
-    parts = _split(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(
-            f"expected https://HOST, got {_without_user(url)!r}.",
-            "Give the API's base URL.",
-            option="api_url",
-        )
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise UsageError(
-            "expected a base URL without user, password, query or fragment.",
-            "Give the token in EXPORTER_API_TOKEN.",
-            option="api_url",
-        )
-    if parts.scheme == "http" and not is_loopback(parts.hostname) and not allow_http:
-        raise UsageError(
-            f"expected https, got http for {parts.hostname}; the token would travel in clear text.",
-            "Give an https URL, or --allow-http if this network is yours.",
-            option="api_url",
-        )
+    try:
+        parts = urlsplit(url)
+        _ = parts.port
+    except ValueError as error:
+        what = f"expected https://HOST, got {_without_user(url)!r}: {error}."
+        raise UsageError(what, option="api_url") from None
+    _refuse(_checks_of_url(url, parts, allow_http=allow_http))
     return without_known_path(url)
+
+
+def _checks_of_url(url: str, parts: SplitResult, *, allow_http: bool) -> Iterator[_Check]:
+    option, host = "api_url", parts.hostname or ""
+    hint = "Set EXPORTER_API_URL or give --api-url."
+    yield not url, option, "expected the API's address, got none.", hint
+    is_one = parts.scheme in ("http", "https") and host
+    what = f"expected https://HOST, got {_without_user(url)!r}."
+    yield not is_one, option, what, "Give the API's base URL."
+    what = "expected a base URL without user, password, query or fragment."
+    more = parts.username or parts.password or parts.query or parts.fragment
+    yield more, option, what, "Give the token in EXPORTER_API_TOKEN."
+    what = f"expected https, got http for {host}; the token would travel in clear text."
+    hint = "Give an https URL, or --allow-http if this network is yours."
+    yield parts.scheme == "http" and not is_loopback(host) and not allow_http, option, what, hint
 
 
 def without_known_path(url: str) -> str:
@@ -305,9 +386,7 @@ def without_known_path(url: str) -> str:
 def checked_proxy(text: str, variable: str | None = None) -> str:
     """Return a proxy's URL, also where a text without scheme names it, as for curl; `none` as it is.
 
-    Args:
-        text: As the user gave it.
-        variable: Where it came from, for the error; None for `--proxy`.
+    `variable` is where it came from, for the error; None for `--proxy`.
 
     Raises:
         UsageError: It is not the URL of an HTTP proxy.
@@ -317,17 +396,14 @@ def checked_proxy(text: str, variable: str | None = None) -> str:
     url = text if "://" in text else f"http://{text}"
     try:
         parts = urlsplit(url)
-        whole = parts.scheme in _PROXY_SCHEMES and parts.hostname and parts.port != 0
+        is_http = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        is_whole = is_http and not (parts.path.strip("/") or parts.query or parts.fragment)
     except ValueError:
-        whole = False
-    if (
-        whole
-        and not (parts.path.strip("/") or parts.query or parts.fragment or " " in url)
-        and url.isprintable()
-    ):
+        is_whole = False
+    if is_whole and url.isprintable() and " " not in url:
         return url
     raise UsageError(
-        f"{variable + ': ' if variable else ''}expected {_PROXY_SCHEMES[0]}://HOST:PORT, got {without_user(url)!r}.",
+        f"{variable + ': ' if variable else ''}expected http://HOST:PORT, got {without_user(url)!r}.",
         "Give for example http://proxy.example:3128, or --proxy none. In a user's name and password write @, / and"
         " : as %40, %2F and %3A.",
         option=None if variable else "proxy",
@@ -373,181 +449,11 @@ def shown(option: str, value: str) -> str:
     return without_user(value) if option == "proxy" or "://" in value else value
 
 
-def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        _ = parts.port
-    except ValueError as error:
-        raise UsageError(
-            f"expected https://HOST, got {_without_user(url)!r}: {error}.", option="api_url"
-        ) from None
-    return parts
-
-
 def _without_user(url: str) -> str:
     scheme, separator, rest = url.rpartition("@")
     return rest if separator and scheme else url
 
 
-def _words(texts: tuple[str, ...]) -> tuple[str, ...]:
-    """Return each word once; one text may hold several, with commas between them."""
-    return tuple(dict.fromkeys(word.strip() for text in texts for word in text.split(",")))
-
-
-def _check_words(options: Options) -> None:
-    chosen = [
-        *(("formats", word, FileFormat) for word in options.formats or ("nothing",)),
-        *(("tables", word, Table) for word in options.tables or ("nothing",)),
-        ("compression", options.compression, Compression),
-        ("pii", options.pii, Pii),
-        ("csv_dialect", options.csv_dialect, CsvDialect),
-        ("json_type", options.json_type, JsonType),
-        ("on_drift", options.on_drift, OnDrift),
-        ("stale", options.stale, Stale),
-        *([("input_format", options.input_format, InputFormat)] if options.input_format is not None else ()),
-    ]
-    for option, word, known in chosen:
-        if word not in get_args(known):
-            words = ", ".join(get_args(known))
-            raise UsageError(f"expected one of {words}, got {word!r}.", "Give one of them.", option=option)
-
-
-def _check_form(options: Options) -> None:
-    if options.csv_dialect == "excel" and "csv" not in options.formats:
-        raise UsageError(
-            f"excel: expected --format csv, got --format {','.join(options.formats)}.",
-            "Give --format csv with it, or --format xlsx alone for a workbook.",
-            option="csv_dialect",
-        )
-    try:
-        ZoneInfo(options.timezone)
-    except (KeyError, ValueError, OSError):
-        raise UsageError(
-            f"expected a time zone, got {options.timezone!r}.",
-            "Give for example Europe/Istanbul.",
-            option="timezone",
-        ) from None
-
-
-def _check_texts(options: Options) -> None:
-    _check_rate("rate", options.rate)
-    if _check_rate("max_rate", options.max_rate).kind == "auto":
-        raise UsageError("expected the bound of auto, got auto.", "Give for example 50/s.", option="max_rate")
-    units.seconds(options.max_age, option="max_age")
-    units.seconds(options.resume_within, option="resume_within")
-    units.seconds(options.patience, option="patience")
-    units.ages_by_status(options.refresh_status)
-    units.allowed_rejects(options.max_rejects, 0)
-    units.count_or_share(options.expect_orders or "0", 0, option="expect_orders")
-    if urlsplit(options.notify or "https://none").scheme not in ("http", "https"):
-        raise UsageError("expected a URL.", "Give https://…", option="notify")
-    if options.prune and options.store is None:
-        raise UsageError("expected a kept store.", "Give --store PATH with it.", option="prune")
-    if options.prune and any(getattr(options, name) for name in OF_THE_LIST):
-        raise UsageError(
-            "the orders that the filters leave out would go.", "Leave out one of them.", option="prune"
-        )
-    if not options.out:
-        raise UsageError("expected a directory or s3://…, got nothing.", "Give --out OUT.", option="out")
-    _check_names(options)
-
-
-def _check_names(options: Options) -> None:
-    """Refuse names that neither the manifest nor SQLite can hold: bytes that are not UTF-8, and NUL."""
-    names = {"orders": options.orders, "out": options.out, "store": options.store or ""}
-    for option, name in names.items():
-        if "\0" in name or any("\ud800" <= letter <= "\udfff" for letter in name):
-            raise UsageError(f"expected a name in UTF-8, got {name!a}.", "Rename it.", option=option)
-
-
-def _check_rate(option: str, text: str) -> Rate:
-    try:
-        return Rate.parse(text)
-    except UsageError as error:
-        raise UsageError(error.problem, error.flag_hint, option=option) from None
-
-
-def _check_numbers(options: Options) -> None:
-    names = ("concurrency", "max_attempts", "max_items")
-    smallest: dict[str, int] = {name: getattr(options, name) for name in names}
-    if options.rows_per_file is not None:
-        smallest["rows_per_file"] = options.rows_per_file
-    if options.keep is not None:
-        smallest["keep"] = options.keep
-    for option, value in smallest.items():
-        if value < 1:
-            raise UsageError(f"expected 1 or more, got {value}.", "Give 1 or more.", option=option)
-    if not 0 < options.timeout_s < float("inf"):
-        raise UsageError(
-            f"expected seconds above 0, got {options.timeout_s}.", "Give for example 30.", option="timeout_s"
-        )
-
-
-def _check_credentials(options: Options) -> None:
-    login = options.username is not None or options.password is not None
-    given = [options.token is not None, options.token_file is not None, login]
-    if not any(given):
-        raise UsageError(
-            "No API token was given.",
-            "Set EXPORTER_API_TOKEN, or give --token-file, or set"
-            " EXPORTER_API_USERNAME and EXPORTER_API_PASSWORD.",
-        )
-    if options.client_key and not options.client_cert:
-        raise UsageError("expected its certificate too.", "Give --client-cert FILE.", option="client_key")
-    if login and not (options.username and options.password) and not any(given[:2]):
-        raise UsageError(
-            "A login needs both a user name and a password.",
-            "Set EXPORTER_API_USERNAME and EXPORTER_API_PASSWORD.",
-        )
-    if options.token is not None and not is_token(options.token):
-        raise UsageError(
-            "The API token is empty or holds spaces or control characters.",
-            'Set EXPORTER_API_TOKEN to the token alone, without "Token" before it.',
-        )
-
-
 def is_token(text: str) -> bool:
     """Return whether a text can be the token of a header: visible ASCII characters alone."""
     return bool(text) and text.isascii() and text.isprintable() and " " not in text
-
-
-def _check_pii(options: Options) -> None:
-    if options.pii == "hash" and len((options.pii_key or "").encode()) < _SHORTEST_PII_KEY:
-        raise UsageError(
-            f"expected a key of at least {_SHORTEST_PII_KEY} bytes.",
-            "Set EXPORTER_PII_KEY to one.",
-            option="pii",
-            value="hash",
-        )
-
-
-def _check_keep(options: Options) -> None:
-    if options.keep is None:
-        return
-    if "://" in options.out:
-        raise UsageError(
-            f"{options.out} is no directory; only those are removed.", "Leave --keep out.", option="keep"
-        )
-    if not any(place in options.out for place in PLACES):
-        raise UsageError(
-            f"{options.out} names one dataset, so none is older.", "Put {date} into --out.", option="keep"
-        )
-
-
-def _check_source(options: Options) -> None:
-    if options.from_api and options.orders in ("", API_LIST):
-        object.__setattr__(options, "orders", API_LIST)
-    elif options.from_api or not options.orders:
-        what = (
-            f"expected a list of order numbers or --from-api, got {'both' if options.from_api else 'none'}."
-        )
-        raise UsageError(what, "Give one.", option="orders")
-    for name in OF_A_FILE if options.from_api else OF_THE_LIST:
-        if getattr(options, name):
-            with_it = "a list of order numbers" if options.from_api else "--from-api"
-            raise UsageError(f"expected {with_it} with it.", "Leave one of them out.", option=name)
-    for text in options.filters:
-        if not re.match("(?!(page|limit)=)[^=]+=", text):
-            what = f"expected KEY=VALUE, got {text!r}; the pages are counted here."
-            raise UsageError(what, "Give another; exporter numbers has --page-size.", option="filters")
-    _ = options.choice
