@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from exporter.api.payload_check import check
 from exporter.dataset.flatten import Flattener
 from exporter.model.errors import BadResponseError, PermanentError
+from tests.support.thorough import examples
 from tests.support.wild_json import SAMPLE, Members, Number, payload_texts, render, tree
 
 pytestmark = pytest.mark.fast
@@ -128,7 +129,7 @@ def test_what_is_just_not_too_deep_can_be_flattened() -> None:
         assert "[" * deepest in str(orders.to_pylist()[0])
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(payload_texts)
 def test_valid_json_passes_and_flattens(text: str) -> None:
     """Whatever valid object carries the right number passes, and what passes can be flattened."""
@@ -137,7 +138,7 @@ def test_valid_json_passes_and_flattens(text: str) -> None:
     Flattener().flatten([("A1", payload)])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_what_passes_after_damage_still_flattens(data: st.DataObject) -> None:
     """No damaged byte slips through the check and then breaks flattening."""

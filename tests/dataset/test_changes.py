@@ -29,6 +29,7 @@ from exporter.model.options import FileFormat, TableOptions
 from exporter.model.records import PartFile
 from exporter.run.compare import compare
 from tests.support.datasets import Dataset, demo_payloads
+from tests.support.thorough import examples
 
 Payload = dict[str, Any]
 Row = dict[str, Any]
@@ -240,7 +241,7 @@ def written(folder: Path, side: Mapping[str, Payload | str], file_format: FileFo
     )
 
 
-@settings(max_examples=40, deadline=None, phases=set(Phase) - {Phase.shrink, Phase.explain})
+@settings(max_examples=examples(40), deadline=None, phases=set(Phase) - {Phase.shrink, Phase.explain})
 @given(old=_sides, new=_sides, file_format=st.sampled_from(["parquet", "csv"]))
 def test_it_finds_what_a_naive_comparison_finds(
     old: dict[str, Payload | str], new: dict[str, Payload | str], file_format: FileFormat

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from exporter.dataset.flatten import ORDER_ITEMS_SCHEMA, ORDERS_SCHEMA, Flattener
 from exporter.dataset.flatten.irregular_orders import LEARN_AT_MOST
 from exporter.model.catalog import ORDER_ITEMS, ORDERS
+from tests.support.thorough import examples
 from tests.support.wild_json import SAMPLE, payload_texts, texts
 
 pytestmark = pytest.mark.fast
@@ -191,7 +192,7 @@ def test_amounts_that_do_not_fit_are_kept_as_they_came(value: str) -> None:
     assert row["_unmapped"] == f'{{"amount":{value}}}'
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(
     st.from_regex(r"-?(0|[1-9]\d{0,18})(\.\d{1,8}0{0,4})?([eE][+-]?\d{1,2})?", fullmatch=True).filter(
         str.isascii
@@ -210,7 +211,7 @@ def test_an_amount_is_exact_or_unmapped(text: str) -> None:
         assert "amount" in as_number
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(texts)
 def test_no_other_text_becomes_an_amount(text: str) -> None:
     """Only JSON's own number grammar is taken for a number."""
@@ -497,7 +498,7 @@ def test_hash_is_hmac_sha256_of_the_text() -> None:
     assert flattener.drift.unmapped_paths == {"*": 1}
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(payload_texts)
 def test_hiding_never_fails(text: str) -> None:
     """Whatever comes, hidden tables have no free-form text left, and as much is counted as drift."""

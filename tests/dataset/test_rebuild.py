@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from exporter.dataset.flatten import Flattener, rebuild
 from exporter.dataset.flatten.unmapped import join, split
+from tests.support.thorough import examples
 from tests.support.wild_json import SAMPLE, meaning, parse, payload_texts, texts
 
 pytestmark = pytest.mark.fast
@@ -22,14 +23,14 @@ def _rebuilt(payload: bytes, flattener: Flattener | None = None) -> Any:
     return rebuild(orders.to_pylist()[0], items.to_pylist())
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(payload_texts)
 def test_any_payload_can_be_rebuilt(text: str) -> None:
     """Whatever JSON stands wherever in an order, its rows hold every leaf, key and element, in order."""
     assert meaning(_rebuilt(text.encode())) == meaning(parse(text))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.lists(payload_texts, min_size=5, max_size=8))
 def test_what_was_learned_changes_no_row(payloads: list[str]) -> None:
     """An order's rows are the same alone, among any neighbours, and after any number of other orders."""

@@ -25,6 +25,7 @@ from exporter.dataset.table_files import TableWriter
 from exporter.model.errors import StorageError
 from exporter.model.options import Compression, FileFormat, TableOptions
 from exporter.model.records import PartFile
+from tests.support.thorough import examples
 
 pytestmark = pytest.mark.fast
 
@@ -340,7 +341,7 @@ def cells_of(folder: Path, texts: list[str], **options: Any) -> list[list[str]]:
     return list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
 
 
-@settings(max_examples=50)
+@settings(max_examples=examples(50))
 @given(texts=st.lists(st.text(), min_size=1, max_size=20))
 def test_any_text_survives_csv(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     """Quotes, separators, line ends and control characters inside a cell come back as they were."""
@@ -353,7 +354,7 @@ def test_any_text_survives_csv(tmp_path_factory: pytest.TempPathFactory, texts: 
 NEARLY_A_FORMULA = st.text(alphabet=st.sampled_from("=+-@|;\"'\t\r\n 019.,eE/:%\u200b＝İa"), max_size=12)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(texts=st.lists(st.text() | NEARLY_A_FORMULA, min_size=1, max_size=20))
 def test_no_text_is_a_formula_and_none_is_lost(
     tmp_path_factory: pytest.TempPathFactory, texts: list[str]
