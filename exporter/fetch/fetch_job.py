@@ -36,12 +36,9 @@ _NO_RATE_PER_S = 0.001
 
 
 class Standing(NamedTuple):
-    """How far a refresh and its publishing are.
+    """How far a refresh and its publishing are, in the words of `Progress`."""
 
-    `pending` are the order numbers that this try had to ask for; for the rest see `Progress`.
-    """
-
-    pending: int = 0
+    pending_at_start: int = 0
     fetched: int = 0
     rejected: int = 0
     retried: int = 0
@@ -52,7 +49,7 @@ class Standing(NamedTuple):
     @property
     def left(self) -> int:
         """Order numbers that are still to be settled."""
-        return self.pending - self.fetched - self.rejected
+        return self.pending_at_start - self.fetched - self.rejected
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,21 +88,15 @@ class FetchJob:
         self, phase: Phase, standing: Standing, pace: PaceState, down_since: float | None = None
     ) -> Progress:
         """Return how far this try is; `tick` adds the rate."""
-        requested = self.counts.requested
+        total = self.counts.requested
         return Progress(
             phase=phase,
-            total=requested,
-            done=requested - standing.left,
-            pending_at_start=standing.pending,
-            fetched=standing.fetched,
-            rejected=standing.rejected,
-            retried=standing.retried,
-            throttled=standing.throttled,
-            published=requested if phase == "done" else standing.published,
+            total=total,
+            done=total - standing.left,
+            **(standing._replace(published=total) if phase == "done" else standing)._asdict(),
             elapsed_s=self.elapsed_s,
             rate_per_s=0.0,
             permitted_per_s=pace.permitted_per_s,
-            waiting=standing.waiting,
             paused_s=None if pace.paused_until is None else max(0.0, pace.paused_until - time.monotonic()),
             why=pace.why,
             limited=pace.limited,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 
 from exporter.dataset.publishing.publish_job import PublishResult
@@ -12,7 +11,7 @@ from exporter.fetch.refresh import Refresh, Tally, refresh
 from exporter.fetch.reject_limit import most_new_rejects
 from exporter.model.progress import Phase, Progress, ProgressCallback
 from exporter.model.run_statistics import Statistics
-from exporter.system.stopping import Stop, beside_the_loop
+from exporter.system.stopping import beside_the_loop, unless_stopped
 from exporter.system.task_groups import task_group
 
 
@@ -69,22 +68,13 @@ async def _refresh_and_publish(
         await refresh(refreshing)
         phase = "publishing"
         publishing.refresh_is_over()
-        result = await _unless_stopped(published, job.stop)
+        result = await unless_stopped(
+            published,
+            job.stop,
+            "Stopped by a signal while publishing; every order is kept.",
+            "The same command publishes without asking again.",
+        )
         ticking.cancel()
     phase = "done"
     on_progress(progress())
     return result
-
-
-async def _unless_stopped(published: asyncio.Task[PublishResult], stop: Stop) -> PublishResult:
-    stopped = asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait({published, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stopped.cancel()
-    if not published.done():
-        raise stop.error(
-            "Stopped by a signal while publishing; every order is kept.",
-            "The same command publishes without asking again.",
-        )
-    return published.result()

@@ -26,7 +26,7 @@ from exporter.model.rate import Rate
 from exporter.model.run_statistics import Statistics
 from exporter.store.listed_numbers import ListedNumbers, Walk
 from exporter.system import durable
-from exporter.system.stopping import Stop, beside_the_loop
+from exporter.system.stopping import Stop, beside_the_loop, unless_stopped
 from exporter.system.task_groups import task_group
 
 log = logging.getLogger("exporter")
@@ -81,7 +81,9 @@ class Listing:
             _tell_start(met)
             if not met.walk.complete:
                 try:
-                    await _unless_stopped(self._read(met), self.stop)
+                    what = "Stopped by a signal; the pages read are kept."
+                    reading = asyncio.create_task(self._read(met))
+                    await unless_stopped(reading, self.stop, what, "The same command resumes.")
                 except (TokenRefusedError, ApiUnavailableError) as error:
                     raise type(error)(error.problem, error.advice or _AGAIN, option=error.option) from None
             numbers = await beside_the_loop(
@@ -219,17 +221,3 @@ def _check(file: Path, *, overwrite: bool) -> None:
         raise UsageError(
             "it is there already.", "Give another --out, or --overwrite.", option="out", value=file
         )
-
-
-async def _unless_stopped(reading: Any, stop: Stop) -> None:
-    task, stopped = asyncio.ensure_future(reading), asyncio.ensure_future(stop.wait())
-    try:
-        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stopped.cancel()
-        if not task.done():
-            task.cancel()
-            await asyncio.wait({task})
-    if task.cancelled():
-        raise stop.error("Stopped by a signal; the pages read are kept.", "The same command resumes.")
-    task.result()

@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from exporter.api.client import Client, open_client
 from exporter.api.outage import FIRST_OF_LIST, OutageWatch
@@ -42,12 +42,14 @@ _BATCH = 1000
 _BATCH_BYTES = 4 * MIB
 #: A kill costs what is in flight and at most this much of answers, with the commit's own time.
 _COMMIT_EVERY_S = 0.25
-_MOST_WAITING = 2 * _BATCH
 _GRACE_S = 8.0
 _HINT_AFTER = 50
 #: A last attempt is made so long after the one before it, at the least.
 _LATER_S = 2.0
 _MOST_LATER = 10_000
+
+#: Has something done on the store's own thread.
+OnStore = Callable[..., asyncio.Future[Any]]
 
 
 class Tally:
@@ -64,28 +66,16 @@ class Tally:
         """Order numbers settled by this refresh."""
         return self.fetched + self.rejected
 
-    def standing(self, pending: int, published: int) -> Standing:
+    def standing(self, pending: int, published: int = 0) -> Standing:
         """Return how far it is, of that many order numbers that it had to ask for."""
-        traffic = self.traffic()
+        sent = self.traffic()
         return Standing(
-            pending,
-            self.fetched,
-            self.rejected,
-            traffic.retried,
-            traffic.throttled,
-            self.backing_off,
-            published,
+            pending, self.fetched, self.rejected, sent.retried, sent.throttled, self.backing_off, published
         )
 
 
 class Try(NamedTuple):
-    """An order number to ask for.
-
-    Attributes:
-        number: The number.
-        attempt: Which attempt is next.
-        is_last: Whether none is made after it.
-    """
+    """An order number to ask for: which attempt is next, and whether none is made after it."""
 
     number: str
     attempt: int = 1
@@ -100,33 +90,25 @@ class Refusal(NamedTuple):
 
 
 class Pending:
-    """The numbers still to be asked for, read from the store a chunk ahead.
+    """The numbers still to be asked for, read from the store a chunk ahead; `furthest` is the last that was read."""
 
-    Args:
-        store: With the plan attached; used on `thread` only.
-        freshness: What counts as done.
-        thread: The store's own thread.
-    """
-
-    def __init__(self, store: Store, freshness: Freshness, thread: ThreadPoolExecutor) -> None:
-        self._store = store
-        self._freshness = freshness
-        self._thread = thread
+    def __init__(self, job: Refresh, on_store: OnStore) -> None:
+        self._job = job
+        self._on_store = on_store
         self._line = -1
         self._ready: deque[Try] = deque()
         self._refill = asyncio.Lock()
         self._ahead: asyncio.Future[list[tuple[int, str]]] | None = None
-        self._furthest: str | None = None
         self._read_out = False
-        self.closed = False
+        self.furthest: str | None = None
 
     async def next(self) -> Try | None:
         """Return what to ask for next, or None when there is nothing left or the end was asked for."""
-        while not self._ready and not self._read_out and not self.closed:
+        while not self._ready and not self._read_out and not self._job.stop.asked:
             async with self._refill:
                 if not self._ready and not self._read_out:
                     await self._take_chunk()
-        return self._ready.popleft() if self._ready and not self.closed else None
+        return self._ready.popleft() if self.is_left else None
 
     def put_back(self, again: Try) -> None:
         """Let an order be asked for again."""
@@ -135,109 +117,77 @@ class Pending:
     @property
     def is_left(self) -> bool:
         """Whether something was put back since the last one was given out."""
-        return bool(self._ready) and not self.closed
+        return bool(self._ready) and not self._job.stop.asked
 
     @property
     def is_read_out(self) -> bool:
         """Whether every number has been given out."""
         return self._read_out and not self._ready
 
-    @property
-    def furthest(self) -> str | None:
-        """The last of the numbers that have been read ahead."""
-        return self._furthest
-
     async def _take_chunk(self) -> None:
         chunk = await (self._ahead or self._read())
         if not chunk:
             self._read_out = True
             return
-        self._line, self._furthest = chunk[-1]
+        self._line, self.furthest = chunk[-1]
         self._ready.extend(Try(number) for _, number in chunk)
         self._ahead = self._read()
 
     def _read(self) -> asyncio.Future[list[tuple[int, str]]]:
-        loop = asyncio.get_running_loop()
-        return loop.run_in_executor(self._thread, self._store.pending, self._freshness, self._line, _CHUNK)
+        return self._on_store(self._job.store.pending, self._job.freshness, self._line, _CHUNK)
 
 
 class Recorder:
-    """Commits outcomes in batches, off the loop.
+    """Commits outcomes in batches."""
 
-    Args:
-        store: Used on `thread` only.
-        run: The run that they belong to.
-        traffic: Returns what has reached the wire so far.
-        thread: The store's own thread.
-    """
-
-    def __init__(
-        self, store: Store, run: RunRecord, traffic: Callable[[], Traffic], thread: ThreadPoolExecutor
-    ) -> None:
-        self._store = store
-        self._run_id = run.run_id
-        self._traffic = traffic
-        self._thread = thread
+    def __init__(self, job: Refresh, on_store: OnStore) -> None:
+        self._job = job
+        self._on_store = on_store
         self._written = Traffic()
         self._waiting: list[Outcome] = []
         self._bytes = 0
-        self._full = asyncio.Event()
-        self._room = asyncio.Event()
-        self._room.set()
-        self._closed = False
+        self._turn = asyncio.Lock()
+        self._closed = asyncio.Event()
 
     async def add(self, outcome: Outcome) -> None:
         """Hand over an outcome; returns at once while there is room."""
         self._waiting.append(outcome)
         self._bytes += len(outcome.payload or b"")
         if len(self._waiting) >= _BATCH or self._bytes >= _BATCH_BYTES:
-            self._full.set()
-            if len(self._waiting) >= _MOST_WAITING or self._bytes >= 2 * _BATCH_BYTES:
-                self._room.clear()
-                await self._room.wait()
+            await self.flush()
 
     async def run(self) -> None:
-        """Commit every quarter of a second, or sooner when a batch is full, until closed."""
-        while not self._closed:
-            try:
-                await asyncio.wait_for(self._full.wait(), _COMMIT_EVERY_S)
-            except TimeoutError:
-                pass
+        """Commit every quarter of a second, until closed."""
+        while not self._closed.is_set():
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._closed.wait(), _COMMIT_EVERY_S)
             await self.flush()
 
     def close(self) -> None:
         """Let `run` commit what is left and end."""
-        self._closed = True
-        self._full.set()
+        self._closed.set()
 
     async def flush(self, *, last: bool = False) -> None:
         """Commit what waits; `last` commits the traffic even where no outcome waits."""
-        self._full.clear()
-        batch, self._waiting, self._bytes = self._waiting, [], 0
-        self._room.set()
-        traffic = self._traffic() - self._written
-        if not batch and not (last and traffic.sent):
-            return
-        self._written += traffic
-        loop = asyncio.get_running_loop()
-        settled = loop.run_in_executor(self._thread, self._store.settle, self._run_id, batch, traffic)
-        # Shielded: a cancelled call that still waits for the thread would never be made, and its batch lost.
-        await asyncio.shield(settled)
+        async with self._turn:
+            batch, self._waiting, self._bytes = self._waiting, [], 0
+            job = self._job
+            traffic = job.tally.traffic() - self._written
+            if batch or (last and traffic.sent):
+                self._written += traffic
+                settled = self._on_store(job.store.settle, job.run.run_id, batch, traffic)
+                # Shielded: a cancelled call that still waits for the thread would never be made, and its batch lost.
+                await asyncio.shield(settled)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refresh:
-    """All that one refresh works with.
+    """All that one refresh works with; the store has the plan attached, and `tally` is kept up to date.
 
     Attributes:
-        store: With the plan attached.
-        freshness: What counts as done.
-        run: The run that this is a try of.
-        tally: Kept up to date, for the display.
         good_number: An order that the API has answered for somebody else, or None.
         answered: Whether the API has answered somebody else in this run.
-        most_rejects: With more than so many new ones nothing can be published: no more is asked for; None for no
-            such bound.
+        most_rejects: With more new ones nothing can be published: no more is asked for; None for no such bound.
     """
 
     options: Options
@@ -256,9 +206,6 @@ class Refresh:
 async def refresh(job: Refresh) -> None:
     """Ask for every pending order number of the plan and commit how each ended.
 
-    Args:
-        job: All that it works with.
-
     Raises:
         ApiUnavailableError: The API serves no orders; what was fetched is kept.
         TokenRefusedError: The API refuses the token; what was fetched is kept.
@@ -269,7 +216,8 @@ async def refresh(job: Refresh) -> None:
     with ThreadPoolExecutor(1, thread_name_prefix="store") as thread:
         async with open_client(job.options, job.pace, job.statistics, answered=job.answered) as client:
             job.tally.traffic = lambda: client.traffic
-            await _Crew(job, client, thread).work()
+            on_store = partial(asyncio.get_running_loop().run_in_executor, thread)
+            await _Crew(job, client, on_store).work()
     if job.stop.asked:
         raise job.stop.error(
             f"Stopped by a signal after {job.tally.total} orders of this try; they are kept.",
@@ -280,11 +228,12 @@ async def refresh(job: Refresh) -> None:
 class _Crew:
     """The workers of one refresh, their recorder and their watchers."""
 
-    def __init__(self, job: Refresh, client: Client, thread: ThreadPoolExecutor) -> None:
+    def __init__(self, job: Refresh, client: Client, on_store: OnStore) -> None:
         self._job = job
         self._client = client
-        self._pending = Pending(job.store, job.freshness, thread)
-        self._recorder = Recorder(job.store, job.run, job.tally.traffic, thread)
+        self._on_store = on_store
+        self._pending = Pending(job, on_store)
+        self._recorder = Recorder(job, on_store)
         self._outage: OutageWatch[Refusal] = OutageWatch(
             client,
             self._known_numbers,
@@ -296,7 +245,6 @@ class _Crew:
             in_flight=job.options.concurrency,
         )
         job.tally.down_since = lambda: self._outage.down_since
-        self._thread = thread
         self._workers: list[asyncio.Task[None]] = []
         self._hinted = False
         self._last_good: str | None = None
@@ -319,9 +267,8 @@ class _Crew:
         finally:
             await self._recorder.flush(last=True)
         if self._is_over_limit:
-            raise_if_pending = partial(raise_stopped_early, self._job.store, self._job.freshness)
-            loop = asyncio.get_running_loop()
-            await loop.run_in_executor(self._thread, raise_if_pending, self._job.options.max_rejects)
+            job = self._job
+            await self._on_store(raise_stopped_early, job.store, job.freshness, job.options.max_rejects)
 
     async def _ask_all(self, group: asyncio.TaskGroup) -> None:
         """Ask until nothing is pending but what is held, or waits at the end of the line."""
@@ -401,15 +348,12 @@ class _Crew:
             return None
         await self._outage.failed(number, error, began)
         if attempt + 1 >= self._job.options.max_attempts and len(self._later) < _MOST_LATER:
-            self._postpone(number, attempt + 1)
+            # What ails it may have passed by the end.
+            self._later.append(Try(number, attempt + 1, True))
+            self._later_since = time.monotonic()
             return None
         await self._back_off(attempt)
         return attempt + 1
-
-    def _postpone(self, number: str, attempt: int) -> None:
-        """Leave an order's last attempt for the end: what ails it may have passed by then."""
-        self._later.append(Try(number, attempt, True))
-        self._later_since = time.monotonic()
 
     async def _is_alone(self, throttles: Throttles) -> bool:
         """Tell whether an order is throttled while others are answered; where none is left, ask for one."""
@@ -423,8 +367,7 @@ class _Crew:
         """Return orders to ask for, the surest first: one of this try; else one of the store, of the list, far on."""
         if self._last_good is not None:
             return [self._last_good]
-        loop = asyncio.get_running_loop()
-        kept = await loop.run_in_executor(self._thread, self._job.store.a_fetched_number)
+        kept = await self._on_store(self._job.store.a_fetched_number)
         numbers = [kept or self._job.good_number, FIRST_OF_LIST, self._pending.furthest]
         return [number for number in numbers if number is not None]
 
@@ -434,15 +377,8 @@ class _Crew:
         for refusal in self._outage.good(began):
             await self._record(refusal.outcome)
         self._hint_concurrency()
-        return Outcome(
-            number,
-            FETCHED,
-            self._now(),
-            attempt,
-            answer.http_status,
-            order_status=answer.order_status,
-            payload=answer.payload,
-        )
+        payload, http_status, order_status = answer.payload, answer.http_status, answer.order_status
+        return Outcome(number, FETCHED, self._now(), attempt, http_status, order_status, payload=payload)
 
     def _rejected(self, number: str, error: AttemptError, attempt: int) -> Outcome:
         return Outcome(number, error.reason, self._now(), attempt, error.http_status, detail=error.detail)
@@ -452,11 +388,9 @@ class _Crew:
         return max(time.time(), self._job.freshness.try_started_at)
 
     async def _rest(self, seconds: float) -> None:
-        try:
+        with suppress(TimeoutError):
             async with asyncio.timeout(max(0.0, seconds)):
                 await self._job.stop.wait()
-        except TimeoutError:
-            pass
 
     async def _back_off(self, attempt: int) -> None:
         self._job.tally.backing_off += 1
@@ -472,7 +406,6 @@ class _Crew:
             "Stopping: no new requests; waiting up to %.0f s for those in flight (Ctrl-C again: at once).",
             _GRACE_S,
         )
-        self._pending.closed = True
         await self._client.drain(_GRACE_S)
         for worker in self._workers:
             worker.cancel()
@@ -483,15 +416,11 @@ class _Crew:
             return
         self._hinted = True
         latency_s = statistics.mean_latency_s or 0.0
-        permitted = self._job.pace.snapshot().per_s
-        wanted = concurrency_hint(permitted, self._job.options.concurrency, latency_s)
-        if wanted is not None:
+        permitted, given = self._job.pace.snapshot().per_s, self._job.options.concurrency
+        if (wanted := concurrency_hint(permitted, given, latency_s)) is not None:
+            facts = (given, latency_s, given / latency_s, permitted, wanted)
             log.warning(
                 "--concurrency %d is what limits: answers take %.2f s, so at most %.0f of the permitted %g"
                 " requests a second are used. Set --concurrency %d.",
-                self._job.options.concurrency,
-                latency_s,
-                self._job.options.concurrency / latency_s,
-                permitted,
-                wanted,
+                *facts,
             )

@@ -23,10 +23,7 @@ def allowed_rejects(options: Options, counts: PlanCounts) -> int:
 def most_new_rejects(options: Options, counts: PlanCounts, states: Mapping[str | None, int]) -> int | None:
     """Return how many more rejects there may be; None where only the publish can tell.
 
-    Args:
-        options: What the export is asked to do.
-        counts: What the input held.
-        states: How many of the plan's numbers stand in each state.
+    `states` counts the plan's numbers by their state.
     """
     if options.stale == "ok":
         return None  # a reject may have an older payload
@@ -46,11 +43,6 @@ def examples(store: Store, freshness: Freshness) -> str:
 def raise_stopped_early(store: Store, freshness: Freshness, max_rejects: str) -> None:
     """Raise the error of a run that stops because it can no longer publish; nothing where all is settled.
 
-    Args:
-        store: With the plan attached, and everything in it.
-        freshness: What counts as settled.
-        max_rejects: The option, as it was given.
-
     Raises:
         TooManyRejectsError: Orders are still pending.
     """
@@ -60,11 +52,18 @@ def raise_stopped_early(store: Store, freshness: Freshness, max_rejects: str) ->
         return  # the publish tells more: it lists the rejects
     rejects = {state: count for state, count in states.items() if state not in (FETCHED, STALE)}
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in rejects.items())
-    settled = sum(states.values())
-    raise TooManyRejectsError(
-        f"{sum(rejects.values()):,} rejects ({reasons or 'invalid lines'}) are more than --max-rejects {max_rejects}"
-        f" allows: stopped after {settled:,} of {settled + pending:,} orders; nothing was published."
-        f"{examples(store, freshness)}",
+    settled, told = sum(states.values()), examples(store, freshness)
+    what = f"{sum(rejects.values()):,} rejects ({reasons or 'invalid lines'})"
+    raise stopped_early(what, max_rejects, settled, settled + pending, told)
+
+
+def stopped_early(
+    rejects: str, max_rejects: str, settled: int, orders: int, told: str = ""
+) -> TooManyRejectsError:
+    """Return the error of a run that stops because it can no longer publish."""
+    return TooManyRejectsError(
+        f"{rejects} are more than --max-rejects {max_rejects} allows: stopped after {settled:,} of {orders:,} orders;"
+        f" nothing was published.{told}",
         "Check the list and --api-url. With a higher --max-rejects the same command continues from there; with"
         " --retry-rejects it asks for the rejects again as well.",
     )

@@ -24,11 +24,7 @@ _STILL_OPEN = (".nfs", ".fuse_hidden")
 
 
 class WorkDirectory:
-    """The files of an unfinished run.
-
-    Args:
-        path: The directory; it exists and its lock is held.
-    """
+    """The files of an unfinished run; the directory `path` exists, and its lock is held."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -61,10 +57,8 @@ class WorkDirectory:
     def marked(self) -> str | None:
         """Return the run that a dead try was about to publish, or had published."""
         with durable.storage_errors("reading the work directory", self.path):
-            try:
-                return (self.path / _MARKER).read_text()
-            except FileNotFoundError:
-                return None
+            marker = self.path / _MARKER
+            return marker.read_text() if marker.exists() else None
 
     def remove(self) -> None:
         """Remove everything, the marker last: until then the next run knows that nothing is left to do."""
@@ -96,9 +90,8 @@ def place_of(out: str) -> Path:
     if "://" not in out:
         path = Path(out).absolute()
         if path.name in ("", ".."):
-            raise UsageError(
-                "expected a directory with a name.", "Give another --out.", option="out", value=out
-            )
+            problem = "expected a directory with a name."
+            raise UsageError(problem, "Give another --out.", option="out", value=out)
         return path.with_name(f"{path.name}.partial")
     return private_files.state_folder() / hashlib.sha256(out.rstrip("/").encode()).hexdigest()[:32]
 
@@ -120,9 +113,6 @@ def work_directory(out: str) -> Iterator[WorkDirectory]:
     """Hold the work directory of `out`, made with mode 0700 where it is missing.
 
     A `UsageError` inside the block leaves nothing behind that was not there before.
-
-    Args:
-        out: Where the dataset will stand.
 
     Raises:
         UsageError: Something that no run has made has its name.
@@ -196,11 +186,7 @@ def _make_folders(path: Path) -> list[Path]:
 
 @contextmanager
 def locked(path: Path, what: str) -> Iterator[None]:
-    """Hold the lock file `path`, which dies with its process.
-
-    Args:
-        path: The lock file; its folder exists. Beside it stands who holds it, for the message.
-        what: What it locks, for the message.
+    """Hold the lock file `path`, which dies with its process; it locks `what`, for the message.
 
     Raises:
         LockedError: Another process holds it.
@@ -231,9 +217,6 @@ def locked(path: Path, what: str) -> Iterator[None]:
 @contextmanager
 def locked_store(path: Path) -> Iterator[None]:
     """Hold the lock of a kept store; a `UsageError` inside leaves no store that was not there before.
-
-    Args:
-        path: The store.
 
     Raises:
         LockedError: Another process holds it.

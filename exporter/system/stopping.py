@@ -23,8 +23,8 @@ class Stop:
         self.signal_number: int | None = None
 
     def ask(self, signal_number: int) -> None:
-        """Ask for the end; `signal_number` says why."""
-        self.signal_number = signal_number
+        """Ask for the end; `signal_number` says why, where nobody has said so before."""
+        self.signal_number = self.signal_number or signal_number
         self._event.set()
 
     @property
@@ -74,6 +74,20 @@ async def beside_the_loop(
             working.exception()
         raise stop.error(f"Stopped by a signal while {doing}.", "The same command goes on where it was.")
     return working.result()
+
+
+async def unless_stopped(task: asyncio.Task[T], stop: Stop, what: str, hint: str) -> T:
+    """Return what a task does; where the end is asked for first, end it and raise the error that says so."""
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise stop.error(what, hint)
+        return task.result()
+    finally:
+        stopped.cancel()
+        task.cancel()
+        await asyncio.wait({task})
 
 
 def _fulfil(result: Future[T], work: Callable[[], T]) -> None:

@@ -14,11 +14,12 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 pytest.importorskip("distributed")
 
 from exporter.fetch.cluster.messages import Report
-from exporter.fetch.cluster.rate_division import RateDivision, shares
+from exporter.fetch.cluster.rate_division import Seat, divide, shares
 from exporter.fetch.cluster.worker_link import SharePace
 from tests.support.clients import serving
 from tests.support.dask_cluster import DaskCluster, running_cluster
@@ -155,36 +156,30 @@ def test_shares_keep_the_promise_and_waste_next_to_nothing(rate: float, wants: l
         assert sum(given_out) * 1.015 + sharing <= max(rate * 1.02 + 1, rate * 1.015 + 1) * (1 + 1e-9)
 
 
-def report(seat: str, index: int, share_per_s: float, use_per_s: float = 16_000) -> Report:
-    return Report(
-        try_id="",
-        seat=seat,
-        index=index,
-        worker=f"worker of {seat}",
-        share_per_s=share_per_s,
-        use_per_s=use_per_s,
-    )
+def seat(index: int) -> Seat:
+    report = Report(try_id="", seat=f"s{index}", index=index, worker="", use_per_s=16_000)
+    return Seat(report, heard_at=0.0)
 
 
 def test_a_share_is_anothers_once_it_was_given_back() -> None:
-    """What one range gives up goes to the next when its own word says so, or when its worker is gone."""
-    division = RateDivision()
-    division.heard(report("a", 0, 0.0), now=0.0)
-    division.heard(report("b", 1, 0.0), now=0.0)
-    assert division.divide(100.0)
-    assert division.told() == {"a": 100.0, "b": 0.0}
-    division.heard(report("a", 0, 100.0, use_per_s=0.0), now=1.0)
-    assert division.divide(100.0)
-    assert division.told() == {"a": 0.0, "b": 0.0}
-    division.heard(report("a", 0, 0.0, use_per_s=0.0), now=1.0)
-    assert division.divide(100.0)
-    assert division.told() == {"a": 0.0, "b": 100.0}
-    division.heard(report("c", 2, 0.0), now=2.0)
-    division.heard(report("b", 1, 100.0), now=2.0)
-    assert not division.divide(100.0)
-    division.forget(lambda worker: worker == "worker of b", now=2.0)
-    assert division.divide(100.0)
-    assert division.told() == {"a": 0.0, "c": 100.0}
+    """What one range gives up goes to the next when its own word says so, or when it is heard of no more."""
+
+    def told(*seats: Seat) -> list[float]:
+        divide(100.0, seats)
+        return [seat.told for seat in seats]
+
+    first, second = seat(0), seat(1)
+    assert divide(100.0, [first, second])
+    assert told(first, second) == [100.0, 0.0]
+    first.report = structs.replace(first.report, share_per_s=100.0, use_per_s=0.0)
+    assert told(first, second) == [0.0, 0.0]
+    first.report = structs.replace(first.report, share_per_s=0.0)
+    assert told(first, second) == [0.0, 100.0]
+    second.report = structs.replace(second.report, share_per_s=100.0)
+    assert not divide(100.0, [first, second])
+    third = seat(2)
+    assert told(first, second, third) == [0.0, 100.0, 0.0]
+    assert told(first, third) == [0.0, 100.0]
 
 
 def test_a_worker_alone_starts_evenly() -> None:

@@ -281,6 +281,22 @@ def test_an_api_that_is_away_ends_the_run(cluster: DaskCluster, tmp_path: Path, 
     exporter.run("--dask", cluster.address, "--max-attempts", 1).said(6, "not available")
 
 
+def test_a_list_of_wrong_numbers_is_not_asked_to_its_end(
+    cluster: DaskCluster, api: Api, tmp_path: Path
+) -> None:
+    """As soon as the rejects of all workers rule publishing out no more is asked: exit 4, and a higher bound resumes."""
+    lines = [line for number in api.numbers for line in (number, f"wrong-{number}")]
+    exporter, before = api.exporter(tmp_path, lines), api.asked()
+    words = ("--dask", cluster.address, "--rate", "200/s", "--max-rejects")
+    exporter.run(*words, 20).said(
+        4, "are more than --max-rejects 20 allows: stopped after", "of 1,400 orders"
+    )
+    assert api.asked() - before < len(lines) // 2
+    assert not (tmp_path / "out").exists()
+    assert exporter.run("--dask", cluster.address, "--rate", "unlimited", "--max-rejects", "60%").code == 3
+    assert api.asked() - before <= len(lines) + CONCURRENCY * 2
+
+
 def test_a_full_disk_of_a_worker_ends_the_run(cluster: DaskCluster, api: Api, tmp_path: Path) -> None:
     """What the disk refuses to a worker is the run's exit 7, and with room the same command finishes."""
     exporter = api.exporter(tmp_path, lines_of(api))

@@ -13,6 +13,7 @@ import time
 import uuid
 from collections import deque
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -23,12 +24,12 @@ from distributed.client import ClosedClientError
 from exporter.dataset.publishing.publisher_process import DriftLog
 from exporter.fetch.cluster import local_workers
 from exporter.fetch.cluster.conversation import Conversation
-from exporter.fetch.cluster.dask_cluster import PATIENCE_S, Cluster, open_cluster
-from exporter.fetch.cluster.gather import gather
-from exporter.fetch.cluster.messages import BEACON, SECRETS, Assignment, Check, RangeResult, Report
-from exporter.fetch.cluster.ranges import Range, cut
+from exporter.fetch.cluster.dask_cluster import PATIENCE_S, gone, open_cluster, refused
+from exporter.fetch.cluster.messages import BEACON, SECRETS, Assignment, Check, Ended
+from exporter.fetch.cluster.ranges import Range, cut, gather
 from exporter.fetch.cluster.worker_tasks import look_at_worker, run_range
 from exporter.fetch.fetch_job import Fetched, FetchJob, Standing, tell_plan, tick
+from exporter.fetch.reject_limit import most_new_rejects, stopped_early
 from exporter.model.errors import ApiUnavailableError, ExporterError, UsageError, error_of
 from exporter.model.manifest import Pii, pii_of
 from exporter.model.options import TableOptions, part_of
@@ -41,11 +42,10 @@ from exporter.system.task_groups import task_group
 
 log = logging.getLogger("exporter")
 
-_LOOK_S = 1.0
+_LOOK_S = 0.25
 #: What is left of the ten seconds in which a signal ends a run, for closing the cluster.
 _GRACE_S = 8.6
 _AGAIN_S = 0.5
-_REAL_TRY_S = 5.0
 #: A worker that had an answer so lately shows that the API is there.
 _LATELY_S = 5.0
 
@@ -68,9 +68,15 @@ async def spread(job: FetchJob, on_progress: ProgressCallback) -> Fetched:
         pii=pii,
         key=_key_of(job, pii),
     )
-    ranges = await beside_the_loop(
-        lambda: _ranges(job, check.key), job.stop, doing="cutting the plan", interrupt=lambda: None
-    )
+
+    def cut_and_look() -> list[Range]:
+        workers = local_workers(str(job.options.dask))
+        ranges = cut(job.work.ranges, job.work.plan, job.counts.requested, workers)
+        for each in ranges:
+            each.look(check.key, job.freshness)
+        return ranges
+
+    ranges = await beside_the_loop(cut_and_look, job.stop, doing="cutting the plan", interrupt=lambda: None)
     return await _Spread(job, check, ranges).go(on_progress)
 
 
@@ -102,12 +108,33 @@ def _key_of(job: FetchJob, pii: Pii) -> str:
     return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
 
 
-def _ranges(job: FetchJob, key: str) -> list[Range]:
-    workers = local_workers(str(job.options.dask))
-    ranges = cut(job.work.ranges, job.work.plan, job.counts.requested, workers)
-    for each in ranges:
-        each.look(key, job.freshness)
-    return ranges
+async def _look_at_workers(talk: Conversation, check: Check) -> None:
+    """Raise a `UsageError` for a cluster that cannot do the work, before anything is asked for."""
+    dask = check.options["dask"]
+    try:
+        await talk.client.wait_for_workers(1, timeout=PATIENCE_S)
+    except TimeoutError:
+        raise refused(dask, "the scheduler has no workers.", "Start some: dask worker.") from None
+    await talk.look()
+    text = msgspec.json.encode(check)
+
+    async def look_at(worker: str) -> None:
+        answer: Any = f"it has not answered for {PATIENCE_S:.0f} s"
+        with suppress(TimeoutError):
+            async with asyncio.timeout(PATIENCE_S):
+                said = await talk.client.run(look_at_worker, text, workers=[worker], on_error="return")
+                answer = said.get(worker, "it is gone")
+        if answer is not None:  # in its own words or in Dask's
+            raise refused(
+                dask,
+                f"the worker {worker} cannot take part: {answer}.",
+                f"Give every worker omnitron-exporter {__version__}, the credentials, the shared folder, and an"
+                " address that the scheduler reaches.",
+            )
+
+    async with task_group() as group:
+        for worker in sorted(talk.workers):
+            group.create_task(look_at(worker))
 
 
 class _Spread:
@@ -119,18 +146,13 @@ class _Spread:
         self._ranges = ranges
         self._freshness = job.freshness
         self._pending_at_start = self._left()
-        self._pace = job.pace(self._left)
-        self._talk = Conversation(check, self._pace, self._heard)
+        self._talk = Conversation(job.pace(self._left), check, ranges)
         self._drift = DriftLog()
         #: Workers that found the API away.
         self._blamed: set[str] = set()
 
     def _left(self) -> int:
         return sum(each.left for each in self._ranges)
-
-    def _heard(self, report: Report) -> None:
-        if report.standing is not None:
-            self._ranges[report.index].standing = report.standing
 
     async def go(self, on_progress: ProgressCallback) -> Fetched:
         """Do what is left, and gather everything."""
@@ -140,175 +162,135 @@ class _Spread:
         if any(each.done is None for each in ranges):
             await self._on_cluster(on_progress)
         on_progress(self._progress("publishing"))
-        ordered = [(each.folder.path, each.done) for each in ranges if each.done]
-        result = await asyncio.to_thread(gather, staged, ordered, job.options.formats)
+        result = await asyncio.to_thread(gather, staged, ranges, job.options.formats)
         self._drift.warn(result.unmapped_paths, result.uncoerced)
         on_progress(self._progress("done"))
-        traffic = sum((done.traffic for _, done in ordered), Traffic())
+        traffic = sum((each.done.traffic for each in ranges if each.done), Traffic())
         return Fetched(result=result, traffic=traffic, statistics=self._talk.statistics.as_dict())
 
     def _progress(self, phase: Phase = "fetching") -> Progress:
         whole = Standing(*map(sum, zip(*(each.standing for each in self._ranges), strict=True)))
         # A range that is done again elsewhere begins with less.
-        settled = self._pending_at_start - self._left()
         whole = whole._replace(
-            pending=self._pending_at_start,
-            fetched=settled - whole.rejected,
-            published=sum(each.orders if each.done else each.standing.published for each in self._ranges),
+            pending_at_start=self._pending_at_start,
+            fetched=self._pending_at_start - self._left() - whole.rejected,
+            published=sum(each.orders for each in self._ranges if each.done),
         )
-        return self._job.progress(phase, whole, self._pace.snapshot())
+        return self._job.progress(phase, whole, self._talk.pace.snapshot())
 
     async def _on_cluster(self, on_progress: ProgressCallback) -> None:
-        job = self._job
+        job, check = self._job, self._check
         with durable.storage_errors("preparing the ranges", job.work.ranges):
-            durable.write_bytes(job.work.ranges / BEACON, self._check.try_id.encode())
-        async with open_cluster(job.options, job.work.path / "dask") as cluster:
-            await self._look_at_workers(cluster)
+            durable.write_bytes(job.work.ranges / BEACON, check.try_id.encode())
+        talk = self._talk
+        async with open_cluster(job.options, job.work.path / "dask") as talk.client:
+            await _look_at_workers(talk, check)
             async with task_group() as group:
-                beside = [self._talk.go_on(cluster), tick(on_progress, self._progress)]
+                beside = (talk.go_on(), tick(on_progress, self._progress), self._watch_stop())
                 tasks = [group.create_task(each) for each in beside]
-                await self._drive(cluster)
+                await self._drive()
                 for task in tasks:
                     task.cancel()
 
-    async def _look_at_workers(self, cluster: Cluster) -> None:
-        """Raise a `UsageError` for a cluster that cannot do the work, before anything is asked for."""
-        dask = self._job.options.dask
-        try:
-            await cluster.client.wait_for_workers(1, timeout=PATIENCE_S)
-        except TimeoutError:
-            raise UsageError(
-                "the scheduler has no workers.", "Start some: dask worker.", option="dask", value=dask
-            ) from None
-        self._talk.workers = await cluster.workers() or set()
-        workers = sorted(self._talk.workers)
-        answers = await asyncio.gather(*(self._fitness(cluster, worker) for worker in workers))
-        for worker, answer in zip(workers, answers, strict=True):
-            if answer is not None:
-                raise UsageError(
-                    f"the worker {worker} cannot take part: {answer}.",
-                    f"Give every worker omnitron-exporter {__version__}, the credentials, the shared folder, and an"
-                    " address that the scheduler reaches.",
-                    option="dask",
-                    value=dask,
-                )
-
-    async def _fitness(self, cluster: Cluster, worker: str) -> Any:
-        """Return why a worker cannot take part, in its own words or in Dask's; None where it can."""
-        check = msgspec.json.encode(self._check)
-        try:
-            async with asyncio.timeout(PATIENCE_S):
-                said = await cluster.client.run(look_at_worker, check, workers=[worker], on_error="return")
-                return said.get(worker, "it is gone")
-        except TimeoutError:
-            return f"it has not answered for {PATIENCE_S:.0f} s"
-
-    # --- the ranges ---
-
-    async def _drive(self, cluster: Cluster) -> None:
+    async def _drive(self) -> None:
         """Keep every worker busy with a range until none is left, or the run ends early."""
         waiting = deque(each for each in self._ranges if each.done is None)
-        running: dict[asyncio.Future[Any], Range] = {}
-        stopped = asyncio.ensure_future(self._job.stop.wait())
+        running: dict[asyncio.Task[Ended], Range] = {}
         try:
             while waiting or running:
-                while waiting and len(running) < self._places:
+                places = min(max(1, len(self._talk.workers)), self._job.options.concurrency)
+                while waiting and len(running) < places:
                     each = waiting.popleft()
-                    running[asyncio.create_task(self._given_out(cluster, each))] = each
-                done, _ = await asyncio.wait(
-                    {*running, stopped}, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED
-                )
-                self._raise_if_stopped()
+                    running[asyncio.create_task(self._given_out(each, places))] = each
+                # Not for long: more workers may come, and more rejects than there may be.
+                done, _ = await asyncio.wait(running, timeout=_LOOK_S, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     each = running.pop(task)
-                    self._take(cluster, each, task.result())
+                    self._take(each, task.result())
                     if each.done is None:
                         waiting.appendleft(each)
+                self._raise_if_hopeless()
         finally:
-            stopped.cancel()
-            await self._end(cluster, set(running))
+            await self._end(set(running))
 
-    @property
-    def _places(self) -> int:
-        return min(max(1, len(self._talk.workers)), self._job.options.concurrency)
+    async def _watch_stop(self) -> None:
+        await self._job.stop.wait()
+        log.warning("Stopping: no new requests; waiting for those in flight.")
+        settled = self._pending_at_start - self._left()
+        what = f"Stopped by a signal after {settled} orders of this try; they are kept."
+        raise self._job.stop.error(what, "The same command goes on from there.")
 
-    def _raise_if_stopped(self) -> None:
-        if self._job.stop.asked:
-            log.warning("Stopping: no new requests; waiting for those in flight.")
-            raise self._job.stop.error(
-                f"Stopped by a signal after {self._pending_at_start - self._left()} orders of this try; they are kept.",
-                "The same command goes on from there.",
-            )
+    def _raise_if_hopeless(self) -> None:
+        """End the run as soon as more rejects are certain than it may have, unless the publish is there to tell more."""
+        options, counts, left = self._job.options, self._job.counts, self._left()
+        rejected, most = sum(each.rejected for each in self._ranges), most_new_rejects(options, counts, {})
+        if left and most is not None and rejected > most:
+            rejects = f"{rejected + counts.invalid:,} rejects"
+            raise stopped_early(rejects, options.max_rejects, counts.requested - left, counts.requested)
 
-    async def _end(self, cluster: Cluster, running: set[asyncio.Future[Any]]) -> None:
+    async def _end(self, running: set[asyncio.Task[Ended]]) -> None:
         """Let the workers stop asking and keep what they have."""
         until, left = time.monotonic() + _GRACE_S, running
         while left and (wait_s := until - time.monotonic()) > 0:
-            await self._talk.say(cluster, stop=self._job.stop.signal_number or 15)
+            await self._talk.say({}, stop=self._job.stop.signal_number or 15)
             _, left = await asyncio.wait(left, timeout=min(_LOOK_S, wait_s))
         for task in left:
             task.cancel()
         await asyncio.gather(*running, return_exceptions=True)
 
-    async def _given_out(self, cluster: Cluster, each: Range) -> RangeResult:
-        """Give a range to the cluster, and return how it ended there."""
-        each.given_at = time.monotonic()
-        name = f"exporter-range-{each.index:05}-{uuid.uuid4().hex[:8]}"
-        able = sorted(self._talk.workers - self._blamed) if self._blamed else None
-        text = msgspec.json.encode(self._assignment(each))
-        try:
-            future = cluster.client.submit(run_range, text, key=name, pure=False, workers=able)
-            result = msgspec.json.decode(await future, type=RangeResult)
-        except KilledWorker as error:
-            raise cluster.gone(
-                f"the workers that did range {each.index} died, one after the other"
-            ) from error
-        except (CancelledError, OSError, ClosedClientError) as error:
-            result = RangeResult(again=repr(error))
-        if result.again is not None:
-            log.debug("Range %d is given out again: %s", each.index, result.again)
+    async def _given_out(self, each: Range, places: int) -> Ended:
+        """Give a range to one of the workers, and return how it ended there."""
+        if each.given_back:
             await asyncio.sleep(_AGAIN_S)
-        return result
-
-    def _assignment(self, each: Range) -> Assignment:
         good = (other.done.good_number for other in self._ranges if other.done and other.done.good_number)
-        return Assignment(
+        assignment = Assignment(
             check=self._check,
             index=each.index,
             folder=str(each.folder.path),
             freshness=self._freshness,
-            concurrency=max(1, self._job.options.concurrency // self._places),
+            concurrency=max(1, self._job.options.concurrency // places),
             good_number=next(good, None),
             answered=bool(self._talk.answered_at),
         )
+        name = f"exporter-range-{each.index:05}-{uuid.uuid4().hex[:8]}"
+        able = sorted(self._talk.workers - self._blamed) if self._blamed else None
+        text = msgspec.json.encode(assignment)
+        try:
+            future = self._talk.client.submit(run_range, text, key=name, pure=False, workers=able)
+            return msgspec.json.decode(await future, type=Ended)
+        except KilledWorker as error:
+            why = f"the workers that did range {each.index} died, one after the other"
+            raise gone(self._job.options.dask, why) from error
+        except (CancelledError, OSError, ClosedClientError) as error:
+            return Ended(again=repr(error))
 
-    def _take(self, cluster: Cluster, each: Range, result: RangeResult) -> None:
-        """Take in how a range ended, and raise what ends the run; without a result it is to be given out again."""
-        if result.result is not None:
-            each.done = result
-            self._drift.warn(result.result.unmapped_paths, result.result.uncoerced)
+    def _take(self, each: Range, ended: Ended) -> None:
+        """Take in how a range ended, and raise what ends the run; where it is not done it is to be given out again."""
+        if ended.done is not None:
+            each.done = ended.done
+            self._drift.warn(ended.done.result.unmapped_paths, ended.done.result.uncoerced)
             return
-        if result.error is not None:
-            error = error_of(*result.error)
-            if cluster.is_local or not self._goes_elsewhere(error, result.worker):
+        if ended.error is not None:
+            error = error_of(*ended.error)
+            if not self._goes_elsewhere(error, ended.worker):
                 raise error
             # What was unavailable to that worker is asked for again.
             self._freshness = replace(self._freshness, try_started_at=time.time())
-        now = time.monotonic()
-        if each.failing_since is None or now - each.given_at > _REAL_TRY_S:
-            each.failing_since = now
-        elif now - each.failing_since > PATIENCE_S:
-            raise cluster.gone(result.again or "nothing came back")
+            each.standing = Standing(each.left)
+        each.given_back += 1
+        if each.given_back * _AGAIN_S > PATIENCE_S:
+            raise gone(self._job.options.dask, ended.again or "nothing came back")
 
     def _goes_elsewhere(self, error: ExporterError, worker: str) -> bool:
         """Tell whether the API may be away for that worker alone; two say the truth, where nobody has answers."""
-        if not isinstance(error, ApiUnavailableError):
+        is_local = local_workers(str(self._job.options.dask)) is not None
+        if is_local or not isinstance(error, ApiUnavailableError):
             return False
+        talk = self._talk
         self._blamed.add(worker)
         since = time.monotonic() - _LATELY_S
-        answered_at = self._talk.answered_at.items()
-        answered = any(at > since and other not in self._blamed for other, at in answered_at)
-        if not self._talk.workers - self._blamed or not (answered or len(self._blamed) < 2):
+        answered = any(at > since and other not in self._blamed for other, at in talk.answered_at.items())
+        if not talk.workers - self._blamed or not (answered or len(self._blamed) < 2):
             return False
         log.warning("The worker %s cannot reach the API; others do its work. %s", worker, error.what)
         return True

@@ -6,21 +6,18 @@ certificate that is made for each run and kept in memory, and another cluster mu
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import dask.config
 import distributed as _untyped
 import distributed.comm as _untyped_comm
-import msgspec
 
 from exporter.fetch.cluster import local_workers
-from exporter.fetch.cluster.messages import SECRETS, WORDS, Word
+from exporter.fetch.cluster.messages import SECRETS
 from exporter.model.errors import ExporterError, UsageError
 from exporter.model.options import Options, is_loopback
 from exporter.system.child_process import signals_held
@@ -28,7 +25,7 @@ from exporter.system.lean_process import MEMORY
 
 _dask: Any = _untyped
 _comm: Any = _untyped_comm
-_CONNECT_S = 3.0
+CONNECT_S = 3.0
 #: A scheduler that restarts, or workers that do, are waited for so long.
 PATIENCE_S = 60.0
 _CLOSE_S = 0.5
@@ -54,44 +51,23 @@ class ClusterUnavailableError(ExporterError):
     exit_code = 6
 
 
-@dataclass(frozen=True, kw_only=True)
-class Cluster:
-    """A cluster with a client in this event loop; a local one's workers are children of this process."""
+def gone(address: str | None, why: str) -> ClusterUnavailableError:
+    """Return the error that ends a run whose cluster does not do its work."""
+    return ClusterUnavailableError(
+        f"--dask {address}: the cluster does not do its work ({why}).",
+        "Look after it, then run the same command again",
+        resumes=True,
+    )
 
-    client: Any
-    address: str
 
-    @property
-    def is_local(self) -> bool:
-        """Whether it ends with this process."""
-        return local_workers(self.address) is not None
-
-    def gone(self, why: str) -> ClusterUnavailableError:
-        """Return the error that ends a run whose cluster does not do its work."""
-        return ClusterUnavailableError(
-            f"--dask {self.address}: the cluster does not do its work ({why}).",
-            "Look after it, then run the same command again",
-            resumes=True,
-        )
-
-    async def workers(self) -> set[str] | None:
-        """Return the addresses of the workers that are there now; None while the scheduler is away."""
-        try:
-            async with asyncio.timeout(_CONNECT_S):
-                return set((await self.client.scheduler.identity())["workers"])
-        except (OSError, AttributeError):  # the client has no scheduler while it connects anew
-            return None
-
-    async def say(self, word: Word) -> None:
-        """Say something to every range; lost where the scheduler is away."""
-        with suppress(OSError, AttributeError):
-            async with asyncio.timeout(_CONNECT_S):
-                await self.client.log_event(WORDS, msgspec.msgpack.encode(word))
+def refused(address: str | None, problem: str, advice: str) -> UsageError:
+    """Return the error that says why a run cannot have this cluster."""
+    return UsageError(problem, advice, option="dask", value=address)
 
 
 @asynccontextmanager
-async def open_cluster(options: Options, folder: Path) -> AsyncIterator[Cluster]:
-    """Hold the cluster that `--dask` names for the length of the block; local workers write beside `folder`.
+async def open_cluster(options: Options, folder: Path) -> AsyncIterator[Any]:
+    """Hold a client of the cluster that `--dask` names; a local one's workers are children that write into `folder`.
 
     Raises:
         UsageError: It is no such address, no scheduler answers there, or anybody could read what it is told.
@@ -99,15 +75,14 @@ async def open_cluster(options: Options, folder: Path) -> AsyncIterator[Cluster]
     for name in ("distributed", "distributed.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters we tell ourselves
     address = str(options.dask)
-    workers = local_workers(address)
-    if workers is not None:
-        async with _local(workers, options, folder) as cluster:
-            yield cluster
-        return
-    _refuse_clear_text(address, insecure=options.dask_insecure)
-    await _check_answers(address)
-    async with _dask.Client(address, asynchronous=True, timeout=PATIENCE_S) as client:
-        yield Cluster(client=client, address=address)
+    async with AsyncExitStack() as stack:
+        place: Any = address
+        if (workers := local_workers(address)) is not None:
+            place = await stack.enter_async_context(_local(workers, options, folder))
+        else:
+            _refuse_clear_text(address, insecure=options.dask_insecure)
+            await _check_answers(address)
+        yield await stack.enter_async_context(_dask.Client(place, asynchronous=True, timeout=PATIENCE_S))
 
 
 def _refuse_clear_text(address: str, *, insecure: bool) -> None:
@@ -118,33 +93,27 @@ def _refuse_clear_text(address: str, *, insecure: bool) -> None:
             option="dask",
         )
     scheme, place = _comm.parse_address(address)
-    if scheme == "tls" or insecure or is_loopback(place.rpartition(":")[0].strip("[]")):
-        return
-    raise UsageError(
-        "expected tls://, got a cluster that neither encrypts nor asks who speaks: whoever reaches it could read"
-        " your orders, run code on its workers and take the token.",
-        "Set up TLS for the cluster, or give --dask-insecure if this network is yours alone.",
-        option="dask",
-        value=address,
-    )
+    if not (scheme == "tls" or insecure or is_loopback(place.rpartition(":")[0].strip("[]"))):
+        raise refused(
+            address,
+            "expected tls://, got a cluster that neither encrypts nor asks who speaks: whoever reaches it could read"
+            " your orders, run code on its workers and take the token.",
+            "Set up TLS for the cluster, or give --dask-insecure if this network is yours alone.",
+        )
 
 
 async def _check_answers(address: str) -> None:
     try:
         arguments = _dask.Security().get_connection_args("client")
-        wire = await _comm.connect(address, timeout=_CONNECT_S, **arguments)
+        wire = await _comm.connect(address, timeout=CONNECT_S, **arguments)
     except (OSError, ValueError, RuntimeError, TypeError) as error:
-        raise UsageError(
-            f"no Dask scheduler answers there ({error}).",
-            "Start one, or give its address, as tls://scheduler:8786.",
-            option="dask",
-            value=address,
-        ) from None
+        problem = f"no Dask scheduler answers there ({error})."
+        raise refused(address, problem, "Start one, or give its address, as tls://scheduler:8786.") from None
     await wire.close()
 
 
 @asynccontextmanager
-async def _local(workers: int, options: Options, folder: Path) -> AsyncIterator[Cluster]:
+async def _local(workers: int, options: Options, folder: Path) -> AsyncIterator[Any]:
     with signals_held(), dask.config.set(_LOCAL):
         cluster = await _dask.LocalCluster(
             n_workers=workers,
@@ -162,8 +131,7 @@ async def _local(workers: int, options: Options, folder: Path) -> AsyncIterator[
             memory_limit=0,
         )
     try:
-        async with _dask.Client(cluster, asynchronous=True) as client:
-            yield Cluster(client=client, address=str(options.dask))
+        yield cluster
     finally:
         with suppress(TimeoutError):
             await cluster.close(timeout=_CLOSE_S)

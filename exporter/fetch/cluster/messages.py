@@ -43,12 +43,10 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
-    """One range, as a worker is asked to do it.
+    """One range, as a worker is asked to do it; `check` comes first: the worker may have come late.
 
-    Attributes:
-        check: Looked at before anything is done: the worker may have come late.
-        good_number: An order that the API is known to answer, or None.
-        answered: Whether the API has answered this try; what goes wrong later may be an outage.
+    `good_number` is an order that the API is known to answer. Where it has `answered` this try, what goes wrong later
+    may be an outage.
     """
 
     check: Check
@@ -60,18 +58,21 @@ class Assignment(msgspec.Struct, frozen=True, kw_only=True):
     answered: bool
 
 
-class RangeResult(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How a range ended; one of `result`, `error` and `again` (why it was left unfinished without one) is set.
+class Done(msgspec.Struct, frozen=True, kw_only=True):
+    """A finished range: the files in the folder `staged` of its own, and the `traffic` of all tries."""
 
-    The range's folder holds the `staged` folder of its files; `traffic` is that of all tries.
-    """
+    key: str
+    staged: str
+    result: PublishResult
+    traffic: Traffic
+    good_number: str | None
 
-    key: str = ""
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How a `worker` ended a range: it is `done`, or there is an `error`, or the reason to do it `again`."""
+
     worker: str = ""
-    result: PublishResult | None = None
-    staged: str = ""
-    traffic: Traffic = Traffic()
-    good_number: str | None = None
+    done: Done | None = None
     error: ToldError | None = None
     again: str | None = None
 
@@ -83,10 +84,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         seat: Names this doing of the range: it may be done again elsewhere.
         share_per_s: The share that it keeps to; infinite for no bound.
         use_per_s: The share that it could use; None where nobody knows yet whether its worker reaches the API.
-        answers: Answers since the last report, refusals aside, which took `answers_s` together.
+        answers: Answers since the last report, refusals aside.
+        latency_s: What one takes of late; None before the first.
         refusals: (Retry-After or None, latency, what was answered) of each 429 since the last report.
         figures: What was counted since the last report.
-        standing: How far it is; None where it does not know yet.
+        standing: None where it does not know yet.
         logs: (level, template, text) of each line of the log.
         over: Whether it needs no share any more, and nothing will follow.
     """
@@ -98,7 +100,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     share_per_s: float = 0.0
     use_per_s: float | None = 0.0
     answers: int = 0
-    answers_s: float = 0.0
+    latency_s: float | None = None
     refusals: list[tuple[float | None, float | None, str]] = []
     figures: Figures | None = None
     standing: Standing | None = None

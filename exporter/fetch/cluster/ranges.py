@@ -1,19 +1,25 @@
-"""The plan cut into ranges: each a folder with a plan of its own, and later with its store and its result."""
+"""The plan cut into ranges, each a folder with a plan, a store and a result of its own; and those put together."""
 
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing, suppress
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
 import msgspec
 
-from exporter.fetch.cluster.messages import RangeResult
+from exporter.dataset.publishing.publish_job import PublishResult
+from exporter.fetch.cluster.messages import Done
 from exporter.fetch.fetch_job import Standing
 from exporter.fetch.work_directory import WorkDirectory
 from exporter.model.errors import ExporterError, StorageError
+from exporter.model.manifest import REJECTS_FILE, part_name
+from exporter.model.options import FileFormat
+from exporter.model.records import FETCHED, PartFile
 from exporter.store.order_store import Freshness, Store
 from exporter.store.plan import SCHEMA
 from exporter.system import durable
@@ -32,71 +38,66 @@ _NOTHING = Standing()
 
 @dataclass(kw_only=True)
 class Range:
-    """Consecutive order numbers of the plan, in a folder of their own, and what the coordinator knows of them.
+    """Consecutive order numbers of the plan in a folder of their own, and what the coordinator knows of them.
 
-    Attributes:
-        index: Its place in the plan, from 0.
-        folder: Its files.
-        orders: So many order numbers it has.
-        done: Its result, once it is finished.
-        standing: How far it is.
-        given_at: When it was last given out.
-        failing_since: Since when each worker that it was given to left it at once; None for never.
+    Its place in the plan is `index`, from 0; it was `given_back` so often by a worker that did not finish it.
     """
 
     index: int
     folder: WorkDirectory
     orders: int
-    done: RangeResult | None = None
+    rejected_before: int = 0
+    done: Done | None = None
     standing: Standing = _NOTHING
-    given_at: float = 0.0
-    failing_since: float | None = None
+    given_back: int = 0
 
     @property
     def left(self) -> int:
         """Order numbers that are still to be settled."""
         return 0 if self.done else self.standing.left
 
-    def look(self, key: str, freshness: Freshness) -> None:
-        """Find out what earlier tries have brought."""
-        done = _finished(self.folder, key)
-        # `unavailable` before this try is asked for again, as on one machine.
-        if done is not None and done.result and "unavailable" not in done.result.rejects_by_reason:
-            self.done = done
-        else:
-            self.standing = Standing(pending=self._pending(freshness))
+    @property
+    def rejected(self) -> int:
+        """Order numbers that are surely rejects; of a range that is done again in this try, perhaps fewer."""
+        if self.done is None:
+            return self.rejected_before + self.standing.rejected
+        return self.orders - self.done.result.exported
 
-    def _pending(self, freshness: Freshness) -> int:
+    def look(self, key: str, freshness: Freshness) -> None:
+        """Find out what earlier tries have brought; a result must be of that key."""
+        self.done = self._finished(key)
+        if self.done is None:
+            states = self._states(freshness)
+            self.standing = Standing(states.pop(None, 0))
+            self.rejected_before = sum(states.values()) - states.get(FETCHED, 0)
+
+    def _finished(self, key: str) -> Done | None:
+        path = self.folder.path
+        with durable.storage_errors("reading a finished range", path):
+            try:
+                done = msgspec.json.decode((path / _DONE_FILE).read_bytes(), type=Done)
+                staged = path / done.staged
+                parts = [part for files in done.result.files.values() for part in files]
+                is_whole = all((staged / part.path).stat().st_size == part.bytes for part in parts)
+            except (FileNotFoundError, msgspec.MsgspecError):
+                return None
+        # `unavailable` before this try is asked for again, as on one machine.
+        settled = "unavailable" not in done.result.rejects_by_reason
+        return done if is_whole and done.key == key and settled else None
+
+    def _states(self, freshness: Freshness) -> dict[str | None, int]:
         try:
             with closing(Store(self.folder.store, readonly=True)) as store:
                 store.attach_plan(self.folder.plan)
-                return store.states(freshness).get(None, 0)
+                return store.states(freshness)
         except (ExporterError, sqlite3.Error):
-            return self.orders  # not there yet, or damaged: its worker will tell
+            return {None: self.orders}  # not there yet, or damaged: its worker will tell
 
 
-def finish(folder: WorkDirectory, result: RangeResult) -> None:
+def finish(folder: WorkDirectory, done: Done) -> None:
     """Remember durably that the range in `folder` is finished."""
     with durable.storage_errors("recording a finished range", folder.path):
-        durable.write_bytes(folder.path / _DONE_FILE, msgspec.json.encode(result))
-
-
-def _finished(folder: WorkDirectory, key: str) -> RangeResult | None:
-    """Return a range's result, where it was finished with that key and its files are still there."""
-    with durable.storage_errors("reading a finished range", folder.path):
-        try:
-            done = msgspec.json.decode((folder.path / _DONE_FILE).read_bytes(), type=RangeResult)
-        except (FileNotFoundError, msgspec.MsgspecError):
-            return None
-        return done if done.key == key and _is_whole(folder.path / done.staged, done) else None
-
-
-def _is_whole(staged: Path, done: RangeResult) -> bool:
-    assert done.result is not None
-    parts = [part for files in done.result.files.values() for part in files]
-    with suppress(FileNotFoundError):
-        return all((staged / part.path).stat().st_size == part.bytes for part in parts)
-    return False
+        durable.write_bytes(folder.path / _DONE_FILE, msgspec.json.encode(done))
 
 
 def range_size(orders: int, workers: int | None) -> int:
@@ -157,3 +158,55 @@ def _make(path: Path, index: int, plan: Path, lines: tuple[int, int]) -> Range:
     # A worker of a dead try may still read the old plan: it keeps the file that it has opened.
     beside.replace(folder.plan)
     return Range(index=index, folder=folder, orders=orders)
+
+
+def gather(staged: Path, ranges: Iterable[Range], formats: Iterable[FileFormat]) -> PublishResult:
+    """Move the files of all ranges, which are finished, into the empty staged folder; say what is there."""
+    found = [(each.folder.path / each.done.staged, each.done.result) for each in ranges if each.done]
+    results = [result for _, result in found]
+    with durable.storage_errors("gathering the ranges", staged):
+        files = {
+            name: [part for each in formats for part in _gathered(staged, found, name, f".{each}")]
+            for name in {name: None for result in results for name in result.files}
+        }
+        lines = (line for folder, _ in found for line in _lines(folder / REJECTS_FILE))
+        durable.write_lines(staged / REJECTS_FILE, lines, mode=None)
+    return PublishResult(
+        exported=sum(result.exported for result in results),
+        order_items=sum(result.order_items for result in results),
+        rejects_by_reason=_sum(result.rejects_by_reason for result in results),
+        files=files,
+        unmapped_paths=_sum(result.unmapped_paths for result in results),
+        uncoerced=_sum(result.uncoerced for result in results),
+    )
+
+
+def _gathered(
+    staged: Path, ranges: Sequence[tuple[Path, PublishResult]], name: str, suffix: str
+) -> Iterator[PartFile]:
+    """Move one table's files of one format; yield them under their new names."""
+    found = [
+        (folder / part.path, part)
+        for folder, result in ranges
+        for part in result.files[name]
+        if part.path.endswith(suffix)
+    ]
+    table = staged / f"{'orders' if suffix == '.xlsx' else name}{suffix}"
+    single = len(found) == 1 and "/" not in found[0][1].path
+    if not single:
+        table.mkdir(exist_ok=True)
+    for index, (source, part) in enumerate(found):
+        target = table if single else table / part_name(index, suffix)
+        if source.exists():  # a workbook came with the table before
+            source.replace(target)
+        yield replace(part, path=target.relative_to(staged).as_posix())
+    durable.sync_folder(table if table.is_dir() else staged)
+
+
+def _lines(file: Path) -> Iterator[bytes]:
+    with file.open("rb") as lines:
+        yield from lines
+
+
+def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    return dict(sorted(sum(map(Counter, counts), Counter[str]()).items()))

@@ -7,13 +7,11 @@ whoever had it. Who loses the coordinator keeps its share, and so keeps the prom
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from exporter.fetch.cluster.messages import Report
 
-#: A range that is not heard of for so long has ended by itself, somewhat earlier; see `worker_link`.
-GONE_S = 35.0
 #: Shares that differ by less are left as they are.
 _SAME = 0.03
 # Each of n even paces may have one request more in a second than its share, and its timers' and the network's
@@ -56,8 +54,8 @@ def shares(rate_per_s: float, wants: Sequence[float]) -> list[float]:
 
 
 @dataclass
-class _Seat:
-    """One doing of a range; `told` is the share that it was last told."""
+class Seat:
+    """One doing of a range: what it said last, and the share that it was last told."""
 
     report: Report
     heard_at: float
@@ -69,42 +67,19 @@ class _Seat:
         return max(self.told, self.report.share_per_s)
 
 
-class RateDivision:
-    """Knows who has which share."""
-
-    def __init__(self) -> None:
-        self._seats: dict[str, _Seat] = {}
-
-    def heard(self, report: Report, now: float) -> None:
-        """Take in what a range says."""
-        seat = self._seats.setdefault(report.seat, _Seat(report, now))
-        seat.report, seat.heard_at = report, now
-        if report.over:
-            del self._seats[report.seat]
-
-    def forget(self, is_gone: Callable[[str], bool], now: float) -> None:
-        """Take back the shares of those whose worker is gone, and of those that nobody hears of any more."""
-        for name, seat in list(self._seats.items()):
-            if now - seat.heard_at >= GONE_S or is_gone(seat.report.worker):
-                del self._seats[name]
-
-    def divide(self, rate_per_s: float) -> bool:
-        """Divide the rate anew; return whether anybody is not known to have its share."""
-        seats = sorted(self._seats.values(), key=lambda seat: seat.report.index)
-        uses = [seat.report.use_per_s for seat in seats]
-        wanted = shares(rate_per_s, [rate_per_s / 2 if use is None else use for use in uses])
-        for seat, share in zip(seats, wanted, strict=True):
-            if share < seat.told * (1 - _SAME):
-                seat.told = share
-        spare = rate_per_s - sum(seat.held for seat in seats)
-        for seat, share in zip(seats, wanted, strict=True):
-            if math.isinf(share):
-                seat.told = share
-            elif share > seat.told * (1 + _SAME) and (more := min(share - seat.held, spare)) > 0:
-                seat.told = seat.held + more
-                spare -= more
-        return any(seat.told != seat.report.share_per_s for seat in seats)
-
-    def told(self) -> dict[str, float]:
-        """Return what each is told."""
-        return {name: seat.told for name, seat in self._seats.items()}
+def divide(rate_per_s: float, seats: Iterable[Seat]) -> bool:
+    """Divide the rate anew; return whether anybody is not known to have the share that it is to be told."""
+    seats = sorted(seats, key=lambda seat: seat.report.index)
+    uses = [seat.report.use_per_s for seat in seats]
+    wanted = shares(rate_per_s, [rate_per_s / 2 if use is None else use for use in uses])
+    for seat, share in zip(seats, wanted, strict=True):
+        if share < seat.told * (1 - _SAME):
+            seat.told = share
+    spare = rate_per_s - sum(seat.held for seat in seats)
+    for seat, share in zip(seats, wanted, strict=True):
+        if math.isinf(share):
+            seat.told = share
+        elif share > seat.told * (1 + _SAME) and (more := min(share - seat.held, spare)) > 0:
+            seat.told = seat.held + more
+            spare -= more
+    return any(seat.told != seat.report.share_per_s for seat in seats)

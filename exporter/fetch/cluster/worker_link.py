@@ -44,11 +44,9 @@ class SharePace:
     def __init__(self) -> None:
         self.changed = asyncio.Event()
         self.share_per_s = 0.0
-        self.started = 0
-        self.answers, self.answers_s = 0, 0.0
+        self.started = self.answers = 0
         self.latency_s: float | None = None
         self.refusals: list[tuple[float | None, float | None, str]] = []
-        self._loop = asyncio.get_running_loop()
         self._turn = asyncio.Lock()
         self._shared_anew = asyncio.Event()
         self._last = -math.inf
@@ -57,17 +55,14 @@ class SharePace:
         """Return when one request may start."""
         if not math.isinf(self.share_per_s):
             async with self._turn:  # first come, first served
-                await self._due()
+                while (wait_s := self._next() - time.monotonic()) > 0:
+                    self._shared_anew.clear()
+                    with suppress(TimeoutError):
+                        async with asyncio.timeout(wait_s if math.isfinite(wait_s) else None):
+                            await self._shared_anew.wait()
+                # What a late timer loses, up to this, is made up for at once.
+                self._last = max(self._next(), time.monotonic() - CATCH_UP_S)
         self.started += 1
-
-    async def _due(self) -> None:
-        while (wait_s := self._next() - self._loop.time()) > 0:
-            self._shared_anew.clear()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(wait_s if math.isfinite(wait_s) else None):
-                    await self._shared_anew.wait()
-        # What a late timer loses, up to this, is made up for at once.
-        self._last = max(self._next(), self._loop.time() - CATCH_UP_S)
 
     def _next(self) -> float:
         return self._last + 1 / self.share_per_s if self.share_per_s else math.inf
@@ -77,7 +72,7 @@ class SharePace:
         if per_s == self.share_per_s:
             return
         if not self.share_per_s:
-            self._last = self._loop.time()  # whoever had it before has just used it
+            self._last = time.monotonic()  # whoever had it before has just used it
         self.share_per_s = per_s
         self._shared_anew.set()
         self.changed.set()  # what was given up is another's once the coordinator knows
@@ -93,7 +88,6 @@ class SharePace:
     def answered(self, latency_s: float) -> None:
         """Take in an answer that is no 429."""
         self.answers += 1
-        self.answers_s += latency_s
         before = latency_s if self.latency_s is None else self.latency_s
         self.latency_s = before + _NEW_ANSWER_WEIGHS * (latency_s - before)
 
@@ -105,21 +99,17 @@ class SharePace:
 class Link(logging.Handler):
     """One range's link from Dask's `worker`; made by `linked`. Also where the range's log goes.
 
-    `pending` are the order numbers that it has to ask for, None until it knows, and `published` those that are through
-    the tables.
+    `pending` are the order numbers that it has to ask for; None until it knows.
     """
 
     def __init__(self, assignment: Assignment, worker: Any) -> None:
         super().__init__(logging.INFO)
-        self.pace = SharePace()
+        self.pace, self.tally, self.stop = SharePace(), Tally(), Stop()
         self.statistics = Statistics(time.monotonic)
-        self.tally = Tally()
-        self.stop = Stop()
         self.pending: int | None = None
-        self.published = 0
         self._assignment = assignment
         self._worker = worker
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._seat = uuid.uuid4().hex
         self._heard_at = time.monotonic()
         self._logs: deque[tuple[int, str, str]] = deque(maxlen=_MOST_LOGS)
@@ -128,12 +118,18 @@ class Link(logging.Handler):
         """Keep a line of the log for the next report."""
         self._logs.append((record.levelno, str(record.msg), record.getMessage()))
 
+    def refresh_is_over(self, _wait_s: float) -> bool:
+        """See `publish_tables`."""
+        if self.stop.asked:
+            raise self.stop.error("Stopped while publishing a range.", "")
+        return True
+
     async def keep_reporting(self) -> None:
         """Report until cancelled; ask for the range's end when nobody can want it any more."""
         while True:
             self.report()
             if time.monotonic() - self._heard_at > PATIENCE_S or self._worker.status.name != "running":
-                self._end(signal.SIGTERM)
+                self.stop.ask(signal.SIGTERM)
             with suppress(TimeoutError):
                 async with asyncio.timeout(_REPORT_EVERY_S):
                     await self.pace.changed.wait()
@@ -150,42 +146,34 @@ class Link(logging.Handler):
             share_per_s=pace.share_per_s,
             use_per_s=self._use_per_s(),
             answers=pace.answers,
-            answers_s=pace.answers_s,
+            latency_s=pace.latency_s,
             refusals=pace.refusals,
             figures=self.statistics.take(),
-            standing=None if pending is None else self.tally.standing(pending, self.published),
+            standing=None if pending is None else self.tally.standing(pending),
             logs=[self._logs.popleft() for _ in range(len(self._logs))],
             over=over,
         )
-        pace.answers, pace.answers_s, pace.refusals = 0, 0.0, []
+        pace.answers, pace.refusals = 0, []
         self._worker.log_event(REPORTS, msgspec.msgpack.encode(report))
 
     def _use_per_s(self) -> float | None:
-        pace, pending = self.pace, self.pending or 0
+        pending, latency_s = self.pending or 0, self.pace.latency_s
         left = pending - self.tally.total
-        if left and pace.latency_s is None:
-            return None
-        most = max(1, self._assignment.concurrency - self.tally.backing_off) / max(pace.latency_s or 0, 1e-6)
-        return min(most, left) if pace.started >= pending else most
+        if not left or latency_s is None:
+            return None if left else 0.0
+        most = max(1, self._assignment.concurrency - self.tally.backing_off) / max(latency_s, 1e-6)
+        return min(most, left) if self.pace.started >= pending else most
 
     def hear(self, word: Word) -> None:
-        """Take in what a coordinator says; from any thread."""
-        with suppress(RuntimeError):  # this range has just ended
-            self._loop.call_soon_threadsafe(self._heed, word)
-
-    def _heed(self, word: Word) -> None:
+        """Take in what a coordinator says."""
         check = self._assignment.check
         if word.try_id == check.try_id:
             self._heard_at = time.monotonic()
             self.pace.share(word.shares.get(self._seat, 0.0))
             if word.stop is not None:
-                self._end(word.stop)
+                self.stop.ask(word.stop)
         elif word.folder == check.folder:
-            self._end(signal.SIGTERM)
-
-    def _end(self, signal_number: int) -> None:
-        if not self.stop.asked:
-            self.stop.ask(signal_number)
+            self.stop.ask(signal.SIGTERM)
 
 
 def listen() -> None:
@@ -197,7 +185,8 @@ def listen() -> None:
 def _hear(event: tuple[float, bytes]) -> None:
     word = msgspec.msgpack.decode(event[1], type=Word)
     for link in list(_all):
-        link.hear(word)
+        with suppress(RuntimeError):  # this range has just ended
+            link.loop.call_soon_threadsafe(link.hear, word)
 
 
 @asynccontextmanager

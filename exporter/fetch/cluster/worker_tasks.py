@@ -23,7 +23,7 @@ def dask_setup(_worker: object) -> None:
 
 
 def run_range(text: bytes) -> bytes:
-    """Do one range, from the JSON of an `Assignment` to that of a `RangeResult`."""
+    """Do one range, from the JSON of an `Assignment` to that of an `Ended`."""
     from distributed import get_worker
 
     from exporter.fetch.cluster.range_worker import do_range
