@@ -27,6 +27,7 @@ _FORMATS = (
 )
 _CONVERT = "Make a list of it: soffice --headless --convert-to csv {}"
 _LOG_IN = f"Log in and download it again. If it is a table: {_CONVERT}"
+_PAGE_TAGS = b"!doctype !-- html head meta body title style div p table thead tbody tr center font".split()
 _SQL = "sqlite3 -csv -header {} 'SELECT order_number FROM orders' > list.csv"
 _TYPE = "Type the numbers into a text file."
 #: First bytes of what is read only where one table in it has order numbers, or not at all; what that is, and the
@@ -39,9 +40,7 @@ _OTHERS = (
     (b"Rar!", "a RAR archive", "Unpack it: unrar x {}"),
     (b"FEA1", "a Feather file of version 1", "Write it again as Parquet with the program that wrote it."),
     (b"<?xml", "XML", _CONVERT),
-    (b"<!doctype", "a web page", _LOG_IN),
-    (b"<html", "a web page", _LOG_IN),
-    (b"<table", "a web page", _CONVERT),
+    *((b"<" + tag, "a web page", _LOG_IN) for tag in _PAGE_TAGS),
     (b"{\\rtf", "an RTF document", _CONVERT.replace("csv", "txt")),
     (b"\x89PNG", "an image", _TYPE),
     (b"\xff\xd8\xff", "an image", _TYPE),

@@ -103,7 +103,7 @@ def _value(text: str, of: dict[str, str | None]) -> object:
     if kind in _KINDS:
         return unfit(text, _KINDS[kind])
     number = of.get("office:value")
-    if kind == "float" and number is not None:
+    if number is not None:
         whole = number.removesuffix(".0")
         if not whole.isdecimal() or int(whole) >= EXACT_BELOW or text.lstrip("0") != whole.lstrip("0"):
             return unfit(text, "a number that is shown otherwise, or rounded")

@@ -189,6 +189,7 @@ READ: dict[str, tuple[bytes | str, str]] = {
     "SQLite of a shop": (database("customers", "Orders"), "list.db"),
     "a sheet without a header": (sheets(a=[[int(n), 9.5, True] for n in NUMBERS]), "list.xlsx"),
     "HTML": (html("Order No"), "list.xls"),
+    "HTML of a program": ("<META charset=utf-8>" + html("Sipariş No"), "list.xls"),
     "flat ODS": (flat_document(), "list.fods"),
     "Singer": (messages("orders"), "list.jsonl"),
     "Airbyte": (
