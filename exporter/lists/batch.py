@@ -193,17 +193,16 @@ class Sieve:
 
     def _check_floats(self, lines: Sequence[int], texts: Sequence[str], floats: list[bool]) -> None:
         """Refuse numbers of which some end in `.0`, and others do not."""
-        for line, text, is_float in zip(lines, texts, floats, strict=True):
-            if is_float != (self._floats or (self._floats is None and any(floats))):
-                self._source.refuse(
-                    f"expected numbers that all end in .0, or none, got {text!r} among others.",
-                    "In the program that wrote it, make the column text or integers.",
-                    line,
-                )
-        if floats:
-            self._floats = floats[0]
-            if self._floats:
-                self._reading.note("every number ends in .0, which was left out")
+        wanted = any(floats) if self._floats is None else self._floats
+        if (not wanted) in floats:
+            odd = floats.index(not wanted)
+            what = f"expected numbers that all end in .0, or none, got {texts[odd]!r} among others."
+            self._source.refuse(
+                what, "In the program that wrote it, make the column text or integers.", lines[odd]
+            )
+        self._floats = wanted if floats else self._floats
+        if self._floats:
+            self._reading.note("every number ends in .0, which was left out")
 
 
 def _invalid_line(line: int, text: str, detail: str) -> InvalidLine:
