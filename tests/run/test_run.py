@@ -451,6 +451,13 @@ def test_too_many_rejects_publish_nothing_until_more_are_allowed(api: Api, tmp_p
     assert manifest_of(tmp_path / "out")["rejects_by_reason"] == {"not_found": 2}
 
 
+def test_a_list_of_invalid_lines_ends_before_the_first_request(api: Api, tmp_path: Path) -> None:
+    """Exit 4 with the first of them, nothing published and nothing requested; it is not an empty list (exit 2)."""
+    asked = api.asked()
+    api.exporter(tmp_path, ["a b", "c d", "e f"]).run().said(4, "3 invalid lines", "line 1", "a b")
+    assert (api.asked(), (tmp_path / "out").exists()) == (asked, False)
+
+
 def test_too_many_unavailable_orders_are_told_to_be_asked_for_again(tmp_path: Path) -> None:
     """Exit 4 promises to ask for nothing only where that is so: a resumed run asks again for the unavailable."""
     with faulty_process("tests.support.plans:first_dead") as url:
