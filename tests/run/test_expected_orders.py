@@ -56,5 +56,5 @@ def test_rejects_are_told_even_quietly(exporter: Exporter) -> None:
     ended = exporter.run("--quiet")
     assert (ended.code, ended.out) == (3, "")
     (line,) = ended.err.splitlines()
-    assert "1 rejects" in line
+    assert "1 reject:" in line
     assert str(Path("out", "rejects.jsonl")) in line

@@ -271,7 +271,9 @@ def _tell_end(summary: Summary, url: str | None, *, aloud: bool) -> None:
     rejected = sum(summary.rejects_by_reason.values())
     if rejected and aloud:
         logging.getLogger("exporter").error(
-            "Exported with %d rejects: %s/rejects.jsonl says which, and why.", rejected, summary.out
+            "Exported with %s: %s/rejects.jsonl says which, and why.",
+            "1 reject" if rejected == 1 else f"{rejected:,} rejects",
+            summary.out,
         )
     notify(
         url,
