@@ -19,7 +19,7 @@ from exporter.model import manifest, units
 from exporter.model.options import Options, TableOptions, part_of
 from exporter.model.progress import Phase, Progress, ProgressCallback
 from exporter.model.rate import Rate
-from exporter.model.records import PlanCounts, RunRecord, Traffic
+from exporter.model.records import RunRecord, Traffic
 from exporter.store.order_store import Freshness, Store
 from exporter.system.stopping import Stop
 
@@ -62,7 +62,6 @@ class FetchJob:
     options: Options
     work: WorkDirectory
     store: Store
-    counts: PlanCounts
     input: manifest.Input
     record: RunRecord
     freshness: Freshness
@@ -88,7 +87,7 @@ class FetchJob:
         self, phase: Phase, standing: Standing, pace: PaceState, down_since: float | None = None
     ) -> Progress:
         """Return how far this try is; `tick` adds the rate."""
-        total = self.counts.requested
+        total = self.input.requested
         return Progress(
             phase=phase,
             total=total,
@@ -115,15 +114,15 @@ class Fetched:
 
 def tell_plan(job: FetchJob, pending: int) -> None:
     """Log what the input holds, and that so many order numbers are to be asked for."""
-    known = job.counts.requested - pending
+    known = job.input.requested - pending
     log.info("%s: read as %s.", job.options.orders, sentence(job.input.read))
     log.info(
         "%s: %d order numbers (%d duplicates, %d invalid lines, %d blank); %s%d to ask for%s.",
         job.options.orders,
-        job.counts.requested,
-        job.counts.duplicates,
-        job.counts.invalid,
-        job.counts.blank,
+        job.input.requested,
+        job.input.duplicates,
+        job.input.invalid,
+        job.input.blank,
         f"{known} are in the store, " if known or job.options.store is not None else "",
         pending,
         _time_needed(pending, Rate.parse(job.options.rate)),

@@ -37,7 +37,7 @@ async def fetch(job: FetchJob, on_progress: ProgressCallback) -> Fetched:
         statistics=statistics,
         tally=tally,
         stop=job.stop,
-        most_rejects=most_new_rejects(job.options, job.counts, states),
+        most_rejects=most_new_rejects(job.options, job.input, states),
     )
     result = await _refresh_and_publish(job, refreshing, pending, on_progress)
     return Fetched(

@@ -8,19 +8,20 @@ from itertools import islice
 from exporter.model import units
 from exporter.model.errors import TooManyRejectsError
 from exporter.model.freshness import STALE
+from exporter.model.manifest import Input
 from exporter.model.options import Options
-from exporter.model.records import FETCHED, PlanCounts
+from exporter.model.records import FETCHED
 from exporter.store.order_store import Freshness, Store
 
 _EXAMPLES = 3
 
 
-def allowed_rejects(options: Options, counts: PlanCounts) -> int:
+def allowed_rejects(options: Options, found: Input) -> int:
     """Return how many rejects a run may have, invalid lines included."""
-    return units.allowed_rejects(options.max_rejects, counts.requested + counts.invalid)
+    return units.allowed_rejects(options.max_rejects, found.requested + found.invalid)
 
 
-def most_new_rejects(options: Options, counts: PlanCounts, states: Mapping[str | None, int]) -> int | None:
+def most_new_rejects(options: Options, found: Input, states: Mapping[str | None, int]) -> int | None:
     """Return how many more rejects there may be; None where only the publish can tell.
 
     `states` counts the plan's numbers by their state.
@@ -28,7 +29,7 @@ def most_new_rejects(options: Options, counts: PlanCounts, states: Mapping[str |
     if options.stale == "ok":
         return None  # a reject may have an older payload
     standing = sum(count for state, count in states.items() if state not in (None, FETCHED, STALE))
-    return allowed_rejects(options, counts) - counts.invalid - standing
+    return allowed_rejects(options, found) - found.invalid - standing
 
 
 def examples(store: Store, freshness: Freshness) -> str:

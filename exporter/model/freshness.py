@@ -10,6 +10,15 @@ STALE = "stale"
 CLOCK_SLACK_S = 300.0
 
 
+def may_resume(started_at: float, answered_at: float | None, now: float, within_s: float) -> bool:
+    """Tell whether a run's last answer is at most `within_s` old, and not from the future.
+
+    `now` is the run's own start where it is known to be this very run.
+    """
+    last = max(started_at, answered_at or 0.0)
+    return started_at == now or last - CLOCK_SLACK_S <= now <= last + within_s
+
+
 @dataclass(frozen=True, slots=True)
 class Freshness:
     """When an order number counts as settled in this run, so that it is not asked for.

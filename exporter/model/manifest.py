@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from exporter.model.errors import InputError
-from exporter.model.records import PartFile, PlanCounts
+from exporter.model.records import PartFile
 
 MANIFEST_FILE = "manifest.json"
 REJECTS_FILE = "rejects.jsonl"
@@ -28,6 +28,11 @@ class Input(msgspec.Struct, frozen=True, kw_only=True):
     invalid: int
     duplicates: int
     read: dict[str, Any] = {}
+
+    @property
+    def requested(self) -> int:
+        """Distinct order numbers."""
+        return self.lines - self.blank - self.invalid - self.duplicates
 
 
 class Counts(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,19 +183,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
         parts = {part.path for table in self.tables.values() for part in table.files}
         stale = {STALE_FILE} if self.stale_by_reason else set()
         return frozenset(parts | stale | {MANIFEST_FILE, REJECTS_FILE, REPORT_FILE})
-
-
-def input_of(path: str, sha256: str, counts: PlanCounts, read: dict[str, Any]) -> Input:
-    """Return the input's record from the plan's counts."""
-    return Input(
-        path=path,
-        sha256=sha256,
-        lines=counts.lines,
-        blank=counts.blank,
-        invalid=counts.invalid,
-        duplicates=counts.duplicates,
-        read=read,
-    )
 
 
 def time_text(epoch_s: float) -> str:

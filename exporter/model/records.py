@@ -6,8 +6,6 @@ import operator
 from dataclasses import astuple, dataclass, field
 from typing import NamedTuple
 
-from exporter.model.freshness import CLOCK_SLACK_S
-
 # Outcome and Answer are named tuples: one of each is made for every order, and a frozen dataclass takes
 # five times as long to make (1.5 µs against 0.3, measured 2026-11-24).
 
@@ -77,17 +75,6 @@ class Traffic:
 
 
 @dataclass(frozen=True, slots=True)
-class PlanCounts:
-    """What the input file held: `lines = blank + invalid + duplicates + requested`."""
-
-    lines: int
-    blank: int
-    invalid: int
-    duplicates: int
-    requested: int
-
-
-@dataclass(frozen=True, slots=True)
 class RunRecord:
     """One run as the store remembers it; a resumed run keeps its identity and its start.
 
@@ -106,16 +93,6 @@ class RunRecord:
     traffic: Traffic = field(default_factory=Traffic)
     answered_at: float | None = None
     dropped: RunRecord | None = None
-
-    def may_resume(self, now: float, within_s: float) -> bool:
-        """Tell whether its last answer is young enough, and not from the future.
-
-        Args:
-            now: Seconds since the epoch; the run's own start where it is known to be this very run.
-            within_s: How old its last answer may be.
-        """
-        last = max(self.started_at, self.answered_at or 0.0)
-        return self.started_at == now or last - CLOCK_SLACK_S <= now <= last + within_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,7 @@ from exporter.model.errors import (
 from exporter.model.manifest import Input, Manifest
 from exporter.model.options import PRUNE_AGE, Options
 from exporter.model.progress import ProgressCallback
-from exporter.model.records import PlanCounts, RunRecord, Traffic
+from exporter.model.records import RunRecord, Traffic
 from exporter.model.summary import Summary, summary_of
 from exporter.model.units import seconds
 from exporter.model.version import __version__
@@ -152,20 +152,20 @@ async def _export(
             walk = await _list(listing, work, store.unfinished_run(name)) if options.from_api else None
             with open_input(str(work.listed) if walk else options.orders) as source:
                 plan = InputPlan(source, options.orders, options, work.plan)
-                counts, input_record = await beside_the_loop(
+                found = await beside_the_loop(
                     plan.make, stop, doing="reading the input", interrupt=plan.interrupt
                 )
             if walk is not None:
-                about = input_record.read | listing.about | {"pages": walk.pages, "listed": walk.orders}
-                input_record = msgspec.structs.replace(input_record, read=about)
-            _refuse_invalid(options, counts, input_record)
+                about = found.read | listing.about | {"pages": walk.pages, "listed": walk.orders}
+                found = msgspec.structs.replace(found, read=about)
+            _refuse_invalid(options, found)
             fewest = await beside_the_loop(
                 lambda: fewest_orders(options),
                 stop,
                 doing="looking at the newest dataset",
                 interrupt=destination.interrupt,
             )
-            refuse_fewer(options, counts.requested, fewest, "order numbers", "asks for them")
+            refuse_fewer(options, found.requested, fewest, "order numbers", "asks for them")
             store.attach_plan(work.plan)
             store.disbelieve_the_future(now)
             record = store.begin_run(name, now, options.resume_within_s)
@@ -176,8 +176,7 @@ async def _export(
                 options=options,
                 work=work,
                 store=store,
-                counts=counts,
-                input=input_record,
+                input=found,
                 listing=walk.traffic if walk else Traffic(),
                 record=record,
                 freshness=options.freshness(record.started_at, now),
@@ -201,16 +200,16 @@ async def _list(listing: Listing, work: WorkDirectory, before: RunRecord | None)
     return walk
 
 
-def _refuse_invalid(options: Options, counts: PlanCounts, record: Input) -> None:
+def _refuse_invalid(options: Options, found: Input) -> None:
     """Raise before the first request where the input's invalid lines alone forbid publishing."""
-    allowed = allowed_rejects(options, counts)
-    if counts.invalid > allowed:
-        line, text, detail = record.read["invalid"]
+    allowed = allowed_rejects(options, found)
+    if found.invalid > allowed:
+        line, text, detail = found.read["invalid"]
         raise TooManyRejectsError(
-            f"{options.orders}: {counts.invalid} invalid lines are more than --max-rejects {options.max_rejects}"
+            f"{options.orders}: {found.invalid} invalid lines are more than --max-rejects {options.max_rejects}"
             f" allows ({allowed}); nothing was asked for. The first is line {line}, {text!r}: {detail}",
             "Mend the list. The same command with a higher --max-rejects leaves these lines out.",
-            str(counts.invalid),
+            str(found.invalid),
         )
 
 
@@ -436,7 +435,7 @@ class _Run(FetchJob):
     def _judge(self, result: PublishResult) -> None:
         """Raise where what was rejected, or what fits no column, forbids publishing."""
         rejects = sum(result.rejects_by_reason.values())
-        allowed = allowed_rejects(self.options, self.counts)
+        allowed = allowed_rejects(self.options, self.input)
         if rejects > allowed:
             reasons = ", ".join(f"{reason} {count}" for reason, count in result.rejects_by_reason.items())
             raise TooManyRejectsError(
@@ -475,9 +474,9 @@ class _Run(FetchJob):
             api_url=self.options.api_url,
             input=self.input,
             counts=manifest.Counts(
-                requested=self.counts.requested,
+                requested=self.input.requested,
                 exported=result.exported,
-                rejected=self.counts.requested - result.exported,
+                rejected=self.input.requested - result.exported,
                 order_items=result.order_items,
             ),
             rejects_by_reason=result.rejects_by_reason,

@@ -17,6 +17,7 @@ from exporter.fetch.work_directory import WorkDirectory, name_of, place_of
 from exporter.lists.how_read import sentence
 from exporter.model.column_selection import choose_columns
 from exporter.model.errors import InputError, StorageError, UsageError
+from exporter.model.freshness import may_resume
 from exporter.model.manifest import Input, Manifest
 from exporter.model.options import AskOptions, Options
 from exporter.model.rate import Rate
@@ -152,9 +153,9 @@ def _with_list(status: Status, listing: Listing) -> Status:
     """Say what a run would list first: what it asks for then is known in the end."""
     name = name_of(status.out or "", kept=listing.options.store is not None)
     unfinished = status.holdings.unfinished if status.holdings else ()
-    began = max((run.started_at for run in unfinished if run.out == name), default=0.0)
+    answered_at = max((run.answered_at or 0.0 for run in unfinished if run.out == name), default=0.0)
     walk, within_s = status.listing, listing.options.resume_within_s
-    goes_on = walk and walk.complete and walk.may_resume(listing.source, status.now, within_s, began)
+    goes_on = walk and walk.complete and walk.may_resume(listing.source, status.now, within_s, answered_at)
     if goes_on and status.ask and status.ask.of == _UNFINISHED:
         return status
     of = f"what the API lists ({sentence(listing.about)}), then for each order of it that is wanted"
@@ -186,10 +187,10 @@ def _run_gone_on_with(
     options: AskOptions, now: float, out: str | None, work: Path | None, found: Holdings | None
 ) -> UnfinishedRun | None:
     """Return the unfinished run that the next one into the same place goes on with."""
-    youngest = now - options.resume_within_s
     own = options.store is None and work is not None  # a work directory's own store knows no other place
     for run in found.unfinished if found else ():
-        if (own or run.out == name_of(out or "", kept=True)) and run.started_at >= youngest:
+        is_young = may_resume(run.started_at, run.answered_at, now, options.resume_within_s)
+        if is_young and (own or run.out == name_of(out or "", kept=True)):
             return run
     return None
 
@@ -209,10 +210,9 @@ def _pending_of_input(
 ) -> tuple[Input, tuple[int, int]]:
     with tempfile.TemporaryDirectory(prefix="exporter-") as folder, open_input(orders) as source:
         plan = Path(folder, "plan.db")
-        counts, record = InputPlan(source, orders, options, plan).make()
-        if store is None:
-            return record, (counts.requested, counts.requested)
-        return record, pending_of_plan(store, plan, freshness)
+        found = InputPlan(source, orders, options, plan).make()
+        all_of_it = (found.requested, found.requested)
+        return found, all_of_it if store is None else pending_of_plan(store, plan, freshness)
 
 
 def _answer(options: AskOptions, of: str, pending: int, orders: int) -> Ask:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -12,12 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import BinaryIO, cast
 
+import msgspec
+
 from exporter.lists import Batch, Reading, read
 from exporter.model.argument_kinds import GivenList
 from exporter.model.errors import InputError
-from exporter.model.manifest import Input, input_of
+from exporter.model.manifest import Input
 from exporter.model.options import AskOptions
-from exporter.model.records import PlanCounts
 from exporter.store.plan import make_plan
 
 STANDARD_INPUT = "-"
@@ -51,20 +53,15 @@ def _parts(path: Path) -> list[Path]:
     """Return the files of a folder as Spark and Hive write them, in the order of their names."""
     if not path.is_dir():
         return [path]
-    inside = [part for part in sorted(path.rglob("*")) if part.is_file()]
-    parts = [
-        part for part in inside if not any(n.startswith((".", "_")) for n in part.relative_to(path).parts)
-    ]
+    inside = (part for part in sorted(path.rglob("*")) if part.is_file())
+    parts = [part for part in inside if not re.search(r"(^|/)[._]", part.relative_to(path).as_posix())]
     if not parts:
-        raise InputError(
-            f"{path}: expected a file, or a folder of part files, got an empty folder.", "Give a file."
-        )
-    endings = {part.suffix.lower() for part in parts}
+        what = f"{path}: expected a file, or a folder of part files, got an empty folder."
+        raise InputError(what, "Give a file.")
+    endings = sorted({part.suffix.lower() for part in parts})
     if len(endings) > 1:
-        raise InputError(
-            f"{path}: expected part files of one format, got {', '.join(sorted(endings))}.",
-            f"Give one: {parts[0]}",
-        )
+        what = f"{path}: expected part files of one format, got {', '.join(endings)}."
+        raise InputError(what, f"Give one: {parts[0]}")
     return parts
 
 
@@ -89,17 +86,17 @@ class InputPlan:
         """Make `make`, in another thread, end with an error at its next batch."""
         self._interrupted = True
 
-    def make(self) -> tuple[PlanCounts, Input]:
-        """Write the plan; return what the input held, and its record for the manifest.
+    def make(self) -> Input:
+        """Write the plan; return what the input holds.
 
         Raises:
             InputError: The input cannot be read, or holds no order number.
             StorageError: The disk refuses the plan.
         """
-        digest = hashlib.sha256()
-        reading = Reading()
-        counts = make_plan(self._plan, self._batches(digest, reading))
-        return counts, input_of(str(self._name), digest.hexdigest(), counts, reading.as_dict())
+        digest, reading = hashlib.sha256(), Reading()
+        found = make_plan(self._plan, self._batches(digest, reading))
+        facts = {"path": str(self._name), "sha256": digest.hexdigest(), "read": reading.as_dict()}
+        return msgspec.structs.replace(found, **facts)
 
     def _batches(self, digest: hashlib._Hash, reading: Reading) -> Iterator[Batch]:
         above = 0  # lines of the parts before

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from typing import Any
 
-from exporter.store.checksum import crc
+from exporter.store.checksum import crc, payload_crc
 
 # Version 1 had one outcome for each order, the payload's with it: a refusal took the payload away.
 _FROM_1 = """
@@ -27,13 +28,8 @@ DROP TABLE runs_1;
 def migrate(connection: sqlite3.Connection, version: int, tables: str, set_version: str) -> bool:
     """Bring a store to this version; return whether its version is one that can be brought.
 
-    What is damaged stays so: its checksum does not become right by the way.
-
-    Args:
-        connection: To the store.
-        version: Its version.
-        tables: The statements that make the tables `orders` and `runs` of this version.
-        set_version: The statement that says which version it is.
+    What is damaged stays so: its checksum does not become right by the way. `tables` and `set_version` are the
+    statements that make `orders` and `runs` of this version, and say which it is.
     """
     if version != 1:
         return False
@@ -48,29 +44,7 @@ def migrate(connection: sqlite3.Connection, version: int, tables: str, set_versi
     return True
 
 
-def payload_crc(
-    number: str,
-    fetched_at: float,
-    order_status: str | None,
-    source: str,
-    list_digest: str | None,
-    frame: bytes | None,
-) -> int:
-    """Return the checksum of an order's payload with what is known of it."""
-    return crc(number, fetched_at, order_status, source, list_digest, frame=frame or b"")
-
-
-def _outcome_crc(
-    before: int,
-    number: str,
-    state: str,
-    settled_at: float,
-    attempts: int,
-    http_status: int | None,
-    order_status: str | None,
-    detail: str | None,
-    body: bytes | None,
-) -> int:
-    facts = (number, state, settled_at, attempts, http_status)
-    whole = crc(*facts, order_status, detail, frame=body or b"") == before
-    return crc(*facts, detail) ^ (not whole)
+def _outcome_crc(before: int, *row: Any) -> int:
+    *facts, order_status, detail, body = row
+    is_whole = crc(*facts, order_status, detail, frame=body or b"") == before
+    return crc(*facts, detail) ^ (not is_whole)

@@ -11,20 +11,21 @@ from __future__ import annotations
 import logging
 import math
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import astuple
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
 import zstandard
 
-from exporter.model.freshness import CLOCK_SLACK_S, STALE
+from exporter.model.freshness import CLOCK_SLACK_S, STALE, may_resume
 from exporter.model.freshness import Freshness as Freshness
 from exporter.model.records import FETCHED, Outcome, RunRecord, Traffic
-from exporter.store.checksum import crc
+from exporter.store.checksum import crc, payload_crc
 from exporter.store.compression import Frames, dictionary_of
-from exporter.store.migration import payload_crc
 from exporter.store.store_file import StoreFile
 from exporter.system import durable
 
@@ -65,27 +66,30 @@ UPDATE orders SET settled_at = 0.0, crc = crc(number, state, 0.0, attempts, http
 WHERE settled_at > ?
 """
 
+_NEWEST_RUN = """
+SELECT finished_at, run_id, started_at, answered_at, crc, sent, retried, throttled, redirected
+FROM runs WHERE out = ? ORDER BY id DESC LIMIT 1
+"""
+
+#: An invalid line or a reject: line, text, reason, HTTP status, attempts, detail.
+RejectRow = tuple[int, str, str, int | None, int, str]
+_REJECT = "p.line, p.number, o.state, o.http_status, o.attempts, coalesce(o.detail, '')"
+_PLANNED = "plan.plan AS p LEFT JOIN orders AS o ON o.number = p.number"
+
 
 class PlannedOrder(NamedTuple):
     """An order number of the plan with what the store knows of it.
 
-    Attributes:
-        line: Its line in the input.
-        order_number: The number.
-        state: `fetched`, `stale` or a reject reason; None while pending.
-        attempts: Attempts made for it.
-        http_status: The last answer's status.
-        detail: Why it was rejected.
-        payload: The order's JSON; None unless fetched or stale.
+    `state` is `fetched`, `stale` or a reject reason, None while pending; only of the first two there is a payload.
     """
 
     line: int
     order_number: str
     state: str | None
-    attempts: int
-    http_status: int | None
-    detail: str | None
-    payload: bytes | None
+    attempts: int = 0
+    http_status: int | None = None
+    detail: str | None = None
+    payload: bytes | None = None
 
 
 class Store:
@@ -130,18 +134,9 @@ class Store:
     # Runs ---------------------------------------------------------------------------------------
 
     def begin_run(self, out: str, now: float, resume_within_s: float) -> RunRecord:
-        """Resume the unfinished run into `out`, or begin a new one where none is young enough.
-
-        Args:
-            out: Where the dataset will stand.
-            now: Seconds since the epoch.
-            resume_within_s: A run whose last answer is older is begun anew.
-
-        Returns:
-            The run, with the traffic of its earlier tries.
-        """
+        """Resume the unfinished run into `out`, or begin a new one where its last answer is older than that."""
         found = self.unfinished_run(out)
-        if found is not None and found.may_resume(now, resume_within_s):
+        if found and may_resume(found.started_at, found.answered_at, now, resume_within_s):
             return found
         run_id = uuid.uuid4().hex
         with durable.storage_errors("writing to the store", self.path):
@@ -153,11 +148,7 @@ class Store:
         return RunRecord(run_id, now, resumed=False, dropped=found)
 
     def disbelieve_the_future(self, now: float) -> None:
-        """Make what was settled under a clock that was ahead as old as can be: it would be fresh for too long.
-
-        Args:
-            now: Seconds since the epoch.
-        """
+        """Make what was settled under a clock that was ahead as old as can be: it would be fresh for too long."""
         latest = now + CLOCK_SLACK_S
         with durable.storage_errors("writing to the store", self.path):
             self._connection.create_function("crc", 6, crc)
@@ -165,11 +156,8 @@ class Store:
             found = self._connection.execute(_DISBELIEVE_PAYLOADS, (latest,)).rowcount
             self._connection.execute(_DISBELIEVE_OUTCOMES, (latest,))
         if found:
-            log.warning(
-                "%s: %d orders were fetched in the future, by a clock that was wrong: they count as old.",
-                self.path,
-                found,
-            )
+            told = "%s: %d orders were fetched in the future, by a clock that was wrong: they count as old."
+            log.warning(told, self.path, found)
 
     def answered_since(self, since: float) -> int:
         """Return how many orders were settled since a moment."""
@@ -184,17 +172,14 @@ class Store:
             StorageError: Its record is damaged.
         """
         with durable.storage_errors("reading the store", self.path):
-            row = self._connection.execute(
-                "SELECT run_id, started_at, finished_at, crc, answered_at, sent, retried, throttled, redirected"
-                " FROM runs"
-                " WHERE out = ? ORDER BY id DESC LIMIT 1",
-                (out,),
-            ).fetchone()
-        if row is None or row[2] is not None:
+            row = self._connection.execute(_NEWEST_RUN, (out,)).fetchone()
+        if row is None or row[0] is not None:
             return None
-        if row[3] != crc(row[0], out, row[1], *row[5:]):
+        _, run_id, started_at, answered_at, known_crc, *traffic = row
+        if known_crc != crc(run_id, out, started_at, *traffic):
             raise self._file.corrupt("the record of the unfinished run is damaged")
-        return RunRecord(row[0], row[1], resumed=True, traffic=Traffic(*row[5:]), answered_at=row[4])
+        sent = Traffic(*traffic)
+        return RunRecord(run_id, started_at, resumed=True, traffic=sent, answered_at=answered_at)
 
     def finish_run(self, run_id: str, now: float) -> None:
         """Remember that the dataset of this run stands in its place."""
@@ -205,12 +190,7 @@ class Store:
     # Writing ------------------------------------------------------------------------------------
 
     def settle(self, run_id: str, outcomes: Sequence[Outcome], traffic: Traffic) -> None:
-        """Write these outcomes and this traffic in one durable transaction.
-
-        Args:
-            run_id: The run they belong to.
-            outcomes: Each order number at most once.
-            traffic: What reached the wire since the last call.
+        """Write outcomes, each number at most once, and the traffic since the last call in one durable transaction.
 
         Raises:
             StorageError: The disk refuses; nothing of the batch is kept.
@@ -232,7 +212,7 @@ class Store:
             durable.step("commit")
 
     def _write(self, run_id: str, outcomes: Sequence[Outcome], traffic: Traffic) -> None:
-        frames = self._compressed([o for o in outcomes if o.payload is not None])
+        frames = self._compressed(outcomes)
         facts = [_facts(o, frames.get(o.order_number, b"")) for o in outcomes]
         self._connection.execute(_SETTLE_ORDERS, (msgspec.json.encode(facts).decode(),))
         if frames:
@@ -240,9 +220,8 @@ class Store:
         self._add_traffic(run_id, traffic)
         if outcomes:
             answered_at = max(outcome.settled_at for outcome in outcomes)
-            self._connection.execute(
-                "UPDATE runs SET answered_at = ? WHERE run_id = ?", (answered_at, run_id)
-            )
+            update = "UPDATE runs SET answered_at = ? WHERE run_id = ?"
+            self._connection.execute(update, (answered_at, run_id))
 
     def _add_traffic(self, run_id: str, traffic: Traffic) -> None:
         out, started_at, *before = self._connection.execute(
@@ -255,13 +234,13 @@ class Store:
             (*total, crc(run_id, out, started_at, *total), run_id),
         )
 
-    def _compressed(self, fetched: Sequence[Outcome]) -> dict[str, bytes]:
-        """Return the compressed payload of each order number."""
-        if not fetched:
+    def _compressed(self, outcomes: Sequence[Outcome]) -> dict[str, bytes]:
+        """Return the compressed payload of each order number that has one."""
+        payloads = {o.order_number: o.payload for o in outcomes if o.payload is not None}
+        if not payloads:
             return {}
         assert self._frames is not None
-        frames = self._frames.compress([o.payload or b"" for o in fetched])
-        return {o.order_number: frame for o, frame in zip(fetched, frames, strict=True)}
+        return dict(zip(payloads, self._frames.compress(list(payloads.values())), strict=True))
 
     def _make_dictionary(self, payloads: Sequence[bytes]) -> None:
         self._file.set_meta("dictionary", dictionary_of(payloads))
@@ -285,69 +264,63 @@ class Store:
 
     def pending(self, freshness: Freshness, after_line: int, limit: int) -> list[tuple[int, str]]:
         """Return up to `limit` (line, order number) pairs beyond `after_line` that must be asked for."""
-        state, values = freshness.state_sql()
-        query = f"""
-            SELECT p.line, p.number FROM plan.plan AS p LEFT JOIN orders AS o ON o.number = p.number
-            WHERE p.line > :after AND {state} IS NULL ORDER BY p.line LIMIT :limit"""  # noqa: S608 - our own words
-        with durable.storage_errors("reading the store", self.path):
-            return self._connection.execute(query, values | {"after": after_line, "limit": limit}).fetchall()
+        query = """
+            SELECT p.line, p.number FROM {planned}
+            WHERE p.line > :after AND {state} IS NULL ORDER BY p.line LIMIT :limit"""
+        return list(self._rows(query, freshness, after=after_line, limit=limit))
 
     def states(self, freshness: Freshness) -> dict[str | None, int]:
         """Return how many numbers of the plan stand in each state; None is pending."""
-        state, values = freshness.state_sql()
-        query = f"""
-            SELECT {state}, count(*)
-            FROM plan.plan AS p LEFT JOIN orders AS o ON o.number = p.number GROUP BY 1"""  # noqa: S608 - our own words
-        with durable.storage_errors("reading the store", self.path):
-            return dict(self._connection.execute(query, values).fetchall())
+        return dict(self._rows("SELECT {state}, count(*) FROM {planned} GROUP BY 1", freshness))
 
     def planned(
         self, freshness: Freshness, after_line: int, *, limit: int, limit_bytes: int
     ) -> list[PlannedOrder]:
         """Return the next numbers of the plan beyond `after_line`, up to the first pending one.
 
-        Args:
-            freshness: What counts as settled.
-            after_line: A line of the input.
-            limit: At most so many numbers.
-            limit_bytes: None more once their payloads have so many bytes.
+        They are at most `limit`, and none follows once their payloads have `limit_bytes`.
 
         Raises:
             StorageError: A payload is damaged.
         """
-        state, values = freshness.state_sql()
-        query = f"""
+        query = """
             SELECT p.line, p.number, {state}, o.state, o.settled_at, o.attempts, o.http_status, o.detail, o.crc,
                    o.fetched_at, o.order_status, o.source, o.list_digest, o.payload_crc, b.body
-            FROM plan.plan AS p LEFT JOIN orders AS o ON o.number = p.number
-            LEFT JOIN payloads AS b ON b.id = o.id
-            WHERE p.line > :after ORDER BY p.line LIMIT :limit"""  # noqa: S608 - our own words
-        with durable.storage_errors("reading the store", self.path):
-            rows = self._connection.execute(query, values | {"after": after_line, "limit": limit})
-            planned, size = [], 0
+            FROM {planned} LEFT JOIN payloads AS b ON b.id = o.id
+            WHERE p.line > :after ORDER BY p.line LIMIT :limit"""
+        planned, size = [], 0
+        # An open reader keeps the write-ahead log from being used anew.
+        with closing(self._rows(query, freshness, after=after_line, limit=limit)) as rows:
             for row in rows:
                 planned.append(self._planned_order(row))
                 size += len(planned[-1].payload or b"")
                 if planned[-1].state is None or size >= limit_bytes:
                     break
-            rows.close()  # an open reader keeps the write-ahead log from being used anew
         return planned
+
+    def _rows(
+        self, query: str, freshness: Freshness, **values: int
+    ) -> Generator[tuple[Any, ...], None, None]:
+        """Yield the rows of a query that may name the plan with its orders, and the state that counts."""
+        state, known = freshness.state_sql()
+        text = query.format(state=state, planned=_PLANNED)
+        with durable.storage_errors("reading the store", self.path):
+            yield from self._connection.execute(text, known | values)
 
     def _planned_order(self, row: tuple[Any, ...]) -> PlannedOrder:
         line, number, state, *facts, known_crc = row[:9]
         if state is None:
-            return PlannedOrder(line, number, None, 0, None, None, None)
+            return PlannedOrder(line, number, None)
         outcome, _, attempts, http_status, detail = facts
         if crc(number, *facts) != known_crc:
             raise self._file.corrupt(f"what it holds of order {number} is damaged")
         if state not in (FETCHED, STALE):
-            return PlannedOrder(line, number, outcome, attempts, http_status, detail, None)
+            return PlannedOrder(line, number, outcome, attempts, http_status, detail)
         *about, known_crc, body = row[9:]
         if crc(number, *about, frame=body or b"") != known_crc:
             raise self._file.corrupt(f"what it holds of order {number} is damaged")
-        return PlannedOrder(
-            line, number, state, attempts, http_status, detail, self._payload(number, body or b"")
-        )
+        payload = self._payload(number, body or b"")
+        return PlannedOrder(line, number, state, attempts, http_status, detail, payload)
 
     def _payload(self, number: str, frame: bytes) -> bytes:
         if self._frames is None:
@@ -358,37 +331,27 @@ class Store:
         except zstandard.ZstdError as error:
             raise self._file.corrupt(f"the payload of order {number} is damaged") from error
 
-    def rejects(self, freshness: Freshness) -> Iterator[tuple[int, str, str, int | None, int, str]]:
-        """Yield (line, text, reason, HTTP status, attempts, detail) of invalid lines and rejects, in line order."""
-        state, values = freshness.state_sql()
+    def rejects(self, freshness: Freshness) -> Iterator[RejectRow]:
+        """Yield invalid lines and rejects, in line order."""
         query = f"""
             SELECT line, number, 'invalid_order_number', NULL, 0, detail FROM plan.invalid
             UNION ALL
-            SELECT p.line, p.number, o.state, o.http_status, o.attempts, coalesce(o.detail, '')
-            FROM plan.plan AS p JOIN orders AS o ON o.number = p.number
-            WHERE {state} NOT IN ('{FETCHED}', '{STALE}')
+            SELECT {_REJECT} FROM {{planned}} WHERE {{state}} NOT IN ('{FETCHED}', '{STALE}')
             ORDER BY line"""  # noqa: S608 - our own words
-        with durable.storage_errors("reading the store", self.path):
-            yield from self._connection.execute(query, values)
+        return self._rows(query, freshness)
 
-    def stale(
-        self, freshness: Freshness
-    ) -> Iterator[tuple[tuple[int, str, str, int | None, int, str], float]]:
-        """Yield what `rejects` does, and when they were fetched, of orders that count as stale."""
-        state, values = freshness.state_sql()
+    def stale(self, freshness: Freshness) -> Iterator[tuple[RejectRow, float]]:
+        """Yield orders that count as stale, and when they were fetched."""
         query = f"""
-            SELECT p.line, p.number, o.state, o.http_status, o.attempts, coalesce(o.detail, ''), o.fetched_at
-            FROM plan.plan AS p JOIN orders AS o ON o.number = p.number
-            WHERE {state} = '{STALE}' ORDER BY p.line"""  # noqa: S608 - our own words
-        with durable.storage_errors("reading the store", self.path):
-            for *facts, fetched_at in self._connection.execute(query, values):
-                yield tuple(facts), fetched_at
+            SELECT {_REJECT}, o.fetched_at FROM {{planned}}
+            WHERE {{state}} = '{STALE}' ORDER BY p.line"""  # noqa: S608 - our own words
+        for *facts, fetched_at in self._rows(query, freshness):
+            yield tuple(facts), fetched_at
 
     def a_fetched_number(self) -> str | None:
         """Return an order number that the API has answered well before, to tell a dead API from dead orders."""
-        row = self._connection.execute(
-            "SELECT number FROM orders WHERE id = (SELECT max(id) FROM payloads)"
-        ).fetchone()
+        query = "SELECT number FROM orders WHERE id = (SELECT max(id) FROM payloads)"
+        row = self._connection.execute(query).fetchone()
         return None if row is None else str(row[0])
 
 
@@ -402,10 +365,8 @@ def _facts(outcome: Outcome, frame: bytes) -> tuple[object, ...]:
     return (*facts, crc(*facts), *about, crc(outcome.order_number, *about, frame=frame))
 
 
-def _joined(frames: Mapping[str, bytes]) -> tuple[bytes, str]:
+def _joined(frames: dict[str, bytes]) -> tuple[bytes, str]:
     """Return (the frames one after the other, JSON of [number, offset, length] triples)."""
-    places, offset = [], 0
-    for number, frame in frames.items():
-        places.append((number, offset, len(frame)))
-        offset += len(frame)
+    lengths = list(map(len, frames.values()))
+    places = list(zip(frames, accumulate(lengths, initial=0), lengths))  # noqa: B905 - a last sum is left over
     return b"".join(frames.values()), msgspec.json.encode(places).decode()

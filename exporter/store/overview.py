@@ -17,7 +17,7 @@ from exporter.system import durable
 
 _HELD = "SELECT state, count(*), min(settled_at), max(settled_at) FROM orders GROUP BY 1 ORDER BY 2 DESC, 1"
 _UNFINISHED = """
-SELECT out, started_at, sent FROM runs WHERE finished_at IS NULL AND id IN (SELECT max(id) FROM runs GROUP BY out)
+SELECT out, started_at, sent, answered_at FROM runs WHERE finished_at IS NULL AND id IN (SELECT max(id) FROM runs GROUP BY out)
 ORDER BY id DESC
 """
 
@@ -34,11 +34,12 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedRun:
-    """A run that has not published: where its dataset will stand, and its requests so far."""
+    """A run that has not published: where its dataset will stand, its requests so far, and its last answer."""
 
     out: str
     started_at: float
     sent: int
+    answered_at: float | None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -7,11 +7,12 @@ and in which order they are published, stands here. It needs no durability: the 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 
 from exporter.lists import Batch
-from exporter.model.records import PlanCounts
+from exporter.model.manifest import Input
 from exporter.system import durable, private_files
 
 SCHEMA = """
@@ -26,11 +27,11 @@ DELETE FROM plan WHERE line IN (
   WHERE again)
 """
 _CACHE_KIB = 4 * 1024
-_MOST_HASHES = 100_000
+_MOST_HASHES = 100_000  # 8 MiB
 
 
-def make_plan(path: Path, batches: Iterable[Batch]) -> PlanCounts:
-    """Write the plan of these lines to `path`, replacing what stands there.
+def make_plan(path: Path, batches: Iterable[Batch]) -> Input:
+    """Write the plan of these lines to `path`, replacing what stands there; return what they were.
 
     Raises:
         InputError: The input cannot be read, or holds no order number at all.
@@ -39,53 +40,31 @@ def make_plan(path: Path, batches: Iterable[Batch]) -> PlanCounts:
     with durable.storage_errors("writing the plan", path):
         path.unlink(missing_ok=True)
         private_files.claim(path)
-        connection = sqlite3.connect(path, isolation_level=None)
-        try:
-            connection.execute("PRAGMA journal_mode = OFF")
-            connection.execute("PRAGMA synchronous = OFF")
-            connection.execute(f"PRAGMA cache_size = -{_CACHE_KIB}")
-            connection.executescript(SCHEMA)
+        with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+            off = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF;"
+            connection.executescript(f"{off} PRAGMA cache_size = -{_CACHE_KIB}; {SCHEMA}")
             return _fill(connection, batches)
-        finally:
-            connection.close()
 
 
-def _fill(connection: sqlite3.Connection, batches: Iterable[Batch]) -> PlanCounts:
+def _fill(connection: sqlite3.Connection, batches: Iterable[Batch]) -> Input:
     blank = invalid = given = 0
-    hashes = _Hashes()
+    # It tells a small input without duplicates from all others, in a tenth of the time that sorting takes.
+    hashes: set[int] = set()
     connection.execute("BEGIN")
     for batch in batches:
         connection.executemany("INSERT INTO plan VALUES (?, ?)", batch.pairs())
-        connection.executemany(
-            "INSERT INTO invalid VALUES (?, ?, ?)",
-            [(bad.line, bad.text, bad.detail) for bad in batch.invalid],
-        )
+        invalid_lines = [(bad.line, bad.text, bad.detail) for bad in batch.invalid]
+        connection.executemany("INSERT INTO invalid VALUES (?, ?, ?)", invalid_lines)
         blank += batch.blank
         invalid += len(batch.invalid)
         given += len(batch.order_numbers)
-        hashes.add(batch.order_numbers)
-    if not hashes.all_differ:
+        if given <= _MOST_HASHES:
+            hashes.update(map(hash, batch.order_numbers))
+        else:
+            hashes.clear()
+    if len(hashes) != given:  # two that share a hash may differ all the same
         connection.execute(_DROP_DUPLICATES)
     connection.execute("COMMIT")
     (requested,) = connection.execute("SELECT count(*) FROM plan").fetchone()
-    return PlanCounts(blank + invalid + given, blank, invalid, given - requested, requested)
-
-
-class _Hashes:
-    """Tells a small input without duplicates from all others, in a tenth of the time that sorting takes."""
-
-    def __init__(self) -> None:
-        self._seen: set[int] = set()
-        self._count = 0
-
-    def add(self, numbers: Sequence[str]) -> None:
-        self._count += len(numbers)
-        if self._count <= _MOST_HASHES:  # 8 MiB
-            self._seen.update(map(hash, numbers))
-        else:
-            self._seen.clear()
-
-    @property
-    def all_differ(self) -> bool:
-        """Whether they surely do: two that share a hash may differ all the same."""
-        return len(self._seen) == self._count
+    lines, duplicates = blank + invalid + given, given - requested
+    return Input(path="", sha256="", lines=lines, blank=blank, invalid=invalid, duplicates=duplicates)

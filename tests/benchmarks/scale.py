@@ -30,7 +30,7 @@ from exporter.store.input_file import InputPlan, open_input
 name, plan = sys.argv[1:]
 began = time.monotonic()
 with open_input(name) as stream:
-    counts, _ = InputPlan(stream, name, AskOptions(), Path(plan)).make()
+    counts = InputPlan(stream, name, AskOptions(), Path(plan)).make()
 seconds = time.monotonic() - began
 usage = resource.getrusage(resource.RUSAGE_SELF)
 measured = {"seconds": seconds, "cpu_s": usage.ru_utime + usage.ru_stime, "peak_mib": usage.ru_maxrss / 1024}

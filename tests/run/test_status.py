@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from exporter.model.options import AskOptions
+from exporter.model.records import Outcome, Traffic
+from exporter.run.place_status import look
+from exporter.store.order_store import Store
 from tests.support.processes import Api, Exporter, demo_api, wait_until
 
 
@@ -113,3 +118,20 @@ def test_nothing_of_ours_is_exit_2(exporter: Exporter) -> None:
     (exporter.cwd / "mine" / "file").touch()
     exporter("status", "mine").said(2, "mine: expected a dataset, a work directory or a store")
     exporter("status", "numbers.txt").said(7, "numbers.txt")
+
+
+def test_a_run_is_as_old_as_its_last_answer(tmp_path: Path) -> None:
+    """--resume-within: what a run that began long ago was told a minute ago is not asked for again, and status says so."""
+    now, store = time.time(), tmp_path / "s.db"
+    with closing(Store(store, "https://api.example")) as opened:
+        run = opened.begin_run(str(tmp_path / "out"), now - 7200, 0)
+        fetched = Outcome("a", "fetched", now - 60, attempts=1, payload=b"{}", http_status=200)
+        opened.settle(run.run_id, [fetched], Traffic(sent=1))
+    for within, pending in (("10m", 0), ("30s", 1)):
+        options = AskOptions(store=str(store), resume_within=within)
+        ask = look(str(tmp_path / "out"), options, may_be_new=True).ask
+        assert ask is not None
+        assert (ask.pending, ask.orders) == (pending, 1)
+        with closing(Store(store, "https://api.example")) as opened:
+            resumed = opened.begin_run(str(tmp_path / "out"), now, 600 if within == "10m" else 30).resumed
+        assert resumed is not bool(pending)

@@ -71,7 +71,7 @@ async def spread(job: FetchJob, on_progress: ProgressCallback) -> Fetched:
 
     def cut_and_look() -> list[Range]:
         workers = local_workers(str(job.options.dask))
-        ranges = cut(job.work.ranges, job.work.plan, job.counts.requested, workers)
+        ranges = cut(job.work.ranges, job.work.plan, job.input.requested, workers)
         for each in ranges:
             each.look(check.key, job.freshness)
         return ranges
@@ -222,7 +222,7 @@ class _Spread:
 
     def _raise_if_hopeless(self) -> None:
         """End the run as soon as more rejects are certain than it may have, unless the publish is there to tell more."""
-        options, counts, left = self._job.options, self._job.counts, self._left()
+        options, counts, left = self._job.options, self._job.input, self._left()
         rejected, most = sum(each.rejected for each in self._ranges), most_new_rejects(options, counts, {})
         if left and most is not None and rejected > most:
             rejects = f"{rejected + counts.invalid:,} rejects"
