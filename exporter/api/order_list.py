@@ -30,7 +30,7 @@ from exporter.model.errors import (
     UsageError,
 )
 from exporter.model.options import Options
-from exporter.model.retry import backoff_s
+from exporter.model.rate import backoff_s
 
 # Orders that arrive meanwhile push known ones onto the next page; only an API that pages wrongly brings
 # nothing but known ones again and again.

@@ -27,9 +27,8 @@ from exporter.fetch.reject_limit import raise_stopped_early
 from exporter.model.errors import AttemptError, ThrottledError, TransientError
 from exporter.model.options import MIB, Options
 from exporter.model.proof_law import IN_A_ROW, Throttles
-from exporter.model.rate import concurrency_hint
+from exporter.model.rate import backoff_s, concurrency_hint
 from exporter.model.records import FETCHED, Answer, Outcome, RunRecord, Traffic
-from exporter.model.retry import backoff_s, worth_another
 from exporter.model.run_statistics import Statistics
 from exporter.store.order_store import Freshness, Store
 from exporter.system.stopping import Stop
@@ -342,7 +341,7 @@ class _Crew:
         """Take in a failed attempt; return the next one after its backoff, or None where none is made now."""
         number, attempt, is_last = this
         again = Try(number, attempt, True) if isinstance(error, TransientError) else Try(number, attempt + 1)
-        if is_last or not worth_another(error, attempt, self._job.options.max_attempts):
+        if is_last or not isinstance(error, TransientError) or attempt >= self._job.options.max_attempts:
             refusal = Refusal(self._rejected(number, error, attempt), again)
             await self._outage.refused(number, error, began, refusal)
             return None

@@ -23,13 +23,8 @@ def choose_columns(
 ) -> dict[str, list[str]]:
     """Return the columns of each table that are written: those selected in the order given, else the catalogue's.
 
-    The keys that join the tables are always among them: first, or after the key before, where not selected.
-
-    Args:
-        select: Names or globs of the only columns to write, of every table or as `orders.status` of one;
-            empty for all. One text may hold several, with commas between them; so may one of `drop`.
-        drop: Names or globs of columns not to write.
-        tables: The tables that are written.
+    The keys that join the tables are always among them: first, or after the key before, where not selected. Names or
+    globs are of every table, or of one as `orders.status`; one text may hold several, with commas between them.
 
     Raises:
         UsageError: A name or glob fits no column, or a key would be dropped by its name.

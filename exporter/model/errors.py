@@ -33,12 +33,9 @@ _RENAMED = {"filter": "filters", "format": "formats", "timeout": "timeout_s"}
 class ExporterError(Exception):
     """Base of every error of this package.
 
-    Args:
-        what: One sentence: what happened and where.
-        hint: One sentence: what to do about it. May be empty. It names options as the command line does: `--out`.
-        option: The option that it speaks of, by its name in Python, as `api_url`; None for none.
-        value: Its value, where that tells more than the sentence does.
-        resumes: Whether the hint is to add that a run resumes; what keeps nothing builds its error without.
+    `what` is one sentence: what happened and where; `hint` is another, what to do about it, with options as on the
+    command line: `--out`. `option` is the one it speaks of, by its name in Python, and `value` its value where that
+    tells more. `resumes` has the hint add that a run resumes; what keeps nothing builds its error without.
 
     Attributes:
         out: Where the dataset of the failed run was to stand, with `{date}` and `{time}` filled in; None where
@@ -50,6 +47,10 @@ class ExporterError(Exception):
     out: str | None = None
     command: str | None = None
 
+    def __init_subclass__(cls, *, exit_code: int | None = None) -> None:
+        if exit_code is not None:
+            cls.exit_code = exit_code
+
     def __init__(
         self,
         what: str,
@@ -59,13 +60,10 @@ class ExporterError(Exception):
         value: object = None,
         resumes: bool = False,
     ) -> None:
-        what, hint = visible(what), visible(hint)
+        self.problem, self.advice = what, hint = visible(what), visible(hint)
         super().__init__(what, hint)
-        self.problem = what
-        self.advice = hint
         self.flag_hint = f"{hint.removesuffix('.')}: it goes on where it stopped." if resumes else hint
-        self.option = option
-        self.value = value
+        self.option, self.value = option, value
 
     @property
     def what(self) -> str:
@@ -76,9 +74,8 @@ class ExporterError(Exception):
         """Return what happened, where the option it speaks of is called `place`."""
         if place is None:
             return self.problem
-        return visible(
-            f"{place}: {self.problem}" if self.value is None else f"{place} {self.value}: {self.problem}"
-        )
+        value = "" if self.value is None else f" {self.value}"
+        return visible(f"{place}{value}: {self.problem}")
 
     @property
     def hint(self) -> str:
@@ -93,10 +90,8 @@ def _in_python(text: str) -> str:
     return _FLAG.sub(lambda found: f"`{_RENAMED.get(found[1], found[1].replace('-', '_'))}`", text)
 
 
-class UsageError(ExporterError):
+class UsageError(ExporterError, exit_code=2):
     """Raised when options or configuration cannot work; nothing was created."""
-
-    exit_code = 2
 
 
 #: One of our errors as a process tells its parent of it: type name, exit code, problem, hint, option.
@@ -127,13 +122,11 @@ class InputError(UsageError):
     """Raised when the file of order numbers cannot be read; nothing was created."""
 
 
-class TooManyRejectsError(ExporterError):
+class TooManyRejectsError(ExporterError, exit_code=4):
     """Raised when more orders were rejected than `max_rejects` allows; nothing was published.
 
     With `allow` as `max_rejects`, the same command continues.
     """
-
-    exit_code = 4
 
     def __init__(self, what: str, hint: str = "", allow: str = "100%") -> None:
         super().__init__(what, hint)
@@ -143,37 +136,25 @@ class TooManyRejectsError(ExporterError):
 class TooFewOrdersError(ExporterError):
     """Raised when there are fewer orders than `expect_orders` says; nothing was published."""
 
-    exit_code = 4
 
-
-class DriftError(ExporterError):
+class DriftError(ExporterError, exit_code=4):
     """Raised when fields or values fit no column and `on_drift` is `fail`; nothing was published."""
 
-    exit_code = 4
 
-
-class TokenRefusedError(ExporterError):
+class TokenRefusedError(ExporterError, exit_code=5):
     """Raised when the API answers 401."""
 
-    exit_code = 5
 
-
-class ApiUnavailableError(ExporterError):
+class ApiUnavailableError(ExporterError, exit_code=6):
     """Raised when the API does not answer, or asks for a longer wait than we accept."""
 
-    exit_code = 6
 
-
-class StorageError(ExporterError):
+class StorageError(ExporterError, exit_code=7):
     """Raised when the disk, its permissions or the store fail."""
 
-    exit_code = 7
 
-
-class LockedError(ExporterError):
+class LockedError(ExporterError, exit_code=8):
     """Raised when another run holds the work directory or the store."""
-
-    exit_code = 8
 
 
 class InterruptedRunError(ExporterError):
@@ -185,10 +166,9 @@ class InterruptedRunError(ExporterError):
 
 
 class AttemptError(ExporterError):
-    """Base of the failures of one attempt; `refresh` turns them into retries or rejects.
+    """Base of the failures of one attempt; says what the API did without the token and without personal data.
 
-    Says what the API did without the token and without personal data; its HTTP status is None without an answer.
-    `page` says what kind of page came instead, where it was one for people.
+    Its HTTP status is None without an answer; `page` says what kind of page came, where it was one for people.
     """
 
     reason = "unavailable"
@@ -235,9 +215,7 @@ class ThrottledError(AttemptError):
         is_stray: bool = False,
     ) -> None:
         super().__init__(what, http_status)
-        self.retry_after_s = retry_after_s
-        self.is_guess = is_guess
-        self.is_stray = is_stray
+        self.retry_after_s, self.is_guess, self.is_stray = retry_after_s, is_guess, is_stray
 
 
 class PermanentError(AttemptError):

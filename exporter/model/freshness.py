@@ -26,13 +26,9 @@ class Freshness:
     Payloads and refusals are judged apart. A payload is good for its age, whatever came after it. A refusal is
     good for the run that proved it, and `unavailable` for the try alone.
 
-    Attributes:
-        run_started_at: Start of the run, kept over its tries; seconds since the epoch.
-        try_started_at: Start of this process's try: `unavailable` before it is asked for again.
-        max_age_s: An order fetched within that many seconds before the run's start is done.
-        max_age_s_by_status: The same for orders of one status code; beats `max_age_s`.
-        retry_rejects: Every reject from before this try is asked for again.
-        stale_ok: A reject with an older payload counts as `stale`; a proven 404 stays `not_found`.
+    `run_started_at` is kept over a run's tries; seconds since the epoch, as `try_started_at`. An order fetched within
+    `max_age_s` before the run's start is done; that of its status code beats it. `retry_rejects` asks again for every
+    reject from before this try. With `stale_ok` one with an older payload is `stale`; a proven 404 stays `not_found`.
     """
 
     run_started_at: float
@@ -43,10 +39,9 @@ class Freshness:
     stale_ok: bool = False
 
     def state_sql(self) -> tuple[str, dict[str, float | str]]:
-        """Return an SQL expression over `orders AS o`, and its values.
+        """Return an SQL expression over `orders AS o`, and its values: the state in which the number counts as settled.
 
-        It is the state in which the number counts as settled: `fetched`, `stale` or a reject reason; null while it
-        is pending.
+        That is `fetched`, `stale` or a reject reason; null while it is pending.
         """
         values: dict[str, float | str] = {
             "try_started": self.try_started_at,

@@ -17,11 +17,7 @@ _EPOCH_MS = 1e11
 
 
 def limit_told(headers: Mapping[str, str], now_utc: datetime) -> tuple[bool, float | None]:
-    """Return whether a refusal's headers say that it is a limit, and the seconds to wait where they say so.
-
-    Args:
-        headers: Of an answer that is not good; names in any spelling.
-        now_utc: The time of the answer, aware.
+    """Return whether a refusal's headers, of any spelling, say that it is a limit, and for how many seconds.
 
     >>> limit_told({"RateLimit": '"default";r=0;t=30'}, datetime(2026, 11, 23))
     (True, 30.0)

@@ -81,12 +81,7 @@ class Pii(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def pii_of(mode: str, key: str | None) -> Pii:
-    """Return the record of `--pii`, with a keyed fingerprint of the key.
-
-    Args:
-        mode: `keep`, `drop` or `hash`.
-        key: The key of `hash`.
-    """
+    """Return the record of `--pii`, with a keyed fingerprint of the key that `hash` has."""
     if mode != "hash" or key is None:
         return Pii(mode=mode)
     return Pii(mode=mode, key=hmac.digest(key.encode(), b"omnitron-exporter: which key", "sha256").hex()[:32])
@@ -151,21 +146,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     stale_by_reason: dict[str, int] = {}
 
     @property
-    def first_seen(self) -> str:
-        """The earliest time at which an order of it may have been asked for."""
-        return self.started_at
-
-    @property
-    def last_seen(self) -> str:
-        """The latest one."""
-        return self.finished_at
-
-    @property
     def duration_s(self) -> float:
         """Seconds from the run's start, over all its tries, to its end."""
-        return (
-            datetime.fromisoformat(self.finished_at) - datetime.fromisoformat(self.started_at)
-        ).total_seconds()
+        began, ended = map(datetime.fromisoformat, (self.started_at, self.finished_at))
+        return (ended - began).total_seconds()
 
     @property
     def is_comparison(self) -> bool:
@@ -209,17 +193,11 @@ def decode(text: bytes, name: str) -> Manifest:
         manifest = msgspec.json.decode(text, type=Manifest)
     except msgspec.MsgspecError as error:
         raise InputError(f"{name}: expected a manifest of this program: {error}.") from None
-    if manifest.manifest_version != MANIFEST_VERSION:
-        raise InputError(
-            f"{name}: expected manifest version {MANIFEST_VERSION}, got {manifest.manifest_version}."
-        )
+    if (version := manifest.manifest_version) != MANIFEST_VERSION:
+        raise InputError(f"{name}: expected manifest version {MANIFEST_VERSION}, got {version}.")
     return manifest
 
 
 def part_name(index: int, suffix: str) -> str:
-    """Return the name of a table's part file.
-
-    >>> part_name(17, ".parquet")
-    'part-00017.parquet'
-    """
+    """Return the name of a table's part file, as `part-00017.parquet`."""
     return f"part-{index:05}{suffix}"

@@ -7,7 +7,8 @@ known to be good is asked for, and nothing else meanwhile: its answer proves or 
 
 from __future__ import annotations
 
-from typing import Generic, NamedTuple, TypeVar
+import math
+from typing import Generic, TypeVar
 
 #: So many bad answers in a row raise a doubt ...
 IN_A_ROW = 20
@@ -22,25 +23,11 @@ _THROTTLED_ALONE = 5
 T = TypeVar("T")
 
 
-class Held(NamedTuple, Generic[T]):
-    """A refusal that is not proven yet, and when its answer came."""
-
-    refusal: T
-    at: float
-
-
 class Proof(Generic[T]):
     """What is held, and how long nobody had a good answer. Times are of one steady clock.
 
-    Args:
-        in_flight: Requests at one time, at most.
-        patience_s: Seconds for which an API that has answered before is waited for.
-
-    Attributes:
-        ever_good: Whether a good answer has come.
-        orders: The orders of the row of bad answers.
-        since: When that row began.
-        all_forbidden: Whether every answer of the row was a 403.
+    `in_flight` requests there are at one time, at most; an API that has answered is waited for `patience_s`. `since` is
+    when the row of bad answers began, `orders` what it was for, `all_forbidden` whether each of it was a 403.
     """
 
     def __init__(self, in_flight: int, patience_s: float) -> None:
@@ -52,7 +39,7 @@ class Proof(Generic[T]):
         self._patience_s = patience_s
         self._row = 0
         self._enough = IN_A_ROW
-        self._held: list[Held[T]] = []
+        self._held: list[tuple[T, float]] = []  # refusals, and when their answers came
 
     def good(self, began: float) -> list[T]:
         """Take in a good answer; return the refusals that it proves: those that came before it was asked for."""
@@ -63,13 +50,7 @@ class Proof(Generic[T]):
         return self._release(began)
 
     def bad(self, order: str, began: float, status: int | None) -> None:
-        """Take in an answer that is not good, or none.
-
-        Args:
-            order: Which order it was for.
-            began: When its request began.
-            status: The answer's status.
-        """
+        """Take in an answer for an order that is not good, or none, to a request that began then."""
         if not self._row:
             self.since = began
         self._row += 1
@@ -78,7 +59,7 @@ class Proof(Generic[T]):
 
     def hold(self, refusal: T, now: float) -> None:
         """Keep a refusal until it is proven; `bad` has been told of it."""
-        self._held.append(Held(refusal, now))
+        self._held.append((refusal, now))
 
     @property
     def is_in_doubt(self) -> bool:
@@ -97,8 +78,7 @@ class Proof(Generic[T]):
     @property
     def ends_at(self) -> float:
         """Until when good answers are waited for."""
-        patience_s = self._patience_s if self.ever_good else min(FIRST_PATIENCE_S, self._patience_s)
-        return self.since + patience_s
+        return self.since + min(self._patience_s, math.inf if self.ever_good else FIRST_PATIENCE_S)
 
     def proven(self, asked_at: float) -> list[T]:
         """Take in that the known good order was served at once; return the refusals that this proves."""
@@ -111,15 +91,15 @@ class Proof(Generic[T]):
         self.ever_good = True
         self._end_row(IN_A_ROW)
         held, self._held = self._held, []
-        return [one.refusal for one in held]
+        return [refusal for refusal, _ in held]
 
     def _end_row(self, enough: int) -> None:
         self._row, self._enough, self.all_forbidden = 0, enough, True
         self.orders.clear()
 
     def _release(self, before: float) -> list[T]:
-        released = [one.refusal for one in self._held if one.at <= before]
-        self._held = [one for one in self._held if one.at > before]
+        released = [refusal for refusal, at in self._held if at <= before]
+        self._held = [(refusal, at) for refusal, at in self._held if at > before]
         return released
 
 
@@ -135,29 +115,20 @@ def question_again_s(failed: int) -> float:
 class Throttles:
     """Tells an order that is throttled alone from a limit that everybody meets.
 
-    Args:
-        good: Good answers so far, of all orders.
-        throttled: Throttled answers so far, of all orders, its first one included.
+    `good` and `throttled` count such answers so far, of all orders, this one's own included.
     """
 
     def __init__(self, good: int, throttled: int) -> None:
         self._good = self._good_before = good
         self._throttled_before = throttled - 1
-        self._others = 0
-        self._own = 0
-        self._counted = 0
+        self._others = self._own = self._counted = 0
 
     def nobody_answered(self, good: int) -> bool:
         """Return whether no other order was answered since the last time that this one was throttled."""
         return self._own > 0 and good == self._good_before
 
     def again(self, good: int, throttled: int) -> bool:
-        """Take in that it is throttled; return whether it is so alone: five times, others answered meanwhile.
-
-        Args:
-            good: As above, now.
-            throttled: As above, now, this one included.
-        """
+        """Take in that it is throttled; return whether it is so alone: five times, others answered meanwhile."""
         self._own += 1
         self._good_before = good
         self._others = throttled - self._throttled_before - self._own
@@ -170,11 +141,7 @@ class Throttles:
         return self._own > 1 and self._others <= self._own
 
     def attempts(self, *, but: int) -> int:
-        """Return how many attempts its own fault has used up, beyond those returned before.
-
-        Args:
-            but: So many of the last ones are not counted here.
-        """
+        """Return how many attempts its own fault has used up, beyond those returned before and the last `but`."""
         if self._others > self._own:
             return 0
         used, self._counted = self._own - but - self._counted, self._own

@@ -25,17 +25,9 @@ REJECT_REASONS = (
 class Outcome(NamedTuple):
     """How one order number ended: fetched with its payload, or rejected with a reason.
 
-    Attributes:
-        order_number: The number as asked for.
-        state: `fetched` or one of `REJECT_REASONS`.
-        settled_at: Seconds since the epoch, UTC.
-        attempts: Requests made for it, 429s not counted.
-        http_status: The last answer's status, None when there was none.
-        order_status: The order's own status code, where the payload has one.
-        detail: Why it was rejected, in one sentence without personal data.
-        payload: The order's JSON as received; None for a reject.
-        source: Where the payload came from: `detail` or `list`.
-        list_digest: Of the order's entry in the order list, where that is known.
+    `state` is `fetched` or one of `REJECT_REASONS`, and `detail` says why without personal data; `settled_at` counts
+    from the epoch. 429s are no attempts; `http_status` is None without an answer. `order_status` is the order's own,
+    where the payload has one; `source` of that is `detail` or `list`, and `list_digest` is its entry's in the list.
     """
 
     order_number: str
@@ -78,13 +70,8 @@ class Traffic:
 class RunRecord:
     """One run as the store remembers it; a resumed run keeps its identity and its start.
 
-    Attributes:
-        run_id: Names it.
-        started_at: Seconds since the epoch.
-        resumed: Whether an earlier try of it had been stopped.
-        traffic: What its earlier tries have sent.
-        answered_at: When the last answer came that was kept; None for none.
-        dropped: The unfinished run that was too old to be resumed, so that this one was begun.
+    `traffic` is what its earlier tries have sent, `answered_at` when the last answer came that was kept, and `dropped`
+    the unfinished run that was too old to be resumed, so that this one was begun.
     """
 
     run_id: str

@@ -7,6 +7,7 @@ are counted in buckets.
 from __future__ import annotations
 
 import bisect
+import operator
 from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -46,10 +47,7 @@ class Statistics:
         self.pauses: list[tuple[float, float, str]] = []
 
     def ended(self, status: int | None, failure: BaseException | None, latency_s: float) -> None:
-        """Count one request that reached the wire; without an answer its status is None.
-
-        `failure` is what it meant for us; None when the order was fetched.
-        """
+        """Count one request that reached the wire: its status, None without an answer, and what it meant for us."""
         self._extend()
         self.answers[-1] += 1
         self.latency_counts[bisect.bisect_left(LATENCY_EDGES_MS, latency_s * 1000)] += 1
@@ -77,9 +75,7 @@ class Statistics:
         """Count what another one has counted, as of now."""
         self._extend()
         self.answers[-1] += sum(figures.latency_counts)
-        self.latency_counts = [
-            sum(pair) for pair in zip(self.latency_counts, figures.latency_counts, strict=True)
-        ]
+        self.latency_counts = list(map(operator.add, self.latency_counts, figures.latency_counts))
         self.latency_sum_s += figures.latency_sum_s
         self.statuses.update(figures.statuses)
         self.failures.update(figures.failures)

@@ -102,11 +102,8 @@ class Summary:
         paths = (part.path for part in self.files if part.path.endswith(".parquet"))
         parts = [f"{self.out}/{path}" for path in paths if path.partition("/")[0].partition(".")[0] == name]
         if not parts:
-            raise UsageError(
-                f"{self.out}: expected {name} as Parquet, got none.",
-                "Give parquet and the table.",
-                option="formats",
-            )
+            what = f"{self.out}: expected {name} as Parquet, got none."
+            raise UsageError(what, "Give parquet and the table.", option="formats")
         return pa.concat_tables(parquet.read_table(part, partitioning=None) for part in parts)
 
 

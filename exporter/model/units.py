@@ -21,11 +21,8 @@ def seconds(text: str, *, option: str) -> float:
     """
     match = _DURATION.fullmatch(text.strip())
     if match is None:
-        raise UsageError(
-            f"expected a number and a unit, got {text!r}.",
-            "Write for example 90s, 15m, 24h or 7d.",
-            option=option,
-        )
+        what = f"expected a number and a unit, got {text!r}."
+        raise UsageError(what, "Write for example 90s, 15m, 24h or 7d.", option=option)
     return float(match[1]) * _SECONDS[match[2]]
 
 
@@ -52,9 +49,8 @@ def count_or_share(text: str, whole: int, *, option: str) -> float:
     """
     found = re.fullmatch(r"(\d+)|(\d+(?:\.\d+)?)%", text.strip())
     if found is None or float(found[2] or 0) > 100:
-        raise UsageError(
-            f"expected a count or a percentage, got {text!r}.", "Write for example 20 or 5%.", option=option
-        )
+        what = f"expected a count or a percentage, got {text!r}."
+        raise UsageError(what, "Write for example 20 or 5%.", option=option)
     return float(found[1]) if found[1] else whole * float(found[2]) / 100
 
 
@@ -69,11 +65,8 @@ def ages_by_status(rules: tuple[str, ...]) -> tuple[tuple[str, float], ...]:
         statuses, equals, age = rule.partition("=")
         codes = [code.strip() for code in statuses.split(",")]
         if not equals or not all(codes):
-            raise UsageError(
-                f"expected statuses and an age, got {rule!r}.",
-                "Write for example 100,550,600=30d.",
-                option="refresh_status",
-            )
+            what = f"expected statuses and an age, got {rule!r}."
+            raise UsageError(what, "Write for example 100,550,600=30d.", option="refresh_status")
         ages |= dict.fromkeys(codes, seconds(age, option="refresh_status"))
     return tuple(ages.items())
 

@@ -17,12 +17,13 @@ import msgspec
 from exporter.dataset.destination import destination_of
 from exporter.fetch.work_directory import WorkDirectory, work_directory
 from exporter.model import manifest
-from exporter.model.errors import UsageError, missing_extra
+from exporter.model.errors import ExporterError, InterruptedRunError, UsageError, missing_extra
 from exporter.model.manifest import Changes, Manifest
 from exporter.model.options import Options, TableOptions
 from exporter.model.version import __version__
 from exporter.run.retention import newest
 from exporter.system import durable
+from exporter.system.stopping import Stop, beside_the_loop
 
 if TYPE_CHECKING:
     from exporter.dataset.changes.comparison import Comparison
@@ -40,16 +41,8 @@ def check_extra(what: str) -> None:
 def compare(old: str, new: str, out: str, options: TableOptions, *, full: bool, overwrite: bool) -> Manifest:
     """Compare two finished datasets, and put what differs into a folder of its own, all at once.
 
-    Args:
-        old: The older dataset: a directory, or `s3://…`.
-        new: The newer one.
-        out: Where the result goes: a directory, or `s3://…`.
-        options: Say in which formats.
-        full: Write the whole rows of changed orders as well.
-        overwrite: Replace a finished comparison at `out`.
-
-    Returns:
-        The record of its files, and of what differs in counts.
+    Each is a directory, or `s3://…`. `full` writes the whole rows of changed orders as well, `overwrite` replaces a
+    finished comparison at `out`. Returned is the record of its files, and of what differs in counts.
 
     Raises:
         UsageError: A dataset is none, or `out` is not free.
@@ -141,54 +134,46 @@ def _changes(
         return comparison.write(staged, options, full=full), changes
 
 
-class Comparing:
-    """What has changed since the dataset before, added to a staged one.
+async def add_changes(
+    finished: Manifest, out: str, options: Options, work: WorkDirectory, stop: Stop
+) -> Manifest:
+    """Write beside the staged tables what changed since the newest dataset whose name fits `--out`.
 
-    Args:
-        out: Where the new dataset will be.
-        options: Its run's.
-        work: Its work directory.
+    Returned is the staged dataset's manifest with that. What cannot be compared keeps no data from its readers.
     """
+    under_way: list[Comparison] = []
 
-    def __init__(self, out: str, options: Options, work: WorkDirectory) -> None:
-        self._out, self._options, self._work = out, options, work
-        self._comparison: Comparison | None = None
-
-    def add_to(self, finished: Manifest) -> Manifest:
-        """Compare with the newest dataset whose name fits `--out`, and write the changes beside the tables.
-
-        Args:
-            finished: The staged dataset's manifest, not written yet.
-
-        Returns:
-            The manifest with the files and the counts of the comparison.
-        """
+    def add() -> Manifest:
         from exporter.dataset.local_tables import LocalDataset, local_dataset  # pyarrow: not while fetching
 
-        scratch = fresh_scratch(self._work)
-        place = newest(self._options.out)
-        new = LocalDataset(place=self._out, folder=self._work.staged, manifest=finished, scratch=scratch)
+        scratch = fresh_scratch(work)
+        place = newest(options.out)
+        new = LocalDataset(place=out, folder=work.staged, manifest=finished, scratch=scratch)
         old = local_dataset(place, scratch / "old") if place is not None else None
         if old is None:
             log.info("--changes: there is no dataset before this one: the table changes is empty.")
-        tables, changes = _changes(old, new, self._work.staged, scratch, self._options, begun=self._note)
+        tables, changes = _changes(old, new, work.staged, scratch, options, begun=under_way.append)
         return msgspec.structs.replace(finished, tables=finished.tables | tables, changes=changes)
 
-    def interrupt(self) -> None:
-        """Make a comparison under way in another thread end soon."""
-        if self._comparison is not None:
-            self._comparison.interrupt()
+    def interrupt() -> None:
+        for comparison in under_way:
+            comparison.interrupt()
 
-    def _note(self, comparison: Comparison) -> None:
-        self._comparison = comparison
+    try:
+        return await beside_the_loop(
+            add, stop, doing="comparing with the dataset before", interrupt=interrupt
+        )
+    except InterruptedRunError:
+        raise
+    except ExporterError as error:
+        log.warning("--changes: %s The dataset is published without its changes.", error)
+        return finished
 
 
 def history(number: str, patterns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield what each dataset says of an order, the oldest first: when, which, in what state, and what changed.
 
-    Args:
-        number: The order's number.
-        patterns: Datasets: directories, `s3://…`, or names with `*` for those that fit.
+    Datasets are directories, `s3://…`, or names with `*` for those that fit.
 
     Raises:
         UsageError: A dataset is none.

@@ -14,7 +14,7 @@ import logging
 import os
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from importlib.util import find_spec
@@ -43,7 +43,6 @@ from exporter.model.errors import (
     DriftError,
     ExporterError,
     InputError,
-    InterruptedRunError,
     StorageError,
     TooManyRejectsError,
     UsageError,
@@ -57,10 +56,10 @@ from exporter.model.summary import Summary, summary_of
 from exporter.model.units import seconds
 from exporter.model.version import __version__
 from exporter.report.report_process import write_report_apart
-from exporter.run.compare import Comparing
+from exporter.run.compare import add_changes
 from exporter.run.compare import check_extra as check_changes_extra
 from exporter.run.expected_orders import fewest_orders, refuse_fewer
-from exporter.run.load import Loading
+from exporter.run.load import load_published
 from exporter.run.retention import remove_older, tell_unfinished
 from exporter.store import upkeep
 from exporter.store.input_file import InputPlan, open_input
@@ -216,12 +215,11 @@ def _refuse_invalid(options: Options, found: Input) -> None:
 def _tell_dropped(store: Store, record: RunRecord, options: Options) -> None:
     """Say which unfinished run was too old to be resumed, and what is asked for again for that."""
     if (old := record.dropped) is not None:
-        last = manifest.time_text(max(old.started_at, old.answered_at or 0.0))
+        last_at = max(old.started_at, old.answered_at or 0.0)
         log.warning(
             "The unfinished run of %s had its last answer at %s, longer ago than --resume-within %s: begun anew,"
             " and its %d answers are dropped.",
-            manifest.time_text(old.started_at),
-            last,
+            *map(manifest.time_text, (old.started_at, last_at)),
             options.resume_within,
             store.answered_since(old.started_at),
         )
@@ -264,12 +262,8 @@ def refuse_to_replace(
     if standing is None:
         return
     if not options.overwrite:
-        raise UsageError(
-            f"a finished dataset of {standing.finished_at} is there.",
-            "Give another --out, or --overwrite to replace it.",
-            option="out",
-            value=out,
-        )
+        what = f"a finished dataset of {standing.finished_at} is there."
+        raise UsageError(what, "Give another --out, or --overwrite to replace it.", option="out", value=out)
     destination.refuse_strangers(standing)
 
 
@@ -283,23 +277,18 @@ def refuse_passing_store(store: str | None, out: str) -> None:
     folders = [place_of(out)] if "://" in out else [place_of(out), Path(out).absolute()]
     for folder in folders:
         if store is not None and Path(store).resolve().is_relative_to(folder.resolve()):
-            raise UsageError(
-                f"expected a file outside of {folder}, which a run replaces or removes.",
-                "Give another --store.",
-                option="store",
-                value=store,
-            )
+            what = f"expected a file outside of {folder}, which a run replaces or removes."
+            raise UsageError(what, "Give another --store.", option="store", value=store)
 
 
 @contextmanager
 def _open_store(options: Options, work: WorkDirectory) -> Iterator[Store]:
     """Open the kept store under its own lock, or the work directory's."""
-    if options.store is None:
-        with closing(Store(work.store, options.api_url)) as store:
-            yield store
-        return
-    path = Path(options.store).absolute()
-    with locked_store(path), closing(Store(path, options.api_url)) as store:
+    path = Path(options.store).absolute() if options.store else work.store
+    with (
+        locked_store(path) if options.store else nullcontext(),
+        closing(Store(path, options.api_url)) as store,
+    ):
         yield store
 
 
@@ -313,9 +302,8 @@ async def _finish_published(
     with durable.storage_errors("removing the dataset that was replaced", work.path):
         for old in (*work.path.glob("dataset*"), work.retired):
             if manifest_in(old) is not None and (stranger := remove_dataset(old)) is not None:
-                raise StorageError(
-                    f"{old}: {stranger} came there in mid-run.", "Move it away, then run again."
-                )
+                what = f"{old}: {stranger} came there in mid-run."
+                raise StorageError(what, "Move it away, then run again.")
     await _end(options, work, out, stop)
     return summary_of(standing, out)
 
@@ -324,11 +312,7 @@ async def _end(options: Options, work: WorkDirectory, out: str, stop: Stop) -> N
     """Load what was published, where that is asked for; an interrupted load leaves the work directory to resume by."""
     try:
         if options.load is not None:
-            loading = Loading(out, options.load)
-            told = await beside_the_loop(
-                loading.run, stop, doing="loading the dataset", interrupt=loading.interrupt
-            )
-            log.info("%s", told)
+            await load_published(out, options.load, stop)
     except StorageError:
         work.remove()
         raise
@@ -350,7 +334,7 @@ class _Run(FetchJob):
         self._judge(fetched.result)
         finished = self._manifest(fetched)
         if self.options.changes:
-            finished = await self._with_changes(finished)
+            finished = await add_changes(finished, self.out, self.options, self.work, self.stop)
         with durable.storage_errors("writing the manifest", self.work.staged):
             path = self.work.staged / manifest.MANIFEST_FILE
             durable.write_bytes(path, manifest.encode(finished), mode=None)
@@ -388,28 +372,8 @@ class _Run(FetchJob):
     def _refuse_ranges(self) -> None:
         """Refuse to ask again on this machine for what a cluster has fetched."""
         if self.record.resumed and self.work.ranges.exists():
-            raise UsageError(
-                "its unfinished run was begun with --dask.",
-                f"Go on with --dask, or remove {self.work.path} to begin anew.",
-                option="out",
-                value=self.out,
-            )
-
-    async def _with_changes(self, finished: Manifest) -> Manifest:
-        """Add what has changed since the dataset before; what cannot be compared keeps no data from its readers."""
-        comparing = Comparing(self.out, self.options, self.work)
-        try:
-            return await beside_the_loop(
-                lambda: comparing.add_to(finished),
-                self.stop,
-                doing="comparing with the dataset before",
-                interrupt=comparing.interrupt,
-            )
-        except InterruptedRunError:
-            raise
-        except ExporterError as error:
-            log.warning("--changes: %s The dataset is published without its changes.", error)
-            return finished
+            hint = f"Go on with --dask, or remove {self.work.path} to begin anew."
+            raise UsageError("its unfinished run was begun with --dask.", hint, option="out", value=self.out)
 
     async def _prune(self) -> None:
         """Remove from the kept store what the list no longer names; the dataset stands, whatever becomes of that."""

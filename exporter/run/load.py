@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from exporter.dataset.loading.target import kind_of
 from exporter.model.errors import ExporterError, StorageError
+from exporter.system.stopping import Stop, beside_the_loop
 
 if TYPE_CHECKING:
     from exporter.dataset.loading.load import Loaded
+
+log = logging.getLogger("exporter")
 
 
 def load_place(place: str, target: str, **how: Any) -> Loaded:
@@ -30,35 +33,26 @@ def load_place(place: str, target: str, **how: Any) -> Loaded:
         return load(local_dataset(place, Path(scratch) / "dataset"), target, **how)
 
 
-class Loading:
-    """The load at the end of a run, in a thread that can be interrupted.
+async def load_published(out: str, target: str, stop: Stop) -> None:
+    """Load the dataset that a run has published at `out`, and say so in the log.
 
-    Args:
-        out: Where the dataset was published.
-        target: See `exporter load`.
+    Raises:
+        StorageError: The load failed; the dataset is published.
     """
+    under_way: list[Any] = []
 
-    def __init__(self, out: str, target: str) -> None:
-        self._out, self._target = out, target
-        self._interrupt: Callable[[], object] = lambda: None
-
-    def run(self) -> Loaded:
-        """Load it.
-
-        Raises:
-            StorageError: The load failed; the dataset is published.
-        """
+    def load() -> Loaded:
         try:
-            return load_place(self._out, self._target, begun=self._note)
+            return load_place(out, target, begun=under_way.append)
         except ExporterError as error:
-            what = f"The dataset is published at {self._out}, but it was not loaded: {error.what}"
+            what = f"The dataset is published at {out}, but it was not loaded: {error.what}"
             failed = StorageError(what, "Load it by itself:")
-            failed.command = shlex.join(["exporter", "load", self._out, self._target])
+            failed.command = shlex.join(["exporter", "load", out, target])
             raise failed from None
 
-    def interrupt(self) -> None:
-        """Make a load under way in another thread end soon."""
-        self._interrupt()
+    def interrupt() -> None:
+        for database in under_way:
+            database.interrupt()
 
-    def _note(self, database: Any) -> None:
-        self._interrupt = database.interrupt
+    told = await beside_the_loop(load, stop, doing="loading the dataset", interrupt=interrupt)
+    log.info("%s", told)

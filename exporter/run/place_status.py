@@ -42,14 +42,10 @@ _UNFINISHED = "the unfinished run"
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """What a run would ask for.
+    """What a run would ask for: `pending` order numbers, None where they must be listed first, out of `orders`.
 
-    Attributes:
-        pending: Order numbers that it would ask for, out of `orders`; None where they must be listed first.
-        of: What those are: the input's name, `the unfinished run` or `the store`.
-        rate: The permitted rate.
-        seconds: How long that takes, at least; None where nothing bounds the rate.
-        input: What the input holds, and how it was read; None where none was given.
+    `of` says what those are: the input's name, `the unfinished run` or `the store`. `seconds` is how long that takes at
+    the permitted `rate`, at least; None where nothing bounds it. `input` is what the input holds, where one was given.
     """
 
     pending: int | None
@@ -64,12 +60,8 @@ class Ask:
 class Status:
     """What stands at a place at one moment, in seconds since the epoch; None for what does not.
 
-    Attributes:
-        out: Where the dataset stands, or will stand.
-        work: The work directory of an unfinished run.
-        store_holder: The process that holds the kept store.
-        listing: How far an unfinished run has read the API's own list.
-        ask: What a run would ask for.
+    The dataset stands, or will stand, at `out`; `work` is the work directory of an unfinished run, and `listing` how
+    far that has read the API's own list.
     """
 
     now: float
@@ -85,13 +77,9 @@ class Status:
 
 
 def look(place: str, options: AskOptions, *, orders: str | None = None, may_be_new: bool = False) -> Status:
-    """Look at a place without touching it.
+    """Look at a place, an `--out`, its work directory or a store, without touching it.
 
-    Args:
-        place: An `--out`, its work directory, or a store.
-        options: Those of the run in mind.
-        orders: The input of the run in mind.
-        may_be_new: Nothing need stand there yet.
+    Options and `orders` are those of the run in mind; nothing need stand there yet where that `may_be_new`.
 
     Raises:
         UsageError: Nothing of ours stands there, or an option cannot work.

@@ -30,12 +30,8 @@ _GOING = re.compile(r"\.(.+)\.removed")
 def remove_older(pattern: str, out: str, keep: int) -> tuple[str, ...]:
     """Remove the datasets that fit `pattern`, but for the newest `keep`, and return what was removed.
 
-    What could not be is told in the log: the run has succeeded all the same.
-
-    Args:
-        pattern: `--out` as given, with `{date}` or `{time}`.
-        out: The same, filled in: the dataset that was just finished; it stays.
-        keep: How many stay, that one included; at least 1.
+    The pattern is `--out` as given, with `{date}` or `{time}`; `out` is the same, filled in: the dataset that was just
+    finished, one of those that stay. What could not be removed is told in the log: the run has succeeded all the same.
     """
     try:
         return tuple(_remove_older(Path(pattern).absolute(), Path(out).absolute(), keep))
@@ -45,10 +41,7 @@ def remove_older(pattern: str, out: str, keep: int) -> tuple[str, ...]:
 
 
 def newest(pattern: str) -> str | None:
-    """Return the newest finished dataset whose place fits `pattern`; None where there is none.
-
-    Args:
-        pattern: `--out` as given, with or without `{date}` and `{time}`; a directory or `s3://…`.
+    """Return the newest finished dataset whose place fits an `--out` as it was given; None where there is none.
 
     Raises:
         StorageError: The disk or the object store refuses.
@@ -85,10 +78,7 @@ def _remove_older(pattern: Path, out: Path, keep: int) -> Iterator[str]:
 def tell_unfinished(pattern: str, out: str, *, remove: bool) -> None:
     """Name the work directories of other runs whose `--out` fits `pattern`, for they hold orders and nothing uses them.
 
-    Args:
-        pattern: `--out` as given.
-        out: The same, filled in.
-        remove: Remove those that are older than every finished dataset that fits.
+    With `remove` those go that are older than every finished dataset that fits.
     """
     if "://" in pattern or not any(place in pattern for place in PLACES):
         return

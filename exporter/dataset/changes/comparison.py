@@ -99,7 +99,7 @@ class Comparison(AbstractContextManager["Comparison"]):
         """Yield the table of changes, a batch at a time: changed and gone orders as they stood, then new ones."""
         seen = dict.fromkeys(("seen_before", "seen_after"), "NULL")
         if self._old is not None:
-            times = self._old.manifest.first_seen, self._new.manifest.last_seen
+            times = self._old.manifest.started_at, self._new.manifest.finished_at
             seen = {name: literal(time) for name, time in zip(seen, times, strict=True)}
         names = [
             f"{seen[name]}::TIMESTAMPTZ AS {name}" if name in seen else quoted(name)
