@@ -1,4 +1,4 @@
-"""Export last night's orders with Airflow 3; a task that is tried again goes on where it stopped.
+"""Export last night's orders with Airflow 3; a retried task resumes.
 
 The worker's environment holds EXPORTER_API_URL and EXPORTER_API_TOKEN, or an Airflow secrets backend
 does. A pool of one slot keeps two days' runs from sharing the API's rate.
@@ -19,7 +19,7 @@ FAIL_ON_REJECTS = False
 
 @task(retries=5, retry_delay=timedelta(minutes=15), pool="omnitron_api")
 def export_orders(numbers: str, day: str) -> str:
-    """Export the orders of a file of order numbers; return where the dataset stands."""
+    """Export the orders of a file of order numbers; return the dataset's place."""
     from exporter import ApiUnavailableError, ExporterError, Options, StorageError, export
 
     options = Options(

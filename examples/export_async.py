@@ -1,6 +1,6 @@
 """Export two files at once in an asyncio program: python export_async.py NUMBERS NUMBERS.
 
-Each export has a rate of its own: two of 50/s ask an API up to 100 times a second.
+Each export has its own rate: two at 50/s send an API up to 100 requests a second.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from exporter import Options, Progress, Summary, export_async
 
 
 async def export_one(numbers: str) -> Summary:
-    """Export one file beside itself, and tell a few times a second how far it is."""
+    """Export one file beside itself, and print its progress a few times a second."""
 
     def tell(progress: Progress) -> None:
         print(f"{numbers}: {progress.phase}, {progress.done} of {progress.total}")
@@ -29,7 +29,7 @@ async def export_one(numbers: str) -> Summary:
 
 
 async def main(files: list[str]) -> None:
-    """Export all files at once; where one fails, the others are stopped, and can be gone on with."""
+    """Export all files at once; if one fails, the others are stopped and can be resumed."""
     async with asyncio.TaskGroup() as group:
         exports = [group.create_task(export_one(numbers)) for numbers in files]
     for done in exports:

@@ -9,7 +9,7 @@ from exporter import ExporterError, Options, export
 
 
 def main(numbers: str, out: str) -> int:
-    """Export, and tell what came of it."""
+    """Export, and print the result."""
     options = Options(
         orders=numbers,
         out=out,

@@ -4,20 +4,20 @@
 #   nightly.sh FOLDER ADDRESS
 #
 # FOLDER holds exporter.toml, and exporter.env with EXPORTER_API_TOKEN=… (chmod 600). Datasets appear in
-# FOLDER/nightly/. Call it again later: it resumes where it stopped, or does nothing where it succeeded.
-# It needs `mail`, and `flock` of util-linux.
+# FOLDER/nightly/. Call it again later: it resumes after a failure, and does nothing after a success.
+# It needs `mail`, and `flock` from util-linux.
 set -u
 
 folder=${1-}
 address=${2-root}
 output=
 
-# Whatever happens, also before the first request: the trap mails it. Without `mail` it is on stderr.
+# The trap mails every failure, even before the first request. Without `mail` it goes to stderr.
 finish() {
   code=$?
   trap - EXIT
   case $code in
-    0 | 130 | 143) exit "$code" ;; # all is well, or somebody stopped it, and knows
+    0 | 130 | 143) exit "$code" ;; # all is well, or somebody stopped it and knows
     2) what="settings or input cannot work" ;;
     3) what="published, with rejects" ;;
     4) what="too many rejects, nothing published" ;;
@@ -44,7 +44,7 @@ work() {
   [ -n "$folder" ] || refuse "usage: nightly.sh FOLDER ADDRESS"
   cd "$folder" || refuse "$folder: expected a folder that this user can enter."
 
-  # One lock for all of it: listing also asks the API. The program inherits it, and holds it to its end.
+  # One lock for everything: listing uses the API too. The program inherits it, and holds it until it ends.
   command exec 9> nightly.lock || refuse "$folder: nightly.lock cannot be written."
   flock -n -E 8 9 || exit
 
@@ -52,7 +52,7 @@ work() {
     exit 0
   fi
 
-  # What the shell says of a broken line would quote the token.
+  # The shell's message about a broken line would quote the token.
   set -a
   # shellcheck source=/dev/null
   { [ -r exporter.env ] && sh -n ./exporter.env && command . ./exporter.env; } 2> /dev/null ||

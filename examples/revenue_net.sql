@@ -1,7 +1,7 @@
 -- Net revenue by month of order in Istanbul's time: the one rule of these examples and of the report.
 -- Cancelled orders (50 waiting for it, 100), unpaid ones (300, 546) and refunded ones (600) do not count;
--- what was refunded of the others is taken off. Currencies are never added together.
--- Run it inside a dataset's folder: duckdb < revenue_net.sql
+-- refunds of the others are subtracted. Currencies are never added together.
+-- Run it in a dataset's folder: duckdb < revenue_net.sql
 SELECT
   strftime(date_placed AT TIME ZONE 'Europe/Istanbul', '%Y-%m') AS month,
   currency,
