@@ -11,6 +11,7 @@ from threading import Event, Thread
 from exporter.model.errors import ExporterError, StorageError, UsageError
 from exporter.model.manifest import CHANGE_COUNTS
 from exporter.model.progress import Progress
+from exporter.model.records import REJECT_REASONS
 from exporter.model.summary import Summary
 from exporter.system import durable
 
@@ -123,12 +124,13 @@ def reported(path: str | None) -> Iterator[Metrics]:
 
 def _of_summary(summary: Summary) -> Iterator[tuple[str, list[str]]]:
     size = sum(part.bytes for part in summary.files)
+    rejects = dict.fromkeys(REJECT_REASONS, 0) | summary.rejects_by_reason
     yield _gauge("orders_requested", "Distinct order numbers of the input.", summary.requested)
     yield _gauge("orders_exported", "Order rows of the dataset.", summary.exported)
     yield _gauge("order_items_exported", "Item rows of the dataset.", summary.items)
     yield _gauge("dataset_bytes", "Size of its tables.", size)
     yield _gauge("unmapped_values", "Values that fitted no column.", sum(summary.drift.values()))
-    yield _gauge("rejects", "Lines without rows.", summary.rejects_by_reason, label="reason")
+    yield _gauge("rejects", "Lines without rows.", rejects, label="reason")
     yield _gauge("requests", "Requests, by what they were.", summary.requests, label="kind")
     if summary.changes is not None:
         counts = {word: summary.changes[word] for word in CHANGE_COUNTS}

@@ -172,11 +172,11 @@ class Operator:
 
     def metrics(self) -> dict[str, float]:
         families = text_string_to_metric_families((self.folder / "exporter.prom").read_text())
-        return {
-            sample.name.removeprefix("omnitron_exporter_"): sample.value
-            for f in families
-            for sample in f.samples
-        }
+        totals: dict[str, float] = {}
+        for sample in (sample for family in families for sample in family.samples):
+            name = sample.name.removeprefix("omnitron_exporter_")
+            totals[name] = totals.get(name, 0.0) + sample.value
+        return totals
 
     def check_whole(self, ended: Ended) -> None:
         """The newest dataset is tonight's: every listed order, in order, and every word says so."""
