@@ -16,11 +16,7 @@ _Fitting = Callable[[str, Any, Any], object]
 
 
 class GivenList(str):
-    """The name of a list of order numbers that was given itself, and no file.
-
-    Attributes:
-        numbers: Its order numbers.
-    """
+    """The name of a list of order numbers that was given itself, and no file."""
 
     __slots__ = ("numbers",)
     numbers: tuple[str, ...]
@@ -38,9 +34,8 @@ def fit(options: Any) -> None:
         UsageError: A value does not fit; the error names the argument.
     """
     for name, hint in _hints(options.__class__).items():
-        value = getattr(options, name)
         fitting: _Fitting = _FITS.get(name, _fitted)
-        object.__setattr__(options, name, fitting(name, hint, value))
+        object.__setattr__(options, name, fitting(name, hint, getattr(options, name)))
 
 
 @cache

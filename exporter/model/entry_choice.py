@@ -48,11 +48,9 @@ def entry_choice(
     statuses: tuple[str, ...], placed_from: str | None, placed_to: str | None, timezone: str
 ) -> EntryChoice:
     """Return the choice that options make: days are those of `timezone`, the last one is included."""
-    first, end = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-    if placed_from:
-        first = _midnight("placed_from", placed_from, 0, timezone)
-    if placed_to:
-        end = _midnight("placed_to", placed_to, 1, timezone)
+    earliest, latest = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    first = _midnight("placed_from", placed_from, 0, timezone) if placed_from else earliest
+    end = _midnight("placed_to", placed_to, 1, timezone) if placed_to else latest
     if first >= end:
         what = f"expected {placed_from} or a later day, got {placed_to}."
         raise UsageError(what, "Give one.", option="placed_to")

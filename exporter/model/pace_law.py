@@ -71,7 +71,6 @@ class _AnswerCounts:
         self._stamps = array("q", [_NEVER]) * _TICKS
 
     def add(self, started: float) -> None:
-        """Count one answered request."""
         tick = int(started / _TICK_S)
         place = tick % _TICKS
         if self._stamps[place] != tick:
@@ -117,10 +116,7 @@ class Limit:
 class Steering:
     """The permitted pace and the pause, moved by what the API answers.
 
-    Args:
-        ceiling_per_s: The pace never goes above it; may be infinite.
-        auto: Begin gently and heed latency, instead of starting at the ceiling.
-        now: The time of the start.
+    The pace never goes above the ceiling, which may be infinite; `auto` begins gently and looks at latency as well.
     """
 
     def __init__(self, *, ceiling_per_s: float, auto: bool, now: float) -> None:
@@ -155,11 +151,9 @@ class Steering:
     def throttled(
         self, now: float, retry_after_s: float | None, latency_s: float | None = None, cause: str = "429"
     ) -> bool:
-        """Take in a 429, or what means the same; `latency_s` is None for that of the last answer.
+        """Take in a 429, or what means the same; return whether the pause is new or at least a second longer.
 
-        Returns:
-            Whether the pause is new or at least a second longer; a 429 to a request that was in
-            flight when the pause began is no news.
+        A 429 to a request that was in flight when the pause began is no news. `latency_s` is None for the last one's.
 
         Raises:
             ApiUnavailableError: When the waits without an answer come to over 15 minutes.
@@ -251,8 +245,7 @@ class Steering:
         patience_s = max(_HASTY_PATIENCE_S if streak.hasty > 1 else _PATIENCE_S, window_s)
         limit = Limit(per_s=max(_SLOWEST_PER_S, per_s), since=since, patience_s=patience_s, why=why)
         if streak.limit is not None and streak.limit.doubling_s is None and limit.near(streak.limit):
-            patience_s = min(_LONGEST_PATIENCE_S, 2 * streak.limit.patience_s)
-            limit = replace(limit, patience_s=patience_s)
+            limit = replace(limit, patience_s=min(_LONGEST_PATIENCE_S, 2 * streak.limit.patience_s))
         self.limit = limit
 
     def _give_up_if_too_long(self) -> None:
@@ -269,9 +262,8 @@ class Steering:
         if borne is None:
             return False
         known = _Streak(since=now, pace=self.pace(now), limit=self.limit)
-        self._learn(
-            known, min(known.pace, borne), since=now, window_s=_WINDOWS_S[0], why="answers have grown slow"
-        )
+        per_s = min(known.pace, borne)
+        self._learn(known, per_s, since=now, window_s=_WINDOWS_S[0], why="answers have grown slow")
         return True
 
 
@@ -305,7 +297,6 @@ class _Streak:
         return self.pace >= _NEAR * self.limit.per_s
 
     def refused(self, now: float, asked_s: float) -> _Streak:
-        """Count one more refusal."""
         refusals = self.refusals + 1
         blocked_s = max(self.blocked_s, now + asked_s - self.since)
         return replace(self, refusals=refusals, blocked_s=blocked_s, guessed=refusals > 1 or not asked_s)
@@ -322,7 +313,7 @@ class _LatencyWatch:
         self._slowed = False
 
     def borne_when_slow(self, now: float, latency_s: float) -> float | None:
-        """Take in one answer; return the answers a second when the pace is to drop, else None."""
+        """Return the answers a second when the pace is to drop, else None."""
         self._latencies.append(latency_s)
         elapsed_s = now - self._looked
         if elapsed_s < _LOOK_EVERY_S or len(self._latencies) < _ENOUGH_ANSWERS:
@@ -334,7 +325,7 @@ class _LatencyWatch:
         return borne if now >= self._settled_at and self._queues(now, median_s) else None
 
     def restart(self, now: float) -> None:
-        """Begin anew after a pause, which says nothing about latency."""
+        # A pause says nothing about latency.
         self._latencies.clear()
         self._looked = now
 

@@ -70,13 +70,11 @@ class Summary:
         return 3 if self.rejects_by_reason else 0
 
     def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in self._told().items())
-        return f"Summary({shown})"
+        return f"Summary({', '.join(f'{name}={value!r}' for name, value in self._told().items())})"
 
     def _repr_html_(self) -> str:
-        rows = (
-            f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in self._told().items()
-        )
+        told = self._told().items()
+        rows = (f"<tr><th>{name}</th><td>{escape(str(value))}</td></tr>" for name, value in told)
         return f"<table>{''.join(rows)}</table>"
 
     def _told(self) -> dict[str, Any]:

@@ -69,11 +69,9 @@ def compare(old: str, new: str, out: str, options: TableOptions, *, full: bool, 
 def _refuse_to_replace(standing: Manifest, out: str, *, overwrite: bool) -> None:
     if not overwrite or not standing.is_comparison:
         what = "comparison" if standing.is_comparison else "dataset"
+        hint = "Give another --out, or --overwrite to replace a comparison."
         raise UsageError(
-            f"a finished {what} of {standing.finished_at} is there.",
-            "Give another --out, or --overwrite to replace a comparison.",
-            option="out",
-            value=out,
+            f"a finished {what} of {standing.finished_at} is there.", hint, option="out", value=out
         )
 
 
@@ -206,8 +204,6 @@ def _places(patterns: Sequence[str]) -> list[str]:
         found = sorted(glob(pattern)) if globbed else [pattern]  # noqa: PTH207 - the pattern may be absolute
         places += [place for place in found if not globbed or Path(place, manifest.MANIFEST_FILE).is_file()]
     if not places:
-        raise UsageError(
-            f"expected finished datasets, got none that fits {' '.join(patterns)}.",
-            "Give the --out of a run.",
-        )
+        what = f"expected finished datasets, got none that fits {' '.join(patterns)}."
+        raise UsageError(what, "Give the --out of a run.")
     return places

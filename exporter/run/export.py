@@ -13,12 +13,14 @@ import json
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -70,6 +72,8 @@ from exporter.system.stopping import Stop, beside_the_loop
 
 log = logging.getLogger("exporter")
 
+T = TypeVar("T")
+
 
 def export(options: Options, *, on_progress: ProgressCallback | None = None) -> Summary:
     """Run one export and wait for it; where an event loop runs already, as in a notebook, use `export_async`.
@@ -93,18 +97,12 @@ def export(options: Options, *, on_progress: ProgressCallback | None = None) -> 
 async def export_async(
     options: Options, *, on_progress: ProgressCallback | None = None, stop: Stop | None = None
 ) -> Summary:
-    """Run one export inside a running event loop.
+    """Run one export inside a running event loop; see `export`.
 
     Args:
         options: What to do.
         on_progress: Called a few times a second with how far the run is.
         stop: Ask it for the end to stop the run; what was fetched is kept.
-
-    Returns:
-        What was exported.
-
-    Raises:
-        ExporterError: One of its children; `exporter.model.errors` says which means what.
     """
     # What cannot work is refused before anything is made.
     choose_columns(options.select, options.drop, options.tables)
@@ -158,12 +156,8 @@ async def _export(
                 about = found.read | listing.about | {"pages": walk.pages, "listed": walk.orders}
                 found = msgspec.structs.replace(found, read=about)
             _refuse_invalid(options, found)
-            fewest = await beside_the_loop(
-                lambda: fewest_orders(options),
-                stop,
-                doing="looking at the newest dataset",
-                interrupt=destination.interrupt,
-            )
+            count = partial(fewest_orders, options)
+            fewest = await _there(destination, count, stop, "looking at the newest dataset")
             refuse_fewer(options, found.requested, fewest, "order numbers", "asks for them")
             store.attach_plan(work.plan)
             store.disbelieve_the_future(now)
@@ -238,9 +232,11 @@ async def _look(
         refuse_to_replace(standing, destination, options, out)
         return None
 
-    return await beside_the_loop(
-        look, stop, doing="looking at the destination", interrupt=destination.interrupt
-    )
+    return await _there(destination, look, stop, "looking at the destination")
+
+
+async def _there(destination: Destination, work: Callable[[], T], stop: Stop, doing: str) -> T:
+    return await beside_the_loop(work, stop, doing=doing, interrupt=destination.interrupt)
 
 
 def resolve_out(out: str, now: datetime) -> str:
@@ -342,12 +338,8 @@ class _Run(FetchJob):
             await self._report()
         await self._look_again()
         self.work.mark(self.record.run_id)
-        await beside_the_loop(
-            lambda: self.destination.put(self.work.staged, self.work.retired),
-            self.stop,
-            doing="putting the dataset in its place",
-            interrupt=self.destination.interrupt,
-        )
+        put = partial(self.destination.put, self.work.staged, self.work.retired)
+        await _there(self.destination, put, self.stop, "putting the dataset in its place")
         self.store.finish_run(self.record.run_id, self.now)
         self.store.close()
         if self.options.prune:
@@ -360,14 +352,12 @@ class _Run(FetchJob):
 
     async def _fetch(self, on_progress: ProgressCallback | None) -> Fetched:
         tell = on_progress or (lambda _: None)
-        if self.options.dask is not None:
-            from exporter.fetch.cluster.coordinator import spread
-
-            return await spread(self, tell)
-        self._refuse_ranges()
-        from exporter.fetch.local_engine import fetch
-
-        return await fetch(self, tell)
+        if self.options.dask is None:
+            self._refuse_ranges()
+            from exporter.fetch.local_engine import fetch as engine
+        else:
+            from exporter.fetch.cluster.coordinator import spread as engine
+        return await engine(self, tell)
 
     def _refuse_ranges(self) -> None:
         """Refuse to ask again on this machine for what a cluster has fetched."""
@@ -378,13 +368,9 @@ class _Run(FetchJob):
     async def _prune(self) -> None:
         """Remove from the kept store what the list no longer names; the dataset stands, whatever becomes of that."""
         before = self.record.started_at - seconds(PRUNE_AGE, option="older_than")
+        prune = partial(upkeep.prune, self.store.path, self.work.plan, before)
         try:
-            gone = await beside_the_loop(
-                lambda: upkeep.prune(self.store.path, self.work.plan, before),
-                self.stop,
-                doing="pruning the store",
-                interrupt=lambda: None,
-            )
+            gone = await beside_the_loop(prune, self.stop, doing="pruning the store", interrupt=lambda: None)
             log.info("%s: %d orders pruned that are no longer listed.", self.store.path, gone)
         except StorageError as error:
             log.warning("--prune: %s", error)

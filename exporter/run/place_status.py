@@ -89,10 +89,8 @@ def look(place: str, options: AskOptions, *, orders: str | None = None, may_be_n
     out, work, store = _places(place, options.store)
     dataset = _standing(out) if out else None
     if not may_be_new and not (dataset or work or store):
-        raise UsageError(
-            f"{place}: expected a dataset, a work directory or a store, got none.",
-            "Give the --out or the --store of a run.",
-        )
+        what = f"{place}: expected a dataset, a work directory or a store, got none."
+        raise UsageError(what, "Give the --out or the --store of a run.")
     found = holdings(store) if store else None
     run = _run_gone_on_with(options, now, out, work, found)
     listing = look_at_listing(WorkDirectory(work).listing) if work else None

@@ -66,14 +66,7 @@ def _parts(path: Path) -> list[Path]:
 
 
 class InputPlan:
-    """The making of a plan from an open input.
-
-    Args:
-        streams: The input's parts, each from its beginning.
-        name: As the user gave it; its ending counts where the content leaves a choice.
-        choice: How it is to be read, as far as the user has decided.
-        plan: Where the plan is written.
-    """
+    """The making of a plan from an open input, whose name's ending counts where its content leaves a choice."""
 
     def __init__(self, streams: list[BinaryIO], name: str, choice: AskOptions, plan: Path) -> None:
         self._streams = streams

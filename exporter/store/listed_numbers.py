@@ -46,15 +46,8 @@ class Walk:
 class ListedNumbers:
     """The entries of an order list, each once, in the order in which they were met.
 
-    Args:
-        path: The file; made where it is missing, and made anew where it is of another source or too old.
-        source: See `Walk`.
-        within_s: Seconds within which the last answer must have come to resume.
-        answered_at: When the last answer came to what was asked for after the listing.
-
-    Attributes:
-        walk: How far it is.
-        dropped: Entries of a listing that could not be resumed.
+    The file at `path` is made anew where it is of another source, or its last answer, or that at `answered_at` to what
+    was asked for after the listing, is over `within_s` old: then it has `dropped` so many entries.
 
     Raises:
         StorageError: The disk refuses.
@@ -80,12 +73,9 @@ class ListedNumbers:
         self._connection.interrupt()
 
     def take(self, page: int, entries: Iterable[tuple[str, str | None]], traffic: Traffic) -> int:
-        """Write a page in one transaction; return how many of its entries were not met before.
+        """Write page number `page` in one transaction; return how many of its entries were not met before.
 
-        Args:
-            page: Its number.
-            entries: What tells an entry from others, and its order number; None where that is not wanted.
-            traffic: See `Walk`.
+        An entry is what tells it from others, and its order number; None where that is not wanted.
         """
         walk = self.walk
         with durable.storage_errors("writing the listing", self._path), self._connection as connection:

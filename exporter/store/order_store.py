@@ -95,10 +95,8 @@ class PlannedOrder(NamedTuple):
 class Store:
     """An open store. One thread at a time may use it; any number of readers may look on.
 
-    Args:
-        path: The SQLite file; made, with mode 0600, where it is missing.
-        api_url: The API that its payloads come from.
-        readonly: Open for looking only; the file must exist.
+    The file is made, with mode 0600, where it is missing; with `readonly` it must exist. Its payloads come from
+    `api_url`.
 
     Raises:
         UsageError: It belongs to another API, is of another version, or is not a store.

@@ -120,14 +120,13 @@ def holder(lock: Path) -> Holder | None:
 
 
 def _is_alive(pid: int) -> bool:
-    if os.name != "posix":
-        return True  # signal 0 would end a process there
     try:
-        os.kill(pid, 0)
+        if os.name == "posix":  # elsewhere signal 0 would end it
+            os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass  # somebody else's
     return True
 
 

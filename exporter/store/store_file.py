@@ -52,8 +52,18 @@ CREATE TABLE meta(key TEXT PRIMARY KEY, value);
 PRAGMA application_id = {_APPLICATION_ID};
 {_SET_VERSION}
 """
-_WAL_PAGES = 4000
-_PAGE_BYTES = 4096  # SQLite's own choice
+#: FULL: a commit survives a power cut, not only a killed process; a few fsyncs a second cost nothing. On macOS an fsync
+#: alone leaves the bytes in the disk's cache. Random order numbers touch a thousand pages of their index with each
+#: commit: let four commits share a checkpoint. At 600,000 orders it saves a tenth of a commit's CPU and a seventh of
+#: its time (2026-11-24). The limit is so many pages of SQLite's own size.
+_SET_UP = """
+PRAGMA journal_mode = WAL;
+PRAGMA synchronous = FULL;
+PRAGMA fullfsync = ON;
+PRAGMA checkpoint_fullfsync = ON;
+PRAGMA wal_autocheckpoint = 4000;
+PRAGMA journal_size_limit = 16384000;
+"""
 _PATIENCE_S = 90.0  # a copy of the store, or a look into it, may hold it for a minute
 _TABLES = {"orders", "payloads", "runs", "meta"}
 
@@ -69,7 +79,7 @@ class StoreFile:
                 self._identity = _identity(path)
                 self._check_ours()
                 if not readonly:
-                    _set_up(self.connection)
+                    self.connection.executescript(_SET_UP)
                 self._check(api_url, readonly=readonly)
                 if not readonly:
                     _refuse_foreign(path)  # now with what SQLite has opened beside it
@@ -114,43 +124,30 @@ class StoreFile:
         if version == STORE_VERSION:
             return
         if readonly and version < STORE_VERSION:
-            raise UsageError(
-                f"{self.path}: a store of version {version}, which the next run brings to {STORE_VERSION}.",
-                "Run the exporter with it first.",
-            )
+            what = f"{self.path}: a store of version {version}, which the next run brings to {STORE_VERSION}."
+            raise UsageError(what, "Run the exporter with it first.")
         if not migrate(self.connection, version, _CHANGED_TABLES, _SET_VERSION):
-            raise UsageError(
-                f"{self.path}: expected store version {STORE_VERSION} or older, got {version}.",
-                "Use the exporter that wrote it, or a newer one.",
-            )
+            what = f"{self.path}: expected store version {STORE_VERSION} or older, got {version}."
+            raise UsageError(what, "Use the exporter that wrote it, or a newer one.")
         durable.step("commit")
 
     def _change_hands(self, api_url: str, *, readonly: bool) -> None:
         """Take a store over for another API, where nothing in it came from the one before."""
         if self.connection.execute("SELECT 1 FROM payloads").fetchone():
-            raise UsageError(
-                f"{self.path}: this store belongs to {self.meta('api_url')}, got {api_url}.",
-                "Give the API it belongs to, or another --store or --out.",
-            )
+            what = f"{self.path}: this store belongs to {self.meta('api_url')}, got {api_url}."
+            raise UsageError(what, "Give the API it belongs to, or another --store or --out.")
         if not readonly:
-            self.connection.executescript("BEGIN IMMEDIATE; DELETE FROM orders; DELETE FROM runs;")
-            self.set_meta("api_url", api_url)
-            self.connection.execute("COMMIT")
-            durable.step("commit")
+            self._make("BEGIN IMMEDIATE; DELETE FROM orders; DELETE FROM runs;", api_url)
 
     def _check_ours(self) -> None:
         """Refuse somebody else's database before a byte of it changes."""
         if self._pragma("application_id") != _APPLICATION_ID and not self._is_empty():
-            raise UsageError(
-                f"{self.path}: expected a store of this program, got another SQLite file.",
-                "Give another --store path.",
-            )
+            what = f"{self.path}: expected a store of this program, got another SQLite file."
+            raise UsageError(what, "Give another --store path.")
 
     def _check_health(self) -> None:
-        tables = self.connection.execute(
-            "SELECT name, sql FROM sqlite_master WHERE type = 'table'"
-        ).fetchall()
-        if any(sql not in _SCHEMA for _, sql in tables) or {name for name, _ in tables} != _TABLES:
+        tables = dict(self.connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
+        if tables.keys() != _TABLES or any(sql not in _SCHEMA for sql in tables.values()):
             raise self.corrupt("its tables are not as they were made")
         (problem,) = self.connection.execute("PRAGMA quick_check('orders')").fetchone()
         if problem != "ok":
@@ -166,7 +163,10 @@ class StoreFile:
 
     def _create(self, api_url: str | None) -> None:
         # One transaction: a kill in between leaves an empty file, which the next run fills again.
-        self.connection.executescript(f"BEGIN IMMEDIATE; {_SCHEMA}")
+        self._make(f"BEGIN IMMEDIATE; {_SCHEMA}", api_url)
+
+    def _make(self, script: str, api_url: str | None) -> None:
+        self.connection.executescript(script)
         self.set_meta("api_url", api_url)
         self.connection.execute("COMMIT")
         durable.step("commit")
@@ -213,15 +213,3 @@ def file_uri(path: PurePath) -> str:
     'file:////server/share/a%20b.db'
     """
     return f"file://{'' if path.as_posix().startswith('/') else '/'}{quote(path.as_posix())}"
-
-
-def _set_up(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA journal_mode = WAL")
-    # FULL: a commit survives a power cut, not only a killed process; a few fsyncs a second cost nothing.
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA fullfsync = ON")  # macOS: its fsync alone leaves the bytes in the disk's cache
-    connection.execute("PRAGMA checkpoint_fullfsync = ON")
-    # Random order numbers touch a thousand pages of their index with each commit: let four commits share a
-    # checkpoint. At 600,000 orders it saves a tenth of a commit's CPU and a seventh of its time (2026-11-24).
-    connection.execute(f"PRAGMA wal_autocheckpoint = {_WAL_PAGES}")
-    connection.execute(f"PRAGMA journal_size_limit = {_WAL_PAGES * _PAGE_BYTES}")

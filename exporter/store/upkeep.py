@@ -14,14 +14,8 @@ _GOING = "settled_at < ? AND number NOT IN (SELECT number FROM plan.plan)"
 def prune(path: Path, plan: Path, before: float, *, only_count: bool = False) -> int:
     """Remove the orders that a plan does not name, with their payloads, and give their space back to the disk.
 
-    Args:
-        path: The store; its lock is held.
-        plan: The plan of the order numbers to keep.
-        before: Orders whose last answer came later stay; seconds since the epoch.
-        only_count: Change nothing.
-
-    Returns:
-        How many orders go.
+    The store's lock is held. Orders stay whose last answer came after `before`. Returned is how many go; `only_count`
+    changes nothing.
 
     Raises:
         UsageError: It is no store.
@@ -48,11 +42,7 @@ def prune(path: Path, plan: Path, before: float, *, only_count: bool = False) ->
 
 
 def back_up(path: Path, target: Path) -> None:
-    """Write a copy of a store, as it is at one moment, while a run may be writing to it.
-
-    Args:
-        path: The store.
-        target: Where the copy appears, whole and with mode 0600; nothing is there.
+    """Write a whole copy of a store, of mode 0600, as it is at one moment, while a run may be writing to it.
 
     Raises:
         UsageError: It is no store.
