@@ -32,9 +32,10 @@ FOREIGN = (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError)
 _TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
 _TITLE_WITHIN = 16 * 1024
 _LONGEST_TITLE = 80
-_HOSTNAME_MISMATCH = 62  # X509_V_ERR_HOSTNAME_MISMATCH
-_ADDRESS_MISMATCH = 64  # X509_V_ERR_IP_ADDRESS_MISMATCH
-_WRONG_TIME = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+_WRONG_NAME = "Give the host name of the certificate in --api-url."
+_WRONG_TIME = "Have the API's certificate renewed, or set this machine's clock right."
+#: By OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID, …_CERT_HAS_EXPIRED, …_HOSTNAME_MISMATCH and …_IP_ADDRESS_MISMATCH.
+_CERTIFICATE_HINTS = {9: _WRONG_TIME, 10: _WRONG_TIME, 62: _WRONG_NAME, 64: _WRONG_NAME}
 _NO_SUCH_HOST = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 #: What a proxy that answers by itself names itself in `Server`; what it passes on has the API's name.
 _PROXIES = ("squid", "tinyproxy")
@@ -53,7 +54,11 @@ _HTTP_2 = r"b'\x00\x00"  # the length of HTTP/2's first frame, as the parser's c
 
 def limit_of(response: Response) -> tuple[bool, float | None]:
     """Return whether a refusal says that it is a limit, and the seconds to wait; see `limit_told`."""
-    return limit_told(response.headers, _time_of(response))
+    try:  # the answer's own time, which no skew of our clock can bend
+        now = parsedate_to_datetime(response.headers["Date"]).astimezone(UTC)
+    except (KeyError, ValueError, OverflowError):
+        now = datetime.now(UTC)
+    return limit_told(response.headers, now)
 
 
 def page_of(headers: Mapping[str, str], body: bytes) -> str:
@@ -65,14 +70,6 @@ def page_of(headers: Mapping[str, str], body: bytes) -> str:
     words = "".join(each if each.isprintable() else " " for each in title[1]) if title else ""
     shown = " ".join(words.split())[:_LONGEST_TITLE]
     return f"{kind or 'text/html'}, titled {shown!r}" if shown else kind or "text/html"
-
-
-def _time_of(response: Response) -> datetime:
-    """Return the answer's own time, which no skew of our clock can bend, or ours where it has none."""
-    try:
-        return parsedate_to_datetime(response.headers["Date"]).astimezone(UTC)
-    except (KeyError, ValueError, OverflowError):
-        return datetime.now(UTC)
 
 
 def translated(error: Exception, timeout_s: float, *, answered: bool = False) -> ExporterError:
@@ -132,18 +129,13 @@ def _tls_words(cause: ssl.SSLError) -> str:
 
 def _distrusted(error: aiohttp.ClientConnectorCertificateError) -> ApiUnavailableError:
     cause = error.certificate_error
-    what = f"{error.host}:{error.port}: its certificate is refused: {_reason(cause)}."
-    if getattr(cause, "verify_code", None) in (_HOSTNAME_MISMATCH, _ADDRESS_MISMATCH):
-        return ApiUnavailableError(what, "Give the host name of the certificate in --api-url.")
-    if getattr(cause, "verify_code", None) in _WRONG_TIME:
-        return ApiUnavailableError(
-            what, "Have the API's certificate renewed, or set this machine's clock right."
-        )
-    return ApiUnavailableError(what, "Give the authority that signed it with --ca-file.")
-
-
-def _reason(cause: Exception) -> str:
-    return str(cause.verify_message if isinstance(cause, ssl.SSLCertVerificationError) else cause).rstrip(".")
+    reason = str(getattr(cause, "verify_message", cause)).rstrip(".")
+    return ApiUnavailableError(
+        f"{error.host}:{error.port}: its certificate is refused: {reason}.",
+        _CERTIFICATE_HINTS.get(
+            getattr(cause, "verify_code", 0), "Give the authority that signed it with --ca-file."
+        ),
+    )
 
 
 def proxys_refusal(response: Response) -> ExporterError | None:
@@ -156,11 +148,6 @@ def proxys_refusal(response: Response) -> ExporterError | None:
 def _refused_by_proxy(status: int) -> ExporterError:
     if status >= 500:
         return TransientError(f"the proxy answered {status}")
-    hint = (
-        "Check the user name and the password in"
-        if status == 407
-        else "Ask who runs it to permit the API, or change"
-    )
-    return ApiUnavailableError(
-        f"The proxy answered {status}.", f"{hint} --proxy, or in the variable that names it."
-    )
+    check, ask = "Check the user name and the password in", "Ask who runs it to permit the API, or change"
+    hint = f"{check if status == 407 else ask} --proxy, or in the variable that names it."
+    return ApiUnavailableError(f"The proxy answered {status}.", hint)

@@ -11,6 +11,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
 from typing import NoReturn
 from urllib.parse import quote
 
@@ -53,17 +54,19 @@ _AMONG_ANSWERS = 20
 _CONNECT_SHARE = 0.95
 
 
+@dataclass(kw_only=True, slots=True)
 class _Attempt(Sending):
-    """What one attempt has done so far, and its deadline."""
+    """What one attempt asks for, and what it has done so far; a page has no order number."""
 
-    __slots__ = ("began", "deadline", "is_question", "status")
-
-    def __init__(self, deadline: Deadline, began: float, is_question: bool) -> None:
-        super().__init__()
-        self.deadline = deadline
-        self.began = began
-        self.is_question = is_question
-        self.status: int | None = None
+    target: str
+    header: str
+    order_number: str | None
+    count: int
+    timeout_s: float
+    is_question: bool
+    began: float = field(default_factory=time.monotonic)
+    deadline: Deadline = field(init=False)
+    status: int | None = None
 
 
 class _SlashLearnedError(Exception):
@@ -71,30 +74,13 @@ class _SlashLearnedError(Exception):
 
 
 class Client:
-    """The API as the rest of the program sees it; made by `open_client`.
-
-    Args:
-        transport: Requests to the API.
-        options: What the export is asked to do.
-        pace: Gives a slot for each request, and is told of each answer.
-        identity: The token, and how to get a new one.
-        statistics: Told of each answer.
-    """
+    """The API as the rest of the program sees it; made by `open_client`."""
 
     def __init__(
-        self,
-        transport: Transport,
-        options: Options,
-        pace: Gate,
-        identity: Identity,
-        statistics: Statistics,
+        self, transport: Transport, options: Options, pace: Gate, identity: Identity, statistics: Statistics
     ) -> None:
-        self._transport = transport
-        self._pace = pace
-        self._identity = identity
-        self._statistics = statistics
-        self._timeout_s = options.timeout_s
-        self._max_items = options.max_items
+        self._transport, self._pace, self._identity, self._statistics = transport, pace, identity, statistics
+        self._timeout_s, self._max_items = options.timeout_s, options.max_items
         self._orders_path = transport.base_path + ORDERS_PATH
         self._slash = ""
         self._one_large_body = asyncio.Semaphore(1)
@@ -117,11 +103,7 @@ class Client:
         self._door.set()
 
     async def drain(self, grace_s: float) -> None:
-        """Start no request any more, and wait until those in flight have arrived.
-
-        Args:
-            grace_s: Return after that many seconds, whatever is still in flight.
-        """
+        """Start no request any more, and wait that long, at most, until those in flight have arrived."""
         self._draining = True
         self._door.set()
         deadline = time.monotonic() + grace_s
@@ -145,9 +127,6 @@ class Client:
             is_question: It finds out whether the API serves orders: nothing holds it, and its refusal slows
                 the pace.
 
-        Returns:
-            The payload, checked to be this order's.
-
         Raises:
             AttemptError: One of its children, which says whether asking again may help. The pace has
                 been told of a limit already: the next request waits by itself.
@@ -158,13 +137,7 @@ class Client:
         return await self._ask(path, order_number, attempt, timeout_s or self._timeout_s, is_question)
 
     async def page(self, query: str, attempt: int, *, is_question: bool = False) -> bytes:
-        """Ask once for a page of the order list and return its body; errors as for `fetch`.
-
-        Args:
-            query: The URL's query, encoded; may be empty.
-            attempt: Which attempt for this page, from 1; for counting only.
-            is_question: Nothing holds it.
-        """
+        """Ask once for a page of the order list, by an encoded query, and return its body; see `fetch`."""
         path = f"{self._orders_path}?{query}" if query else self._orders_path
         return (await self._ask(path, None, attempt, self._timeout_s, is_question)).payload
 
@@ -172,11 +145,10 @@ class Client:
         self, path: str, order_number: str | None, attempt: int, timeout_s: float, is_question: bool
     ) -> Answer:
         """Ask once; again where the API moved the path, or with a login where it wants a new token."""
-        identity = self._identity
-        renewed = False
+        identity, renewed = self._identity, False
         while True:
             if identity.header is None:
-                await identity.log_in(self._transport)
+                await identity.log_in(self._transport, refused=None)
             await self._pace.slot()
             while not (is_question or self._door.is_set()):
                 await self._door.wait()
@@ -185,64 +157,61 @@ class Client:
                 raise asyncio.CancelledError
             # Path and token are read after the wait for the slot: others may have learnt new ones.
             header = identity.header or ""
-            target = path if order_number is None else path + self._slash
+            this = _Attempt(
+                target=path if order_number is None else path + self._slash,
+                header=header,
+                order_number=order_number,
+                count=attempt,
+                timeout_s=timeout_s,
+                is_question=is_question,
+            )
             try:
-                return await self._attempt(target, header, order_number, attempt, timeout_s, is_question)
+                return await self._attempt(this)
             except _SlashLearnedError:
                 continue
             except TokenRefusedError:
                 if renewed:
                     raise
-                await identity.renew(self._transport, refused=header)
+                await identity.log_in(self._transport, refused=header)
                 renewed = True
                 attempt += 1
 
-    async def _attempt(
-        self,
-        target: str,
-        header: str,
-        order_number: str | None,
-        attempt: int,
-        timeout_s: float,
-        is_question: bool,
-    ) -> Answer:
+    async def _attempt(self, this: _Attempt) -> Answer:
         """Make one request under a deadline, and tell whoever counts how it ended."""
-        began = time.monotonic()
         self._in_flight += 1
         failure: BaseException | None = None
-        deadline = self._deadlines.start(timeout_s)
-        this = _Attempt(deadline, began, is_question and order_number is not None)
+        this.deadline = deadline = self._deadlines.start(this.timeout_s)
         try:
-            answer = await self._exchange(target, header, order_number, this)
+            answer = await self._exchange(this)
         except FOREIGN as error:
-            failure = translated(error, timeout_s, answered=self._identity.answered)
+            failure = translated(error, this.timeout_s, answered=self._identity.answered)
             raise failure from None
         except BaseException as error:
             failure = error
             if isinstance(error, asyncio.CancelledError) and deadline.is_the_cause():
-                failure = translated(TimeoutError(), timeout_s)
+                failure = translated(TimeoutError(), this.timeout_s)
                 raise failure from None
             raise
         finally:
             self._in_flight -= 1
             self._deadlines.end(deadline)
             if this.sent:
-                self._count(this, failure, attempt, time.monotonic() - began)
+                self._count(this, failure, time.monotonic() - this.began)
             # An error that its own frame names keeps that frame, and what was read, until a collection.
             del failure
-        self._identity.accepted(header)
+        self._identity.accepted(this.header)
         return answer
 
-    async def _exchange(self, target: str, header: str, order_number: str | None, this: _Attempt) -> Answer:
-        response = await self._transport.exchange(target, header, this)
+    async def _exchange(self, this: _Attempt) -> Answer:
+        response = await self._transport.exchange(this.target, this.header, this)
         try:
             this.status = response.status
             if response.status != 200:
-                await self._refuse(response, target, this)
+                await self._refuse(response, this)
             payload = await self._body(response, this)
             try:
-                status = None if order_number is None else check(payload, order_number, self._max_items)
-                answer = Answer(payload, status)
+                number = this.order_number
+                answer = Answer(payload, number and check(payload, number, self._max_items))
             except AttemptError as error:
                 error.page = page_of(response.headers, payload)
                 if limit_of(response)[0]:
@@ -253,9 +222,9 @@ class Client:
         finally:
             response.release()
 
-    async def _refuse(self, response: Response, target: str, this: _Attempt) -> NoReturn:
+    async def _refuse(self, response: Response, this: _Attempt) -> NoReturn:
         """Raise what an answer's status means; what its body does must not turn it into a time-out."""
-        verdict = self._verdict(response, target, this)
+        verdict = self._verdict(response, this)
         this.deadline.stop()
         try:
             body = await _read_out(response)
@@ -265,36 +234,34 @@ class Client:
         finally:
             del verdict  # see `_attempt`
 
-    def _count(self, this: _Attempt, failure: BaseException | None, attempt: int, latency_s: float) -> None:
+    def _count(self, this: _Attempt, failure: BaseException | None, latency_s: float) -> None:
         self._sent += 1
         if isinstance(failure, ThrottledError):
             self._throttled += 1
         elif isinstance(failure, _SlashLearnedError):
             self._redirected += 1
-        elif attempt > 1:
+        elif this.count > 1:
             self._retried += 1
         if isinstance(failure, asyncio.CancelledError):
             return
         self._statistics.ended(this.status, failure, latency_s)
         if isinstance(failure, ThrottledError) and not failure.is_stray:
             self._slow_down(failure.retry_after_s, latency_s, str(failure.http_status))
-        elif this.is_question and isinstance(failure, PermanentError) and self._is_wall(failure):
+        elif isinstance(failure, PermanentError) and self._is_wall(this):
             self._slow_down(None, latency_s, str(failure.http_status))
         elif this.status is not None:
             self._pace.answered(latency_s)
 
-    def _is_wall(self, failure: PermanentError) -> bool:
+    def _is_wall(self, this: _Attempt) -> bool:
         """Tell whether a known good order is refused as a firewall does it, perhaps for our pace."""
-        return self._good_at > -math.inf and failure.http_status not in (200, 404, *_REDIRECTS)
+        asked = this.is_question and this.order_number is not None
+        return asked and self._good_at > -math.inf and this.status not in (200, 404, *_REDIRECTS)
 
     def _slow_down(self, retry_after_s: float | None, latency_s: float, cause: str) -> None:
-        before = self._pace.snapshot().paused_until
-        self._pace.throttled(retry_after_s, latency_s, cause)
-        until = self._pace.snapshot().paused_until
-        if until is not None and until != before:
-            self._statistics.paused(until - time.monotonic(), cause)
+        if (pause_s := self._pace.throttled(retry_after_s, latency_s, cause)) is not None:
+            self._statistics.paused(pause_s, cause)
 
-    def _verdict(self, response: Response, target: str, this: _Attempt) -> Exception:
+    def _verdict(self, response: Response, this: _Attempt) -> Exception:
         """Return what an answer's status means, where that is not 200."""
         if (refusal := proxys_refusal(response)) is not None:
             return refusal
@@ -306,7 +273,7 @@ class Client:
         if status == 503 and (guess := self._guessed_limit(this)) is not None:
             return guess
         if status in _REDIRECTS:
-            return self._redirect(response, target)
+            return self._redirect(response, this.target)
         if status == 408 or status >= 500:
             return TransientError(f"the API answered {status}", status)
         if status >= 400:
@@ -335,11 +302,8 @@ class Client:
         if _only_adds_a_slash(self._transport.url(target), response.headers.get("Location", "")):
             self._slash = "/"
             return _SlashLearnedError()
-        return PermanentError(
-            "client_error",
-            f"the API answered {response.status} and pointed elsewhere, which is never followed",
-            response.status,
-        )
+        what = f"the API answered {response.status} and pointed elsewhere, which is never followed"
+        return PermanentError("client_error", what, response.status)
 
     async def _body(self, response: Response, this: _Attempt) -> bytes:
         """Return the whole decoded body, or raise as soon as it is over 32 MiB."""
@@ -356,17 +320,17 @@ class Client:
         return await self._large(response, body, this)
 
     async def _large(self, response: Response, body: bytearray, this: _Attempt) -> bytes:
-        if int(response.headers.get("Content-Length", 0)) > MAX_PAYLOAD_BYTES:
-            raise _too_large()
+        size = int(response.headers.get("Content-Length", 0))
         this.deadline.stop()
         async with self._one_large_body:
             this.deadline.allow(self._timeout_s)
-            while chunk := await response.body.readany():
+            while size <= MAX_PAYLOAD_BYTES:
+                if not (chunk := await response.body.readany()):
+                    return bytes(body)
                 body += chunk
-                if len(body) > MAX_PAYLOAD_BYTES:
-                    body.clear()  # the error's traceback holds it
-                    raise _too_large()
-            return bytes(body)
+                size = len(body)
+        body.clear()  # the error's traceback holds it
+        raise PermanentError("bad_response", f"the answer is over {MAX_PAYLOAD_BYTES // MIB} MiB", 200)
 
 
 async def _read_out(response: Response) -> bytes:
@@ -382,8 +346,7 @@ async def _read_out(response: Response) -> bytes:
 
 
 def _limited(response: Response) -> ThrottledError:
-    status = response.status
-    return ThrottledError(f"the API answered {status}", limit_of(response)[1], status)
+    return ThrottledError(f"the API answered {response.status}", limit_of(response)[1], response.status)
 
 
 def _only_adds_a_slash(asked: URL, location: str) -> bool:
@@ -398,35 +361,21 @@ def _only_adds_a_slash(asked: URL, location: str) -> bool:
         return False
 
 
-def _too_large() -> PermanentError:
-    return PermanentError("bad_response", f"the answer is over {MAX_PAYLOAD_BYTES // MIB} MiB", 200)
-
-
 @asynccontextmanager
 async def open_client(
     options: Options, pace: Gate, statistics: Statistics, *, answered: bool = False
 ) -> AsyncIterator[Client]:
-    """Open the client of one export and close it at the end.
-
-    Args:
-        options: What the export is asked to do.
-        pace: Gives a slot for each request.
-        statistics: Told of each answer.
-        answered: Whether the API has answered this run; a refused certificate is an outage then.
+    """Open the client of one export; where the API has `answered` this run, a refused certificate is an outage.
 
     Raises:
         UsageError: A certificate, key or token file is refused, or a variable's proxy.
     """
     identity = Identity(options, pace)
     identity.answered = answered
-    headers = {
-        "Accept": "application/json",
-        "Content-Type": "application/json",
-        "User-Agent": f"omnitron-exporter/{__version__}",
-    }
+    kind = "application/json"
     route = Route(
         api_url=options.api_url,
-        headers=headers,
+        headers={"Accept": kind, "Content-Type": kind, "User-Agent": f"omnitron-exporter/{__version__}"},
         connect_s=_CONNECT_SHARE * options.timeout_s,
         trust=trust_of(options),
         proxy=proxy_for(options.api_url, options.proxy),

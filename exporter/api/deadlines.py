@@ -24,11 +24,6 @@ class Deadline:
         self.expired = False
         self._cancelling = task.cancelling()
 
-    def expire(self) -> None:
-        """Cancel the attempt."""
-        self.expired = True
-        self.task.cancel()
-
     def is_the_cause(self) -> bool:
         """Return whether a cancellation of the attempt came from here alone, and take it back."""
         return self.expired and self.task.uncancel() <= self._cancelling
@@ -43,18 +38,16 @@ class Deadline:
 
 
 class Deadlines:
-    """The deadlines of all attempts in flight; for one event loop.
+    """The deadlines of all attempts in flight, which usually have `timeout_s`; for one event loop.
 
-    Args:
-        timeout_s: Seconds that an attempt usually has, not counting those in which the process stood
-            still. One ends at most a twentieth of that late, and never more than a quarter of a second.
+    Seconds in which the process stood still do not count. An attempt ends at most a twentieth of its time late,
+    and never more than a quarter of a second.
     """
 
     def __init__(self, timeout_s: float) -> None:
         self._tick_s = min(_MOST_TICK_S, timeout_s / _TICKS)
         self._running: set[Deadline] = set()
-        self._ticking = False
-        self._due = 0.0
+        self._ticking, self._due = False, 0.0
 
     def start(self, seconds: float) -> Deadline:
         """Let the present task, which makes an attempt, be cancelled after that many seconds."""
@@ -85,7 +78,8 @@ class Deadlines:
                 running.at += late_s
         for deadline in [running for running in self._running if running.at <= now]:
             self._running.discard(deadline)
-            deadline.expire()
+            deadline.expired = True
+            deadline.task.cancel()
         self._ticking = False
         if self._running:
             self._tick(loop)

@@ -48,34 +48,14 @@ class Identity:
         if not self._proven and header == self.header:
             self._proven = self.answered = True
 
-    async def log_in(self, transport: Transport) -> None:
-        """Get the first token.
+    async def log_in(self, transport: Transport, *, refused: str | None) -> None:
+        """Get another token than the refused one, or the first.
 
         Raises:
-            TokenRefusedError: The API refuses the user name or the password.
+            TokenRefusedError: The API refuses the login, there is none, or the refused token never worked.
             AttemptError: The login had no answer, or one that may be another next time.
             ApiUnavailableError: The API's certificate is refused from the start, or it asks for too long a wait.
         """
-        await self._change(transport, refused=None)
-
-    async def renew(self, transport: Transport, *, refused: str) -> None:
-        """Get another token than the refused one; errors as for `log_in`.
-
-        Raises:
-            TokenRefusedError: There is no login, or the refused token never worked.
-        """
-        await self._change(transport, refused=refused)
-
-    def refusal(self, answer: str) -> TokenRefusedError:
-        """Return the error that says that the API took neither token nor login, but gave an `answer` such as `401`."""
-        what = "the token" if self._username is None else "the login"
-        return TokenRefusedError(
-            f"{self._api_url}: the API refused {what} ({answer}).",
-            "Check it, then run the same command again.",
-            resumes=True,
-        )
-
-    async def _change(self, transport: Transport, *, refused: str | None) -> None:
         async with self._one_login:
             if self.header != refused:
                 return  # another worker has logged in meanwhile
@@ -88,6 +68,15 @@ class Identity:
             self.header = _header(await self._token(transport))
             self._proven = False
 
+    def refusal(self, answer: str) -> TokenRefusedError:
+        """Return the error that says that the API took neither token nor login, but gave an `answer` such as `401`."""
+        what = "the token" if self._username is None else "the login"
+        return TokenRefusedError(
+            f"{self._api_url}: the API refused {what} ({answer}).",
+            "Check it, then run the same command again.",
+            resumes=True,
+        )
+
     async def _token(self, transport: Transport) -> str:
         login = msgspec.json.encode({"username": self._username, "password": self._password})
         try:
@@ -96,7 +85,10 @@ class Identity:
                 try:
                     if response.status != 200:
                         raise self._verdict(response)
-                    return self._key(await _start_of_body(response))
+                    body = b""
+                    while len(body) <= _LARGEST_ANSWER and (chunk := await response.body.readany()):
+                        body += chunk  # `read` has no bound of its own
+                    return self._key(body)
                 finally:
                     response.release()
         except FOREIGN as error:
@@ -124,14 +116,6 @@ class Identity:
         if not is_token(key):
             raise self._final_refusal("200 with a key that is no token")
         return key
-
-
-async def _start_of_body(response: Response) -> bytes:
-    """Return the body as far as an answer to a login may reach; `read` has no bound of its own."""
-    body = b""
-    while len(body) <= _LARGEST_ANSWER and (chunk := await response.body.readany()):
-        body += chunk
-    return body
 
 
 def _header(token: str) -> str:

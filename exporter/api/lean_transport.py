@@ -23,30 +23,22 @@ from exporter.api import transport
 from exporter.api.transport import (
     LONGEST_HEADER,
     READ_AT_ONCE,
-    Addresses,
+    Connector,
     Response,
     Route,
     Sending,
     Transport,
-    connector_settings,
 )
 
 _SWITCHING_PROTOCOLS = 101
 
 
 class LeanTransport(Transport):
-    """Requests on connections of our own pool; made by `open_lean_transport`.
+    """Requests on connections of our own pool; made by `open_lean_transport`."""
 
-    Args:
-        route: How the API is reached.
-        connector: Makes connections.
-        addresses: What the connector knows of hosts.
-    """
-
-    def __init__(self, route: Route, connector: aiohttp.BaseConnector, addresses: Addresses) -> None:
+    def __init__(self, route: Route, connector: Connector) -> None:
         super().__init__(route)
         self._connector = connector
-        self._addresses = addresses
         # Never sent: it says where to connect, by which proxy, and which headers each request has.
         self._template = aiohttp.ClientRequest(
             "GET",
@@ -59,8 +51,7 @@ class LeanTransport(Transport):
         self._keepalive_s = transport.KEEPALIVE_S
         # A proxy that opens no tunnel is told the whole URL (RFC 9112, section 3.2.2).
         self._before = self.origin if route.forwards else ""
-        self._lines = ""
-        self._lines_count = 0
+        self._lines, self._lines_count = "", 0
         #: Connections that wait for a request, each with the loop's time since when; the last one is used first.
         self._idle: deque[tuple[Connection, float]] = deque()
 
@@ -117,11 +108,7 @@ class LeanTransport(Transport):
         return None
 
     async def _connect(self) -> Connection:
-        try:
-            connection = await self._connector.connect(self._template, [], self._timeout)
-        except Exception:
-            self._addresses.forget()
-            raise
+        connection = await self._connector.connect(self._template, [], self._timeout)
         if not _is_usable(connection):  # closed by the API between its opening and now
             connection.close()
             raise aiohttp.ServerDisconnectedError
@@ -155,13 +142,11 @@ def _is_usable(connection: Connection) -> bool:
 @asynccontextmanager
 async def open_lean_transport(route: Route) -> AsyncIterator[LeanTransport]:
     """Open the connections to an API and close them at the end."""
-    addresses = Addresses()
-    connector = aiohttp.TCPConnector(**connector_settings(route, addresses))
-    lean = LeanTransport(route, connector, addresses)
+    connector = Connector(route)
+    lean = LeanTransport(route, connector)
     try:
         # It ends what is open at once; closed one by one, TLS connections would take their time.
         async with connector:
             yield lean
     finally:
         lean.close()
-        await addresses.close()

@@ -10,9 +10,8 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -56,28 +55,8 @@ class Page(msgspec.Struct):
     results: list[Entry]
 
 
-@dataclass(frozen=True, kw_only=True)
-class ReadPage:
-    """A page that was read, in the order of the list.
-
-    Attributes:
-        number: Its place, from 1.
-        count: Orders that the API counted then.
-        entries: Its orders.
-    """
-
-    number: int
-    count: int
-    entries: Sequence[Entry]
-
-
 class OrderList:
-    """One walk through the pages.
-
-    Args:
-        client: The API; its pace holds for every page.
-        options: The API's address and the attempts for a page.
-        query: What every page's query begins with, encoded; may be empty.
+    """One walk through the pages, whose queries all begin with `query`, encoded; it may be empty.
 
     Attributes:
         changes: By how many orders the API's count has changed during the walk, in all.
@@ -90,13 +69,11 @@ class OrderList:
         self._url = options.api_url + ORDERS_PATH
         self._query = query
         self._ahead: deque[asyncio.Task[Page]] = deque()
-        self._first_size = 0
-        self._has_answered = False
         self.changes = 0
         self.count = 0
 
-    async def pages(self, first: int = 1) -> AsyncGenerator[ReadPage, None]:
-        """Yield every page from `first` on; several are asked for at one time.
+    async def pages(self, first: int) -> AsyncGenerator[tuple[int, Page], None]:
+        """Yield every page from `first` on, with its number; several are asked for at one time.
 
         Raises:
             UsageError: The API refuses the query.
@@ -114,7 +91,7 @@ class OrderList:
                     self.changes += abs(page.count - self.count)
                 self.count = page.count
                 most = most or -(-page.count // max(1, len(page.results)))
-                yield ReadPage(number=number, count=page.count, entries=page.results)
+                yield number, page
                 if page.next is None:
                     return
                 number += 1
@@ -141,16 +118,17 @@ class OrderList:
                 return before  # the list has become shorter meanwhile, and ends there
             if attempt >= self._max_attempts:
                 raise self._given_up(missing, number)
-            await asyncio.sleep(backoff_s(attempt, random.random()))  # noqa: S311 - jitter, no secret
+            await _back_off(attempt)
             attempt += 1
             asked = asyncio.ensure_future(self.page(number))
 
     async def page(self, number: int) -> Page:
         """Ask for a page until it comes; a `PermanentError` is left to who knows what it means."""
+        query = f"{self._query}&page={number}" if self._query else f"page={number}"
         attempt = 1
         while True:
             try:
-                return decoded(await self._client.page(self._query_of(number), attempt))
+                return decoded(await self._client.page(query, attempt))
             except ThrottledError:
                 continue  # the pace makes everybody wait
             except PermanentError:
@@ -158,11 +136,8 @@ class OrderList:
             except AttemptError as error:
                 if attempt >= self._max_attempts:
                     raise self._given_up(error, number) from None
-            await asyncio.sleep(backoff_s(attempt, random.random()))  # noqa: S311 - jitter, no secret
+            await _back_off(attempt)
             attempt += 1
-
-    def _query_of(self, page: int) -> str:
-        return f"{self._query}&page={page}" if self._query else f"page={page}"
 
     def _given_up(self, error: AttemptError, page: int) -> ExporterError:
         what = f"{self._url}: page {page}: {error.detail.rstrip('.')}."
@@ -173,71 +148,45 @@ class OrderList:
         return ApiUnavailableError(what)
 
 
-class Completeness:
-    """Tells whether a walk has met every order that the API counts, however they moved meanwhile."""
-
-    def __init__(self, url: str) -> None:
-        self._url = url
-        self._without_news = 0
-
-    def is_over(self, page: ReadPage, *, news: bool, met: int) -> bool:
-        """Return whether all that the API counts is there, though it promises more of the same.
-
-        Args:
-            page: The last one that was read.
-            news: Whether it has brought an order that was not met before.
-            met: Orders met so far.
-
-        Raises:
-            ApiUnavailableError: Nothing but known orders comes, page after page.
-        """
-        self._without_news = 0 if news else self._without_news + 1
-        if self._without_news and met >= page.count:
-            return True
-        if self._without_news > _MOST_PAGES_WITHOUT_NEWS:
-            raise ApiUnavailableError(
-                f"{self._url}: {self._without_news} pages in a row bring no new order, yet more are promised."
-            )
-        return False
-
-    def check(self, walk: OrderList, met: int) -> None:
-        """Raise where more orders are missing than have come or gone during the walk.
-
-        Raises:
-            ApiUnavailableError: So it is.
-        """
-        if walk.count - met > walk.changes:
-            raise ApiUnavailableError(
-                f"{self._url}: the API counts {walk.count:,} orders, {met:,} were listed, in two walks through all pages."
-            )
+async def _back_off(attempt: int) -> None:
+    await asyncio.sleep(backoff_s(attempt, random.random()))  # noqa: S311 - jitter, no secret
 
 
 async def walk_to_the_end(
-    client: Client, options: Options, query: str, *, first: int, take: Callable[[ReadPage], tuple[bool, int]]
+    client: Client, options: Options, query: str, *, first: int, take: Callable[[int, Page], tuple[bool, int]]
 ) -> None:
     """Read the list once; a second time where fewer orders were met than counted.
 
     Args:
-        client: The API.
+        client: See `OrderList`.
         options: See `OrderList`.
         query: See `OrderList`.
         first: The page to begin with, the first time.
         take: Takes a page that was read; returns whether it brought news, and how many orders were met so far.
 
     Raises:
-        ExporterError: See `OrderList.pages` and `Completeness`.
+        ExporterError: See `OrderList.pages`; or more orders are missing than have come or gone meanwhile, or
+            nothing but known ones comes, page after page.
     """
+    url = options.api_url + ORDERS_PATH
     for begin in (first, 1):
-        walk, whole = OrderList(client, options, query), Completeness(options.api_url + ORDERS_PATH)
-        met = 0
+        walk, met, without_news = OrderList(client, options, query), 0, 0
         async with aclosing(walk.pages(begin)) as pages:
-            async for page in pages:
-                news, met = take(page)
-                if whole.is_over(page, news=news, met=met):
-                    break
+            async for number, page in pages:
+                news, met = take(number, page)
+                without_news = 0 if news else without_news + 1
+                if without_news and met >= page.count:
+                    break  # all that the API counts is there, though it promises more of the same
+                if without_news > _MOST_PAGES_WITHOUT_NEWS:
+                    raise ApiUnavailableError(
+                        f"{url}: {without_news} pages in a row bring no new order, yet more are promised."
+                    )
         if met >= walk.count:
             return
-    whole.check(walk, met)
+    if walk.count - met > walk.changes:
+        raise ApiUnavailableError(
+            f"{url}: the API counts {walk.count:,} orders, {met:,} were listed, in two walks through all pages."
+        )
 
 
 async def first_number(client: Client) -> str:

@@ -20,6 +20,7 @@ from exporter.model.errors import (
     ThrottledError,
     TokenRefusedError,
 )
+from exporter.model.options import Options
 from exporter.model.proof_law import Proof, question_again_s
 from exporter.model.units import duration_text
 from exporter.system.stopping import Stop
@@ -44,10 +45,8 @@ class OutageWatch(Generic[T]):
         known: Returns order numbers to ask for, those that are surest to be good first.
         record: Takes each refusal that is proven.
         again: Takes each refusal that turned out to mean nothing.
+        options: How long an attempt may last, an API that has answered is waited for, and how many are in flight.
         stop: The end may be asked for.
-        timeout_s: Seconds that an attempt is given.
-        patience_s: Seconds for which an API that has answered in this try is waited for.
-        in_flight: Requests at one time, at most.
     """
 
     def __init__(
@@ -56,39 +55,27 @@ class OutageWatch(Generic[T]):
         known: Callable[[], Awaitable[Sequence[str]]],
         record: Callable[[T], Awaitable[None]],
         again: Callable[[T], None],
-        *,
+        options: Options,
         stop: Stop,
-        timeout_s: float,
-        patience_s: float,
-        in_flight: int,
     ) -> None:
         self._client = client
         self._known = known
         self._record = record
         self._again = again
         self._stop = stop
-        self._timeout_s = timeout_s
-        self._law: Proof[T] = Proof(in_flight, patience_s)
+        self._timeout_s = options.timeout_s
+        self._law: Proof[T] = Proof(options.concurrency, options.patience_s)
         self._last: AttemptError | None = None
         self._one_question = asyncio.Lock()
         #: Since when nobody has had a good answer, in seconds since the epoch; None while nobody doubts.
         self.down_since: float | None = None
 
     def good(self, began: float) -> list[T]:
-        """Take in a good answer; return the refusals that it proves.
-
-        Args:
-            began: When its request began, on the steady clock.
-        """
+        """Take in a good answer, whose request `began` then on the steady clock; return the refusals that it proves."""
         return self._law.good(began)
 
     async def failed(self, order_number: str, error: AttemptError, began: float) -> None:
-        """Take in a failed attempt.
-
-        Args:
-            order_number: The order that it asked for.
-            error: How it failed.
-            began: When it began, on the steady clock, or earlier when it waited for its slot.
+        """Take in a failed attempt, which `began` then on the steady clock, or earlier when it waited for its slot.
 
         Raises:
             ApiUnavailableError: It completes an outage, or no wait can mend it.
@@ -103,14 +90,7 @@ class OutageWatch(Generic[T]):
         await self._judge(lambda: self._law.is_in_doubt)
 
     async def refused(self, order_number: str, error: AttemptError, began: float, refusal: T) -> None:
-        """Take in an attempt after which the order will not be asked for; arguments and errors as of `failed`.
-
-        Args:
-            order_number: See `failed`.
-            error: See `failed`.
-            began: See `failed`.
-            refusal: What to record once it is proven.
-        """
+        """Take in an attempt after which the order will not be asked for; `refusal` is recorded once it is proven."""
         self._law.hold(refusal, time.monotonic())
         await self.failed(order_number, error, began)
 
@@ -143,7 +123,7 @@ class OutageWatch(Generic[T]):
             failed += 1
             if failed == 1:
                 self._tell_down(refusal)
-            await self._sleep(min(question_again_s(failed), max(0.05, law.ends_at - time.monotonic())))
+            await self._stop.wait(min(question_again_s(failed), max(0.05, law.ends_at - time.monotonic())))
 
     async def _served(self, asked_at: float, *, at_once: bool, met: int) -> None:
         if not at_once:
@@ -189,13 +169,6 @@ class OutageWatch(Generic[T]):
         except AttemptError as error:
             return error.detail if number else f"{_LIST}: {error.detail}"
         return None
-
-    async def _sleep(self, seconds: float) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stop.wait()
-        except TimeoutError:
-            pass
 
     def _tell_down(self, refusal: str) -> None:
         now = time.monotonic()

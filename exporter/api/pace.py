@@ -16,6 +16,8 @@ from aiolimiter import AsyncLimiter
 from exporter.model.pace_law import Steering
 from exporter.model.rate import Rate
 
+log = logging.getLogger("exporter")
+
 #: A timer of the event loop rings late. What is lost by it, up to this, is made up for at once: more
 #: would break the promise `rate * 1.02 + 1` a second, that is 0.02 s to share with the network's jitter.
 CATCH_UP_S = 0.010
@@ -25,13 +27,9 @@ _JITTER_S = 0.3
 
 @dataclass(frozen=True, kw_only=True)
 class PaceState:
-    """The pace at one moment.
+    """The pace at one moment, and `why`: what set it, in words; `limited` where the API did, by its answers.
 
-    Args:
-        per_s: Permitted requests a second; infinite where nothing bounds them.
-        paused_until: The pause's end on the pace's monotonic clock, or None when nobody waits.
-        why: What set this pace, in words.
-        limited: Whether the API did, by its answers.
+    `per_s` is infinite where nothing bounds it. `paused_until` is on the pace's monotonic clock, None when nobody waits.
     """
 
     per_s: float
@@ -53,7 +51,7 @@ class Gate(Protocol):
 
     def throttled(
         self, retry_after_s: float | None, latency_s: float | None = None, cause: str = "429"
-    ) -> None:
+    ) -> float | None:
         """See `Pace`."""
 
     def answered(self, latency_s: float) -> None:
@@ -80,14 +78,12 @@ class Pace:
         *,
         max_rate: Rate | None = None,
         clock: Callable[[], float] = time.monotonic,
-        log: logging.Logger | None = None,
         waiting: Callable[[], int] | None = None,
     ) -> None:
         auto = rate.kind == "auto"
         bound = (max_rate or Rate(requests=50)) if auto else rate
         self._rate = rate
         self._clock = clock
-        self._log = log or logging.getLogger("exporter")
         self._waiting = waiting
         self._steering = Steering(ceiling_per_s=_even_per_s(bound), auto=auto, now=clock())
         self._unlimited = self._open = rate.kind == "unlimited"
@@ -106,7 +102,7 @@ class Pace:
 
     def throttled(
         self, retry_after_s: float | None, latency_s: float | None = None, cause: str = "429"
-    ) -> None:
+    ) -> float | None:
         """Take in a 429, or what means the same: everybody waits, then continues more slowly.
 
         Args:
@@ -114,18 +110,24 @@ class Pace:
             latency_s: Seconds from the request's start to its answer: was it in flight when a pause began?
             cause: What the API answered, in a word.
 
+        Returns:
+            Seconds of the pause, where it is new or has grown.
+
         Raises:
             ApiUnavailableError: When the wait is over 15 minutes.
         """
         self._open = False
-        if self._steering.throttled(self._clock(), retry_after_s, latency_s, cause):
+        steering, now = self._steering, self._clock()
+        before = steering.paused_until
+        if steering.throttled(now, retry_after_s, latency_s, cause):
             self._tell_pause(retry_after_s, cause)
+        return steering.paused_until - now if steering.paused_until != before else None
 
     def answered(self, latency_s: float) -> None:
         """Take in an answer that is no 429, `latency_s` after the start of its request."""
         now = self._clock()
         if self._steering.answered(now, latency_s):
-            self._log.info("Answers take %.2f s: slowing to %s.", latency_s, self._pace_in_words())
+            log.info("Answers take %.2f s: slowing to %s.", latency_s, self._pace_in_words())
         if self._unlimited and not self._open:
             self._open = self._steering.forget(now)
 
@@ -140,8 +142,7 @@ class Pace:
         )
 
     async def _take(self) -> None:
-        steering, bucket = self._steering, self._bucket
-        cost_s = 0.0
+        steering, bucket, cost_s = self._steering, self._bucket, 0.0
         while True:
             if await self._paused():
                 cost_s = steering.probe_s
@@ -159,12 +160,12 @@ class Pace:
             waited = True
             await asyncio.sleep(wait_s)
         if waited:
-            self._log.info("Going on at %s.", self._pace_in_words())
+            log.info("Going on at %s.", self._pace_in_words())
         return waited
 
     def _tell_pause(self, retry_after_s: float | None, cause: str) -> None:
         wait = timedelta(seconds=self._steering.paused_until - self._clock())
-        self._log.warning(
+        log.warning(
             "The API answered %s (%s): everybody waits until %s%s.",
             cause,
             "no Retry-After" if retry_after_s is None else f"Retry-After: {retry_after_s:.0f} s",

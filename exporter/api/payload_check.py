@@ -20,6 +20,7 @@ _DECODED_AT_ONCE = 1024 * 1024
 # Values that an order may hold beside its items, and for each item: documented are 100 and 28.
 _FEWEST_VALUES = 10_000
 _VALUES_PER_ITEM = 50
+_TOO_DEEP = "JSON that is nested too deep"
 _NULL = msgspec.Raw(b"null")
 
 
@@ -43,12 +44,9 @@ _decode_head = msgspec.json.Decoder(_Head).decode
 
 
 def check(payload: bytes, order_number: str, max_items: int = MAX_ITEMS) -> str | None:
-    """Check that a payload, decompressed, is the order asked for.
+    """Check that a payload, decompressed, is the order asked for; return its status, None where it is no scalar.
 
     One with more than `max_items` items is none, nor is one with fifty times as many values.
-
-    Returns:
-        The order's `status` as text, or None where it has none that is text or a number.
 
     Raises:
         BadResponseError: The body is HTML, or cut or broken JSON; it may be whole next time.
@@ -62,9 +60,9 @@ def check(payload: bytes, order_number: str, max_items: int = MAX_ITEMS) -> str 
         _refuse_crowd(payload, max_items)
     number, status = _head(payload)
     if number is None:
-        raise PermanentError("bad_response", "The API answered with an object without an order number.", _OK)
+        raise _refusal("an object without an order number")
     if number != order_number:
-        raise PermanentError("bad_response", "The API answered with another order's number.", _OK)
+        raise _refusal("another order's number")
     return status
 
 
@@ -75,9 +73,7 @@ def _refuse_crowd(payload: bytes, max_items: int) -> None:
         return
     values = separators + payload.count(b"[") + payload.count(b"{")
     if values > _FEWEST_VALUES + _VALUES_PER_ITEM * max_items or _items(payload) > max_items:
-        raise PermanentError(
-            "bad_response", f"The API answered with an order of more than {max_items} items, or as long.", _OK
-        )
+        raise _refusal(f"an order of more than {max_items} items, or as long")
 
 
 def _items(payload: bytes) -> int:
@@ -99,7 +95,7 @@ def _head(payload: bytes) -> tuple[str | None, str | None]:
     except UnicodeDecodeError:
         raise BadResponseError("The API answered with something that is not UTF-8.", _OK) from None
     except RecursionError:
-        raise _too_deep() from None
+        raise _refusal(_TOO_DEEP) from None
     except msgspec.DecodeError:
         return _head_of_odd(payload.decode())
 
@@ -130,11 +126,11 @@ def _head_of_odd(text: str) -> tuple[str | None, str | None]:
     try:
         value = json.loads(text, parse_int=str, parse_float=str, parse_constant=_refuse_constant)
     except RecursionError:
-        raise _too_deep() from None
+        raise _refusal(_TOO_DEEP) from None
     except ValueError:
         raise BadResponseError("The API answered with HTML, or with cut or broken JSON.", _OK) from None
     if not isinstance(value, dict):
-        raise PermanentError("bad_response", "The API answered with JSON that is not an object.", _OK)
+        raise _refusal("JSON that is not an object")
     return _writable(value.get("number")), _writable(value.get("status"))
 
 
@@ -155,5 +151,5 @@ def _writable(value: object) -> str | None:
     return value if value.isascii() or value.encode(errors="replace").decode() == value else None
 
 
-def _too_deep() -> PermanentError:
-    return PermanentError("bad_response", "The API answered with JSON that is nested too deep.", _OK)
+def _refusal(what: str) -> PermanentError:
+    return PermanentError("bad_response", f"The API answered with {what}.", _OK)

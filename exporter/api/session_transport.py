@@ -19,12 +19,11 @@ from aiohttp.connector import Connection
 from exporter.api.transport import (
     LONGEST_HEADER,
     READ_AT_ONCE,
-    Addresses,
+    Connector,
     Response,
     Route,
     Sending,
     Transport,
-    connector_settings,
 )
 from exporter.model.errors import TransientError
 
@@ -56,7 +55,6 @@ class _OneRequest:
             raise
 
     def is_sent(self) -> None:
-        """Note that the head was written."""
         self._sending.sent = True
         asyncio.get_running_loop().call_soon(self._turned)
 
@@ -73,7 +71,7 @@ class _OneRequest:
 _under_way: ContextVar[_OneRequest] = ContextVar("_under_way")
 
 
-class _Connector(aiohttp.TCPConnector):
+class _Connector(Connector):
     """Tells each request what it goes over."""
 
     async def connect(self, *asked: Any, **more: Any) -> Connection:
@@ -85,10 +83,9 @@ class _Connector(aiohttp.TCPConnector):
 class SessionTransport(Transport):
     """Requests through a session; made by `open_session_transport`."""
 
-    def __init__(self, route: Route, session: aiohttp.ClientSession, addresses: Addresses) -> None:
+    def __init__(self, route: Route, session: aiohttp.ClientSession) -> None:
         super().__init__(route)
         self._session = session
-        self._addresses = addresses
 
     async def exchange(
         self, target: str, authorization: str | None, sending: Sending, body: bytes | None = None
@@ -96,20 +93,15 @@ class SessionTransport(Transport):
         """See `Transport.exchange`."""
         one = _OneRequest(sending)
         _under_way.set(one)
-        try:
-            response = await self._session.request(
-                "GET" if body is None else "POST",
-                self.url(target),
-                headers=None if authorization is None else {"Authorization": authorization},
-                data=body,
-                allow_redirects=False,
-                middlewares=(one,),
-                trace_request_ctx=one,
-            )
-        except Exception:
-            if not sending.sent:
-                self._addresses.forget()
-            raise
+        response = await self._session.request(
+            "GET" if body is None else "POST",
+            self.url(target),
+            headers=None if authorization is None else {"Authorization": authorization},
+            data=body,
+            allow_redirects=False,
+            middlewares=(one,),
+            trace_request_ctx=one,
+        )
         one.check()
         return Response(response.status, response.headers, response.content, response.release)
 
@@ -123,9 +115,8 @@ async def open_session_transport(route: Route) -> AsyncIterator[SessionTransport
     """Open a session for the length of the block."""
     tells_when_sent = aiohttp.TraceConfig()
     tells_when_sent.on_request_headers_sent.append(_sent)
-    addresses = Addresses()
     async with aiohttp.ClientSession(
-        connector=_Connector(**connector_settings(route, addresses)),
+        connector=_Connector(route),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers=route.headers,
         max_field_size=LONGEST_HEADER,
@@ -135,5 +126,4 @@ async def open_session_transport(route: Route) -> AsyncIterator[SessionTransport
         timeout=route.timeout,
         trace_configs=[tells_when_sent],
     ) as session:
-        yield SessionTransport(route, session, addresses)
-    await addresses.close()
+        yield SessionTransport(route, session)

@@ -12,10 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ssl import SSLContext
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.abc import ResolveResult
+from aiohttp.connector import Connection
 from yarl import URL
 
 # One header line of a proxy's cookie or policy may be longer than aiohttp's 8 KiB (aiohttp #2304).
@@ -32,12 +33,8 @@ _ADDRESS_KNOWN_S = 10.0
 class Route:
     """How the API is reached.
 
-    Args:
-        api_url: The API's base URL.
-        headers: What every request carries, besides `Host` and `Accept-Encoding`.
-        connect_s: Seconds after which a connection is given up.
-        trust: Whose certificates to believe; True for those that this machine believes.
-        proxy: URL of an HTTP proxy.
+    Every request carries `headers`, besides `Host` and `Accept-Encoding`. `trust` says whose certificates to
+    believe; True for those that this machine believes.
     """
 
     api_url: str
@@ -57,50 +54,27 @@ class Route:
         return aiohttp.ClientTimeout(total=None, connect=self.connect_s, ceil_threshold=self.connect_s)
 
 
-class Body(Protocol):
-    """A body as it arrives, decoded."""
+class Response(NamedTuple):
+    """What came back: its status and headers, and its body as it arrives, decoded.
 
-    async def readany(self) -> bytes:
-        """Return what has arrived, after a wait for more where that is nothing; empty at the end."""
-
-    def at_eof(self) -> bool:
-        """Return whether all of it was read."""
-
-
-class Response:
-    """What came back: its status and headers, and its body as it arrives.
-
-    Args:
-        release: Keeps the connection for the next request, or closes it where the body was not read to its
-            end; to be called once.
+    `release`, to be called once, keeps the connection for the next request, or closes it where the body was
+    not read to its end.
     """
 
-    __slots__ = ("body", "headers", "release", "status")
-
-    def __init__(
-        self, status: int, headers: Mapping[str, str], body: Body, release: Callable[[], object]
-    ) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
-        self.release = release
+    status: int
+    headers: Mapping[str, str]
+    body: aiohttp.StreamReader
+    release: Callable[[], object]
 
 
 class Sending:
     """Whether a request is on its way to the API; what never connected was never sent."""
 
-    __slots__ = ("sent",)
-
-    def __init__(self) -> None:
-        self.sent = False
+    sent = False
 
 
 class Transport(ABC):
-    """Requests to one API, each a slot of the pace that was taken before.
-
-    Args:
-        route: How the API is reached.
-    """
+    """Requests to one API, each in a slot of the pace that was taken before."""
 
     def __init__(self, route: Route) -> None:
         url = URL(route.api_url)
@@ -130,14 +104,14 @@ class Transport(ABC):
         """
 
 
-class Addresses(AbstractResolver):
+class Addresses(aiohttp.ThreadedResolver):
     """What the system's resolver says, for a few seconds, each address in turn first.
 
     aiohttp's own cache cannot forget an address while somebody waits for it.
     """
 
     def __init__(self) -> None:
-        self._system = aiohttp.DefaultResolver()
+        super().__init__()
         self._known: dict[str, tuple[float, asyncio.Task[list[ResolveResult]]]] = {}
 
     async def resolve(
@@ -148,7 +122,7 @@ class Addresses(AbstractResolver):
         key = f"{host}:{port}"
         until, asking = self._known.get(key, (0.0, None))
         if asking is None or until < now:
-            asking = asyncio.ensure_future(self._system.resolve(host, port, family))
+            asking = asyncio.ensure_future(super().resolve(host, port, family))
             self._known[key] = now + _ADDRESS_KNOWN_S, asking
         found = await asyncio.shield(asking)
         found.append(found.pop(0))
@@ -158,17 +132,25 @@ class Addresses(AbstractResolver):
         """Ask the system again for the next connection: one has failed."""
         self._known.clear()
 
-    async def close(self) -> None:
-        """Let go of the system's resolver."""
-        await self._system.close()
 
+class Connector(aiohttp.TCPConnector):
+    """Makes the connections, without a limit: each request may have its own."""
 
-def connector_settings(route: Route, addresses: Addresses) -> dict[str, Any]:
-    """Return the settings of what makes the connections; it has no limit, for each request may have its own."""
-    return {
-        "limit": 0,
-        "resolver": addresses,
-        "use_dns_cache": False,
-        "ssl": route.trust,
-        **({"force_close": True} if route.forwards else {"keepalive_timeout": KEEPALIVE_S}),
-    }
+    def __init__(self, route: Route) -> None:
+        self._addresses = Addresses()
+        super().__init__(
+            limit=0,
+            resolver=self._addresses,
+            use_dns_cache=False,
+            ssl=route.trust,
+            force_close=route.forwards,
+            keepalive_timeout=None if route.forwards else KEEPALIVE_S,
+        )
+
+    async def connect(self, *asked: Any, **more: Any) -> Connection:
+        """Return a connection that is kept, or a new one."""
+        try:
+            return await super().connect(*asked, **more)
+        except Exception:
+            self._addresses.forget()
+            raise

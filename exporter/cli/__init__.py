@@ -12,7 +12,7 @@ from importlib import import_module
 
 import click
 
-from exporter.cli.session import Session
+from exporter.cli.option_kinds import Session
 from exporter.cli.standard_streams import drop_unwritable, prepare_streams
 from exporter.model.version import __version__
 

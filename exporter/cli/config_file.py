@@ -9,8 +9,7 @@ from typing import Any
 
 import click
 
-from exporter.cli.nearest_word import nearest
-from exporter.cli.option_kinds import Option, key_of
+from exporter.cli.option_kinds import Option, key_of, nearest
 from exporter.model.errors import UsageError
 
 DEFAULT_FILE = Path("exporter.toml")

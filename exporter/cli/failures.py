@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import click
 
-from exporter.cli.nearest_word import nearest
 from exporter.cli.notification import notify
-from exporter.cli.option_kinds import key_of, source_of
-from exporter.cli.session import Session
+from exporter.cli.option_kinds import Session, key_of, nearest, source_of
 from exporter.model.errors import ExporterError, TooManyRejectsError
 from exporter.model.outside_text import json_line, visible
 
@@ -20,8 +18,7 @@ from exporter.model.outside_text import json_line, visible
 _RESUMABLE = {1, 5, 6, 7, 130, 143}
 
 
-@dataclass(frozen=True, kw_only=True)
-class Failure:
+class Failure(NamedTuple):
     """What is told of a failure; `command` goes on from here, and is None where no command of this kind helps."""
 
     what: str
@@ -33,10 +30,12 @@ class Failure:
 def tell(failure: Failure, session: Session) -> int:
     """Write the last words on stderr, with `--json` an object on stdout too, and return the exit code."""
     facts = {"hint": failure.hint, "exit_code": failure.exit_code, "command": failure.command}
-    notify(session.notify, f"Order export failed: {failure.what}", {"error": failure.what, **facts})
-    if session.as_json and not session.published:  # else the summary is the one object
+    notify(
+        session.given.get("notify"), f"Order export failed: {failure.what}", {"error": failure.what, **facts}
+    )
+    if session.given.get("as_json") and not session.published:  # else the summary is the one object
         _echo(json_line({"error": failure.what, **facts}))
-    if session.log_format == "json":
+    if session.given.get("log_format") == "json":
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = {"time": now, "level": "error", "event": "failed", "message": failure.what, **facts}
         _echo(json_line(line), err=True)
@@ -64,11 +63,11 @@ def failure_of(error: BaseException, session: Session) -> Failure:
         return _of_ours(error, session)
     if isinstance(error, click.UsageError):
         what, hint = _of_usage(error)
-        return Failure(what=what, hint=hint, exit_code=2)
+        return Failure(what, hint, 2)
     if isinstance(error, click.ClickException):
-        return Failure(what=error.format_message(), hint="", exit_code=2)
+        return Failure(error.format_message(), "", 2)
     if isinstance(error, click.Abort | KeyboardInterrupt):
-        return Failure(what="Stopped by Ctrl-C.", hint="", exit_code=130)
+        return Failure("Stopped by Ctrl-C.", "", 130)
     return _of_bug(error, session)
 
 
@@ -109,24 +108,21 @@ def _place(option: str, ctx: click.Context | None) -> str:
 
 
 def _of_usage(error: click.UsageError) -> tuple[str, str]:
-    where = error.ctx.command_path if error.ctx else "exporter"
-    help_hint = f"See {where} --help."
-    if isinstance(error, click.NoSuchOption):
-        parameters = error.ctx.command.get_params(error.ctx) if error.ctx else []
-        names = [name for parameter in parameters for name in parameter.opts if "--" in name]
+    ctx = error.ctx
+    where = ctx.command_path if ctx else "exporter"
+    look = f"see {where} --help."
+    if ctx is not None and isinstance(error, click.NoSuchOption):
+        names = (name for parameter in ctx.command.get_params(ctx) for name in parameter.opts if "--" in name)
         near = nearest(error.option_name, names)
-        return f"{where}: no such option {error.option_name}.", f"The nearest is {near}; see {where} --help."
-    if isinstance(error, click.exceptions.NoSuchCommand) and isinstance(error.ctx, click.Context):
-        group = error.ctx.command
-        names = group.list_commands(error.ctx) if isinstance(group, click.Group) else []
-        near = nearest(error.command_name, names)
-        what = f"{where}: no such command {error.command_name!r}."
-        return what, f"The nearest is {near}; see {where} --help."
-    if isinstance(error, click.MissingParameter) and error.param is not None and error.ctx is not None:
-        return f"{where}: {_name(error.param)} is missing.", error.ctx.command.epilog or help_hint
-    if isinstance(error, click.BadParameter) and error.param is not None and error.ctx is not None:
-        return f"{_source(error.ctx, error.param)}: {_sentence(error.message)}", help_hint
-    return f"{where}: {_sentence(error.format_message())}", help_hint
+        return f"{where}: no such option {error.option_name}.", f"The nearest is {near}; {look}"
+    if isinstance(error, click.exceptions.NoSuchCommand) and ctx and isinstance(ctx.command, click.Group):
+        near = nearest(error.command_name, ctx.command.list_commands(ctx))
+        return f"{where}: no such command {error.command_name!r}.", f"The nearest is {near}; {look}"
+    if ctx is not None and isinstance(error, click.BadParameter) and error.param is not None:
+        if isinstance(error, click.MissingParameter):
+            return f"{where}: {_name(error.param)} is missing.", ctx.command.epilog or f"S{look[1:]}"
+        return f"{_source(ctx, error.param)}: {_sentence(error.message)}", f"S{look[1:]}"
+    return f"{where}: {_sentence(error.format_message())}", f"S{look[1:]}"
 
 
 def _source(ctx: click.Context, parameter: click.Parameter) -> str:
@@ -157,11 +153,10 @@ def _of_bug(error: BaseException, session: Session) -> Failure:
     from exporter.system.crash_place import crash_text
 
     report = write_report(error)
+    how = f"the file {report}, which holds no data of yours" if report else "these words"
     return Failure(
         what=f"A bug of the exporter stopped it: {crash_text(error)}; what was fetched is kept.",
-        hint=f"Report it with the file {report}, which holds no data of yours; the same command goes on."
-        if report
-        else "Report it with these words; the same command goes on.",
+        hint=f"Report it with {how}; the same command goes on.",
         exit_code=1,
         command=_way_on(ExporterError(""), session),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from exporter.model.units import duration_text
 _FASTEST_S = 0.2
 _LABEL = 11
 _COLUMN = 28
+_SIDE_BY_SIDE = 60
+_SHORTEST_BAR = 8
 _STYLES = {"WARNING": "yellow", "ERROR": "red"}
 
 
@@ -73,48 +76,40 @@ class _Display:
 
 
 def picture(progress: Progress, width: int, *, ascii_only: bool = False) -> Text:
-    """Draw how far the run is, in a few lines that fit into `width` columns, 60 or more.
+    """Draw how far the run is, in a few lines that fit into `width` columns, 40 or more.
 
     `ascii_only` is for terminals whose encoding may lack what the bar is drawn with.
     """
     publishing = progress.phase in ("publishing", "done")
-    listing = progress.phase == "listing"
     done = progress.published if publishing else progress.done
     text = Text(no_wrap=True, overflow="crop")
-    strokes = ("#", "-") if ascii_only else ("━", "━")
-    label = "Publishing" if publishing else progress.phase.title()
-    _bar(text, label, done, progress.total, width, strokes)
-    if not publishing:
-        _cells(text, ("Rate", progress.rate_text), ("Left", duration_text(progress.left_s)))
-    if not listing:
-        _cells(text, ("Fetched", f"{progress.fetched:,}"), ("Rejected", f"{progress.rejected:,}"))
+    text.append(("Publishing" if publishing else progress.phase.title()).ljust(_LABEL), "bold")
+    _bar(text, done, progress.total, width - _LABEL, ("#", "-") if ascii_only else ("━", "━"))
+    cells = {} if publishing else {"Rate": progress.rate_text, "Left": duration_text(progress.left_s)}
+    if progress.phase != "listing":
+        cells |= {"Fetched": f"{progress.fetched:,}", "Rejected": f"{progress.rejected:,}"}
     retried = f"{progress.retried:,}" + (f" and {progress.throttled:,} × 429" if progress.throttled else "")
-    _cells(text, ("Retried", retried), ("Elapsed", duration_text(progress.elapsed_s)))
-    if not publishing and (waiting := _waiting(progress)):
-        text.append("\n" + "Waiting".ljust(_LABEL), "yellow")
-        text.append(waiting, "yellow")
+    cells |= {"Retried": retried, "Elapsed": duration_text(progress.elapsed_s)}
+    for place, (label, value) in enumerate(cells.items()):
+        text.append("\n" if place % 2 == 0 or width < _SIDE_BY_SIDE else "")
+        text.append(label.ljust(_LABEL), "bright_black")
+        text.append(value if place % 2 else value.ljust(_COLUMN))
+    waiting = "" if publishing else _waiting(progress)
+    for place, line in enumerate(textwrap.wrap(waiting, width - _LABEL)):
+        text.append("\n" + ("" if place else "Waiting").ljust(_LABEL) + line, "yellow")
     return text
 
 
-def _bar(text: Text, label: str, done: int, total: int, width: int, strokes: tuple[str, str]) -> None:
+def _bar(text: Text, done: int, total: int, width: int, strokes: tuple[str, str]) -> None:
+    """Draw a bar and its numbers, one below the other where they do not fit side by side."""
     percent = 100 * done // total if total else 100  # rounded down: 100 % is all of them
     numbers = f" {percent:3d} %  {done:,} of {total:,}"
-    room = max(8, min(40, width - _LABEL - len(numbers) - 1))
+    beside = width - len(numbers) - 1
+    room = min(40, beside if beside >= _SHORTEST_BAR else width)
     full = round(room * done / total) if total else room
-    text.append(label.ljust(_LABEL), "bold")
     text.append(strokes[0] * full, "green")
     text.append(strokes[1] * (room - full), "bright_black")
-    text.append(numbers)
-
-
-def _cells(text: Text, *cells: tuple[str, str]) -> None:
-    """Write two labels, each with its value, side by side."""
-    text.append("\n")
-    (first, left), (second, right) = cells
-    text.append(first.ljust(_LABEL), "bright_black")
-    text.append(left.ljust(_COLUMN))
-    text.append(second.ljust(_LABEL), "bright_black")
-    text.append(right)
+    text.append(numbers if beside >= _SHORTEST_BAR else f"\n{numbers}")
 
 
 def _waiting(progress: Progress) -> str:

@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import MISSING, fields
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import MISSING, dataclass, fields
 from functools import cache
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
 from click.core import ParameterSource
 
-from exporter.cli.session import Session
+from exporter.model.errors import RENAMED
 from exporter.model.options import Options
 
 F = TypeVar("F", bound=Callable[..., Any])
-_REST = "Other options"
+OTHERS = "Other options"
 _ALL = "exporter.help_all"
 #: A path as it was typed: the shell completes it, and whoever opens it checks it.
 PATH = click.Path(readable=False)
+_PATHS = ("FILE", "OUT", "PATH")
+
+
+@dataclass
+class Session:
+    """One run of the program, as far as its last words need to know it; once published, no command goes on."""
+
+    context: click.Context | None = None
+    published: bool = False
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The values of the options, as far as they could be read."""
+        return self.context.params if self.context else {}
 
 
 class Option(click.Option):
     """An option that stands in a section of its command's help."""
 
-    def __init__(self, *names: Any, section: str = _REST, **settings: Any) -> None:
+    def __init__(self, *names: Any, section: str = OTHERS, **settings: Any) -> None:
         super().__init__(*names, **settings)
         self.section = section
 
@@ -42,9 +57,9 @@ class Command(click.Command):
     With `often`, the names of the options that people need most, `--help` shows those and `--help-all` shows all.
     """
 
-    def __init__(self, *args: Any, often: Sequence[str] = (), **settings: Any) -> None:
+    def __init__(self, *args: Any, often: str = "", **settings: Any) -> None:
         super().__init__(*args, **settings)
-        self._often = often
+        self._often = often.split()
         if often:
             self.params.append(_help_all())
 
@@ -64,9 +79,9 @@ class Command(click.Command):
             if record is None or not isinstance(parameter, click.Option):
                 continue
             if often is None or key_of(parameter) in often:
-                sections.setdefault(getattr(parameter, "section", _REST), []).append(record)
-        rest = sections.pop(_REST)
-        for title, records in [*sections.items(), (_REST if sections else "Options", rest)]:
+                sections.setdefault(getattr(parameter, "section", OTHERS), []).append(record)
+        rest = sections.pop(OTHERS)
+        for title, records in [*sections.items(), (OTHERS if sections else "Options", rest)]:
             with formatter.section(title):
                 formatter.write_dl(records, col_max=22)
 
@@ -88,19 +103,35 @@ def _help_all() -> click.Option:
     )
 
 
-def option(*names: str, section: str = _REST, **settings: Any) -> Callable[[F], F]:
+def option(*names: str, section: str = OTHERS, **settings: Any) -> Callable[[F], F]:
     """Declare an option that the environment and the configuration file can give as well."""
     long = next(name for name in names if name.startswith("--"))
     envvar = "EXPORTER_" + long.removeprefix("--").replace("-", "_").upper()
     return click.option(*names, cls=Option, section=section, envvar=envvar, show_envvar=False, **settings)
 
 
-def setting(*names: str, **settings: Any) -> Callable[[F], F]:
-    """Declare an option that is a field of `Options`: its default, its kind and its choices stand there.
+def settings(section: str, table: str, **more: Any) -> Callable[[F], F]:
+    """Declare options that are fields of `Options`: their defaults, their kinds and their choices stand there.
 
-    The last of the names names the field; `settings` beat what the field says.
+    Args:
+        section: Of the help.
+        table: An option on each line: its flag, what stands for its value, and after two spaces its help, which
+            may go on in the next line.
+        more: Beats what the fields say.
     """
-    return option(*names, **{**_field_settings(names[-1].removeprefix("--").replace("-", "_")), **settings})
+    rows = re.split(r"^ *(?=--)", table.strip(), flags=re.MULTILINE)[1:]
+    return together(*(_setting(section, more, *re.split("  +", row, maxsplit=1)) for row in rows))
+
+
+def _setting(section: str, more: dict[str, Any], words: str, help_text: str) -> Callable[[F], F]:
+    flag, _, metavar = words.partition(" ")
+    name = flag.removeprefix("--")
+    name = RENAMED.get(name, name.replace("-", "_"))
+    known = _field_settings(name) | ({"metavar": metavar} if metavar else {})
+    if metavar in _PATHS:
+        known["type"] = PATH
+    lines = (line.strip() for line in help_text.strip().splitlines())
+    return option(flag, name, section=section, **{**known, "help": " ".join(lines), **more})
 
 
 def _field_settings(name: str) -> dict[str, Any]:
@@ -151,3 +182,21 @@ def source_of(ctx: click.Context, parameter: click.Parameter) -> str:
     if source is ParameterSource.DEFAULT:
         return "default"
     return f"--{key}" if isinstance(parameter, click.Option) else key
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """Return the one of `words` that looks most like `word`.
+
+    >>> nearest("--max-reject", ["--max-rate", "--max-rejects"])
+    '--max-rejects'
+    """
+    from difflib import get_close_matches
+
+    return get_close_matches(word, sorted(words), n=1, cutoff=0.0)[0]
+
+
+def show(facts: object, lines: Iterable[str], *, as_json: bool) -> None:
+    """Print what a command found: as one JSON object, or for people."""
+    from exporter.model.outside_text import json_line, visible
+
+    click.echo(json_line(facts) if as_json else "\n".join(map(visible, lines)))

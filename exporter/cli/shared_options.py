@@ -7,14 +7,13 @@ separates the values by white space and the file has a list.
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
 from exporter.cli.config_file import load_settings
-from exporter.cli.option_kinds import PATH, option, setting, together
+from exporter.cli.option_kinds import option, settings, together
 from exporter.model.options import SECRETS
 
 config_option = click.option(
@@ -29,70 +28,55 @@ config_option = click.option(
     "  [default: exporter.toml where it exists]",
 )
 
-_of_api = partial(setting, section="The API")
 api_options = together(
-    _of_api("--api-url", default="", metavar="URL", help="Base URL of the API (or EXPORTER_API_URL)."),
-    _of_api(
-        "--token-file",
-        type=PATH,
-        metavar="FILE",
-        help="File that holds the token, readable by its owner alone. Without it: EXPORTER_API_TOKEN,"
-        " or a login by EXPORTER_API_USERNAME and EXPORTER_API_PASSWORD.",
-    ),
-    _of_api("--allow-http", help="Permit http to hosts that are not loopback."),
-    _of_api(
-        "--ca-file",
-        type=PATH,
-        metavar="FILE",
-        help="Certificate authorities to trust besides the system's: a PEM file, or a directory of them.",
-    ),
-    _of_api("--client-cert", type=PATH, metavar="FILE", help="Certificate (PEM) that the API wants to see."),
-    _of_api("--client-key", type=PATH, metavar="FILE", help="Its key (PEM), readable by its owner alone."),
-    _of_api(
-        "--proxy",
-        metavar="URL",
-        help="HTTP proxy to go through, or none. Without it: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.",
+    settings("The API", "--api-url URL  Base URL of the API (or EXPORTER_API_URL).", default=""),
+    settings(
+        "The API",
+        """
+        --token-file FILE  File that holds the token, readable by its owner alone. Without it: EXPORTER_API_TOKEN,
+                       or a login by EXPORTER_API_USERNAME and EXPORTER_API_PASSWORD.
+        --allow-http   Permit http to hosts that are not loopback.
+        --ca-file FILE  Certificate authorities to trust besides the system's: a PEM file, or a directory of them.
+        --client-cert FILE  Certificate (PEM) that the API wants to see.
+        --client-key FILE   Its key (PEM), readable by its owner alone.
+        --proxy URL    HTTP proxy to go through, or none. Without it: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and
+                       NO_PROXY.
+        """,
     ),
 )
-
-_of_pace = partial(setting, section="Pace and patience")
-rate_options = together(
-    _of_pace(
-        "--rate",
-        metavar="RATE",
-        help="Requests permitted: N/s, N/m, N/h, auto (finds what the API bears) or unlimited.",
-    ),
-    _of_pace("--max-rate", metavar="RATE", help="What --rate auto may reach."),
+_PACE = "Pace and patience"
+rate_options = settings(
+    _PACE,
+    """
+    --rate RATE        Requests permitted: N/s, N/m, N/h, auto (finds what the API bears) or unlimited.
+    --max-rate RATE    What --rate auto may reach.
+    """,
 )
-
 pace_options = together(
     rate_options,
-    _of_pace("--concurrency", metavar="N", help="Requests in flight, at most."),
-    _of_pace("--timeout", "timeout_s", metavar="SECONDS", help="For one attempt."),
-    _of_pace("--max-attempts", metavar="N", help="For one order."),
-    _of_pace(
-        "--patience",
-        metavar="AGE",
-        help="Wait so long for an API that serves no order any more; as 90s or 10m.",
+    settings(
+        _PACE,
+        """
+        --concurrency N    Requests in flight, at most.
+        --timeout SECONDS  For one attempt.
+        --max-attempts N   For one order.
+        --patience AGE     Wait so long for an API that serves no order any more; as 90s or 10m.
+        """,
     ),
 )
-
-_of_list = partial(setting, section="From the API's own list")
-listing_options = together(
-    _of_list("--status", metavar="CODES", help="Only orders that show one of these there, as 400,550."),
-    _of_list("--placed-from", metavar="DAY", help="Only orders of that day, in --timezone (UTC), or later."),
-    _of_list(
-        "--placed-to", metavar="DAY", help="Only orders of that day, included, or earlier; as 2026-11-30."
-    ),
-    _of_list("--filter", "filters", metavar="KEY=VALUE", help="For the API, as it is; may be given again."),
+listing_options = settings(
+    "From the API's own list",
+    """
+    --status CODES     Only orders that show one of these there, as 400,550.
+    --placed-from DAY  Only orders of that day, in --timezone (UTC), or later.
+    --placed-to DAY    Only orders of that day, included, or earlier; as 2026-11-30.
+    --filter KEY=VALUE  For the API, as it is; may be given again.
+    """,
 )
-timezone_option = setting(
-    "--timezone",
-    metavar="ZONE",
-    section="Input and output",
-    help="Of times in CSV, workbook and report, and of days as --placed-from, such as Europe/Istanbul.",
+timezone_option = settings(
+    "Input and output",
+    "--timezone ZONE  Of times in CSV, workbook and report, and of days as --placed-from, such as Europe/Istanbul.",
 )
-
 fault_rate_option = click.option(
     "--fault-rate",
     type=click.FloatRange(0, 1),

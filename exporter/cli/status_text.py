@@ -7,8 +7,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from exporter.cli.option_kinds import show
 from exporter.model.units import duration_text, size_text
 
 if TYPE_CHECKING:
@@ -17,11 +16,9 @@ if TYPE_CHECKING:
     from exporter.store.overview import Holder, Holdings
 
 
-def show(status: Status, *, as_json: bool) -> None:
+def show_status(status: Status, *, as_json: bool) -> None:
     """Print a status: as one JSON object, or for people."""
-    from exporter.model.outside_text import json_line, visible
-
-    click.echo(json_line(_as_json(status)) if as_json else "\n".join(map(visible, lines(status))))
+    show(_as_json(status), lines(status), as_json=as_json)
 
 
 def lines(status: Status) -> Iterator[str]:

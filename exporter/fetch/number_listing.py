@@ -13,7 +13,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from exporter.api.client import Client, open_client
-from exporter.api.order_list import OrderList, ReadPage, text_of, walk_to_the_end
+from exporter.api.order_list import OrderList, Page, text_of, walk_to_the_end
 from exporter.api.pace import Pace
 from exporter.fetch.fetch_job import tick
 from exporter.fetch.work_directory import WorkDirectory, work_directory
@@ -99,12 +99,12 @@ class Listing:
         pace = Pace(Rate.parse(options.rate), max_rate=Rate.parse(options.max_rate))
         choice, before, counted, began = options.choice, met.walk.traffic, 0, time.monotonic()
 
-        def take(page: ReadPage) -> tuple[bool, int]:
+        def take(number: int, page: Page) -> tuple[bool, int]:
             nonlocal counted
             counted = page.count
             _tell_idle(without, counted)
             without.clear()
-            news = met.take(page.number, list(_entries(page, choice)), before + client.traffic)
+            news = met.take(number, list(_entries(number, page, choice)), before + client.traffic)
             return news > 0, met.walk.orders
 
         def progress() -> Progress:
@@ -176,13 +176,13 @@ def _tell_idle(without: dict[str, int], count: int) -> None:
             )
 
 
-def _entries(page: ReadPage, choice: EntryChoice) -> Iterator[tuple[str, str | None]]:
-    for entry in page.entries:
+def _entries(page_number: int, page: Page, choice: EntryChoice) -> Iterator[tuple[str, str | None]]:
+    for entry in page.results:
         number = text_of(entry.number)
         wrong = complaint(number)
         if wrong is not None:
-            log.warning("Page %d: an order is left out. %s", page.number, wrong)
-        name = f"page {page.number}: order {number!r}"
+            log.warning("Page %d: an order is left out. %s", page_number, wrong)
+        name = f"page {page_number}: order {number!r}"
         wanted = wrong is None and choice.wants(entry.status, entry.date_placed, name)
         # A number is unique within its sales channel only.
         yield f"{entry.id!r} {entry.number!r}", number if wanted else None

@@ -238,10 +238,8 @@ class _Crew:
             self._known_numbers,
             lambda refusal: self._record(refusal.outcome),
             lambda refusal: self._pending.put_back(refusal.again),
-            stop=job.stop,
-            timeout_s=job.options.timeout_s,
-            patience_s=job.options.patience_s,
-            in_flight=job.options.concurrency,
+            job.options,
+            job.stop,
         )
         job.tally.down_since = lambda: self._outage.down_since
         self._workers: list[asyncio.Task[None]] = []
@@ -387,9 +385,7 @@ class _Crew:
         return max(time.time(), self._job.freshness.try_started_at)
 
     async def _rest(self, seconds: float) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, seconds)):
-                await self._job.stop.wait()
+        await self._job.stop.wait(max(0.0, seconds))
 
     async def _back_off(self, attempt: int) -> None:
         self._job.tally.backing_off += 1

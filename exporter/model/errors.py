@@ -27,7 +27,7 @@ from exporter.model.outside_text import visible
 
 _FLAG = re.compile(r"--([a-z]+(?:-[a-z]+)*)")
 #: Flags whose argument is not called like them.
-_RENAMED = {"filter": "filters", "format": "formats", "timeout": "timeout_s"}
+RENAMED = {"filter": "filters", "format": "formats", "timeout": "timeout_s"}
 
 
 class ExporterError(Exception):
@@ -87,7 +87,7 @@ class ExporterError(Exception):
 
 
 def _in_python(text: str) -> str:
-    return _FLAG.sub(lambda found: f"`{_RENAMED.get(found[1], found[1].replace('-', '_'))}`", text)
+    return _FLAG.sub(lambda found: f"`{RENAMED.get(found[1], found[1].replace('-', '_'))}`", text)
 
 
 class UsageError(ExporterError, exit_code=2):

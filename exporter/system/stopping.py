@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -32,9 +33,11 @@ class Stop:
         """Whether the end was asked for; any thread may look."""
         return self._event.is_set()
 
-    async def wait(self) -> None:
-        """Return when the end is asked for."""
-        await self._event.wait()
+    async def wait(self, at_most_s: float | None = None) -> None:
+        """Return when the end is asked for, or so many seconds are over."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(at_most_s):
+                await self._event.wait()
 
     def error(self, what: str, hint: str) -> InterruptedRunError:
         """Return the error that ends the run: what is kept, and how to go on."""

@@ -286,7 +286,7 @@ import exporter.api.client
 from exporter.cli import main
 
 def planted(payload, order_number, max_items):
-    secret = sys._getframe(1).f_locals["header"]
+    secret = sys._getframe(1).f_locals["this"].header
     raise RuntimeError(f"a bug that quotes {secret}")
 
 exporter.api.client.check = planted

@@ -47,7 +47,7 @@ def changed(**values: object) -> Progress:
 # --- the picture ---
 
 
-@pytest.mark.parametrize("width", [60, 80, 200])
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
 @pytest.mark.parametrize(
     "progress",
     [
@@ -84,6 +84,17 @@ def test_the_picture_tells_who_waits_why_and_until_when() -> None:
         r"API down since \d\d:\d\d:\d\d, asking again", picture(changed(down_since=9e8), 80).plain
     )
     assert "7 for another attempt" in picture(changed(waiting=7), 80).plain
+
+
+def test_a_narrow_terminal_tells_what_matters() -> None:
+    """On 40 columns nothing is cut off: what is done, how much of it, how fast, who waits, and for how long."""
+    paused = picture(changed(paused_s=20.0, why="the API answered 429"), 40).plain
+    for words in ("Fetching", "61 %  12,345 of 20,000", "Rate       9.8 of 10/s", "Left       13 min"):
+        assert words in paused
+    assert re.search(r"Waiting +the API answered 429, until\n +\d\d:\d\d:\d\d$", paused)
+    listing = picture(changed(phase="listing", total=10_000_000, done=9_999_999), 40).plain
+    assert "Listing" in listing
+    assert "99 %  9,999,999 of 10,000,000" in listing
 
 
 def test_publishing_is_told() -> None:

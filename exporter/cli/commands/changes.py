@@ -6,7 +6,7 @@ from typing import get_args
 
 import click
 
-from exporter.cli.option_kinds import PATH, Command, Words
+from exporter.cli.option_kinds import PATH, Command, Words, show
 from exporter.model.options import FileFormat
 
 
@@ -45,23 +45,17 @@ def command(old: str, new: str, out: str, overwrite: bool, full: bool, formats: 
     from exporter.cli.run_outcome import file_lines
     from exporter.model.manifest import Changes
     from exporter.model.options import TableOptions
-    from exporter.model.outside_text import json_line, visible
     from exporter.model.summary import files_of
     from exporter.run.compare import compare
 
     chosen: tuple[FileFormat, ...] = tuple(dict.fromkeys(formats.split(",")))  # type: ignore[arg-type] # checked by click
     finished = compare(old, new, out, TableOptions(formats=chosen), full=full, overwrite=overwrite)
     files = files_of(finished)
-    if as_json:
-        told = {
-            "out": out,
-            "exit_code": 0,
-            **msgspec.to_builtins(finished.changes),
-            "files": [*map(asdict, files)],
-        }
-        click.echo(json_line(told))
-    else:
-        click.echo(
-            "\n".join(map(visible, [*change_lines(finished.changes or Changes()), "", *file_lines(files)]))
-        )
+    told = {
+        "out": out,
+        "exit_code": 0,
+        **msgspec.to_builtins(finished.changes),
+        "files": [*map(asdict, files)],
+    }
+    show(told, [*change_lines(finished.changes or Changes()), "", *file_lines(files)], as_json=as_json)
     return 0

@@ -11,8 +11,7 @@ import click
 
 from exporter.cli.commands.run import run_options
 from exporter.cli.config_file import settings_of
-from exporter.cli.nearest_word import nearest
-from exporter.cli.option_kinds import Command, source_of
+from exporter.cli.option_kinds import Command, nearest, source_of
 from exporter.model.options import SECRETS, shown
 from exporter.model.outside_text import visible
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from exporter.cli.option_kinds import Command
+from exporter.cli.option_kinds import Command, show
 
 
 @click.command("history", cls=Command, epilog="Example: exporter history 65a81ab6771eacb 'nightly/*'")
@@ -19,14 +19,10 @@ def command(number: str, datasets: tuple[str, ...], as_json: bool) -> int:
 
     A name with * stands for all datasets that fit. It needs the extra: pip install 'omnitron-exporter[duckdb]'.
     """
-    from exporter.model.outside_text import json_line, visible
     from exporter.run.compare import history
 
     moments = list(history(number, datasets))
-    if as_json:
-        click.echo(json_line({"order_number": number, "history": moments}))
-    else:
-        click.echo("\n".join(map(visible, _lines(number, moments))))
+    show({"order_number": number, "history": moments}, _lines(number, moments), as_json=as_json)
     return 0
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from exporter.cli.option_kinds import PATH, Command
+from exporter.cli.option_kinds import PATH, Command, show
 
 
 @click.command(
@@ -35,9 +35,8 @@ def command(
     """
     from dataclasses import asdict
 
-    from exporter.model.outside_text import json_line, visible
     from exporter.run.load import load_place
 
     loaded = load_place(dataset, target, schema=schema, prefix=prefix, replace=replace, mark_gone=mark_gone)
-    click.echo(json_line({**asdict(loaded), "exit_code": 0}) if as_json else visible(str(loaded)))
+    show({**asdict(loaded), "exit_code": 0}, [str(loaded)], as_json=as_json)
     return 0

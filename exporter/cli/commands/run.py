@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 
-from exporter.cli.option_kinds import PATH, Command, F, option, setting, together
-from exporter.cli.session import Session
+from exporter.cli.option_kinds import OTHERS, PATH, Command, F, Session, option, settings, together
 from exporter.cli.shared_options import (
     api_options,
     config_option,
@@ -27,136 +25,83 @@ if TYPE_CHECKING:
     from exporter.model.summary import Summary
 
 #: What most people need; `--help-all` shows the rest.
-_OFTEN = (
-    "out",
-    "overwrite",
-    "format",
-    "tables",
-    "select",
-    "timezone",
-    "pii",
-    "rate",
-    "max-rejects",
-    "store",
-    "max-age",
-    "dry-run",
-)
+_OFTEN = "out overwrite format tables select timezone pii rate max-rejects store max-age dry-run"
 EPILOG = "Example: exporter run orders.txt --out orders-{date} --rate 10/s"
-
 _INPUT = "Input and output"
-_input = partial(setting, section=_INPUT)
-_kept = partial(setting, section="Between runs")
-_of_data = partial(setting, section="The data")
 
-list_options = together(
-    _input(
-        "--column",
-        metavar="NAME",
-        help="The input's column of order numbers: its name, letter or position.  [default: found]",
-    ),
-    _input("--sheet", metavar="NAME", help="Of a workbook: name or position.  [default: found]"),
-    _input("--encoding", metavar="NAME", help="Of a text, as windows-1254.  [default: found]"),
-    _input("--input-format", help="What ORDERS is.  [default: found by its content]"),
+list_options = settings(
+    _INPUT,
+    """
+    --column NAME      The input's column of order numbers: its name, letter or position.  [default: found]
+    --sheet NAME       Of a workbook: name or position.  [default: found]
+    --encoding NAME    Of a text, as windows-1254.  [default: found]
+    --input-format     What ORDERS is.  [default: found by its content]
+    """,
 )
-
-_files = together(
-    list_options,
-    _input("--overwrite", help="Replace a finished dataset at OUT."),
-    _input("--format", "formats", help="Of the tables, with commas; xlsx is one workbook."),
-    _input("--tables", help="With commas; order_lines has each item beside its order."),
-    _input(
-        "--max-rejects",
-        metavar="N|N%",
-        help="A count, or a percentage of the lines; with more the run stops, and nothing is published.",
-    ),
-    _input(
-        "--expect-orders",
-        metavar="N|N%",
-        help="With fewer orders (N% of the newest dataset that fits OUT), nothing is published.",
-    ),
-    _input("--max-items", metavar="N", help="An order with more items is rejected as bad_response."),
-    _input(
-        "--keep",
-        metavar="N",
-        help="Keep the N newest datasets whose names fit an OUT with {date} or {time}; remove older ones.",
-    ),
-    _input("--rows-per-file", metavar="N", help="Each table is a directory of part files of so many rows."),
-    _input("--compression", help="Of the Parquet files."),
-    _input(
-        "--csv-dialect",
-        help="excel is for spreadsheets: BOM, `;`, decimal comma, dates without zone, harmless formulas.",
-    ),
-    _input(
-        "--json-type", help="Of JSON columns in Parquet; json is Parquet's own, which many readers refuse."
-    ),
-    timezone_option,
+_files = settings(
+    _INPUT,
+    """
+    --overwrite        Replace a finished dataset at OUT.
+    --format           Of the tables, with commas; xlsx is one workbook.
+    --tables           With commas; order_lines has each item beside its order.
+    --max-rejects N|N%     A count, or a percentage of the lines; with more the run stops, and nothing is
+                       published.
+    --expect-orders N|N%   With fewer orders (N% of the newest dataset that fits OUT), nothing is published.
+    --max-items N      An order with more items is rejected as bad_response.
+    --keep N           Keep the N newest datasets whose names fit an OUT with {date} or {time}; remove
+                       older ones.
+    --rows-per-file N  Each table is a directory of part files of so many rows.
+    --compression      Of the Parquet files.
+    --csv-dialect      excel is for spreadsheets: BOM, `;`, decimal comma, dates without zone, harmless
+                       formulas.
+    --json-type        Of JSON columns in Parquet; json is Parquet's own, which many readers refuse.
+    """,
 )
-
-_list = together(
-    setting(
-        "--from-api",
-        is_eager=True,
-        section="From the API's own list",
-        help="In place of ORDERS: all orders that the API lists, or those that the options below choose.",
-    ),
-    listing_options,
+_from_api = settings(
+    "From the API's own list",
+    "--from-api  In place of ORDERS: all orders that the API lists, or those that the options below choose.",
+    is_eager=True,
 )
-
-_data = together(
-    _of_data(
-        "--select",
-        metavar="COLUMNS",
-        help="Only these columns, in this order: names or globs, of one table as orders.status.",
-    ),
-    _of_data("--drop", metavar="COLUMNS", help="Without these columns (as for --select)."),
-    _of_data("--pii", help="Personal columns: keep, leave null, or HMAC-SHA256 by EXPORTER_PII_KEY."),
-    _of_data("--on-drift", help="What fields and values that fit no column do."),
+_data = settings(
+    "The data",
+    """
+    --select COLUMNS   Only these columns, in this order: names or globs, of one table as orders.status.
+    --drop COLUMNS     Without these columns (as for --select).
+    --pii              Personal columns: keep, leave null, or HMAC-SHA256 by EXPORTER_PII_KEY.
+    --on-drift         What fields and values that fit no column do.
+    """,
 )
-
-freshness_options = together(
-    _kept("--store", type=PATH, metavar="PATH", help="Keep the store there between runs."),
-    _kept(
-        "--max-age", metavar="AGE", help="Younger orders in the store are not asked for again; as 12h or 7d."
-    ),
-    _kept(
-        "--refresh-status",
-        metavar="CODES=AGE",
-        help="Another --max-age for orders of these statuses, as 550,600=30d; may be given again.",
-    ),
-    _kept(
-        "--resume-within", metavar="AGE", help="An unfinished run whose last answer is older is begun anew."
-    ),
-    _kept("--retry-rejects", help="Ask again for what was rejected before, whatever the reason."),
-    _kept(
-        "--stale",
-        help="ok publishes an order that cannot be had now as it is in the store, and lists it as stale.",
-    ),
+freshness_options = settings(
+    "Between runs",
+    """
+    --store PATH       Keep the store there between runs.
+    --max-age AGE      Younger orders in the store are not asked for again; as 12h or 7d.
+    --refresh-status CODES=AGE  Another --max-age for orders of these statuses, as 550,600=30d; may be given
+                       again.
+    --resume-within AGE    An unfinished run whose last answer is older is begun anew.
+    --retry-rejects    Ask again for what was rejected before, whatever the reason.
+    --stale            ok publishes an order that cannot be had now as it is in the store, and lists it as
+                       stale.
+    """,
 )
-
-_dask = together(
-    setting(
-        "--dask",
-        metavar="ADDRESS|local",
-        section="Past one machine",
-        help="Spread the run over a Dask cluster: a scheduler's address, local, or local:N workers.",
-    ),
-    setting(
-        "--dask-insecure",
-        section="Past one machine",
-        help="Permit a cluster without TLS: whoever reaches it can take the token and run code on it.",
-    ),
+_dask = settings(
+    "Past one machine",
+    """
+    --dask ADDRESS|local  Spread the run over a Dask cluster: a scheduler's address, local, or local:N workers.
+    --dask-insecure    Permit a cluster without TLS: whoever reaches it can take the token and run code on it.
+    """,
 )
-
 _ends = together(
-    setting(
-        "--changes", help="Compare with the newest dataset of the same OUT; write changes into the new one."
+    settings(
+        OTHERS,
+        """
+        --changes      Compare with the newest dataset of the same OUT; write changes into the new one.
+        --load TARGET  Then load the dataset into a database, as exporter load does.
+        --prune        Then remove orders from the store that are not in ORDERS and are over 90 days old.
+        --notify URL   Post how the run ended as JSON, for Slack and the like.
+        --report       Write report.html into the dataset: the run and the data, to look at.
+        """,
     ),
-    setting("--load", metavar="TARGET", help="Then load the dataset into a database, as exporter load does."),
-    setting(
-        "--prune", help="Then remove orders from the store that are not in ORDERS and are over 90 days old."
-    ),
-    setting("--notify", metavar="URL", help="Post how the run ended as JSON, for Slack and the like."),
-    setting("--report", help="Write report.html into the dataset: the run and the data, to look at."),
     option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout."),
     option(
         "--metrics-file",
@@ -169,17 +114,15 @@ _ends = together(
 
 def run_options(*, required: bool) -> Callable[[F], F]:
     """Return the decorator that gives a command every option of `run`; `required` is about `--out`."""
+    out = "--out OUT  Directory of the dataset; {date} and {time} stand for the run's start."
     return together(
         config_option,
-        _input(
-            "--out",
-            type=PATH,
-            required=required,
-            metavar="OUT",
-            help="Directory of the dataset; {date} and {time} stand for the run's start.",
-        ),
+        settings(_INPUT, out, required=required),
+        list_options,
         _files,
-        _list,
+        timezone_option,
+        _from_api,
+        listing_options,
         _data,
         freshness_options,
         pace_options,
@@ -244,7 +187,11 @@ def command(
     from exporter.cli.watching import watching
 
     if dry_run:
-        return _tell(options_of(orders, settings), as_json=as_json)
+        from exporter.cli.status_text import show_status
+        from exporter.run.place_status import dry_run as look
+
+        show_status(look(options_of(orders, settings)), as_json=as_json)
+        return 0
     with reported(metrics_file) as metrics:
         options = options_of(orders, settings)
         metrics.begin()
@@ -255,7 +202,8 @@ def command(
                 metrics.take(progress)
 
             metrics.summary = summary = _export(options, on_progress)
-            _note_published()
+            if (session := click.get_current_context().find_object(Session)) is not None:
+                session.published = True
             _tell_end(summary, options.notify, aloud=quiet or as_json)
         print_summary(summary, as_json=as_json, quiet=quiet)
     return summary.exit_code
@@ -282,14 +230,6 @@ def _tell_end(summary: Summary, url: str | None, *, aloud: bool) -> None:
     )
 
 
-def _tell(options: Options, *, as_json: bool) -> int:
-    from exporter.cli.status_text import show
-    from exporter.run.place_status import dry_run
-
-    show(dry_run(options), as_json=as_json)
-    return 0
-
-
 def _export(options: Options, on_progress: ProgressCallback) -> Summary:
     if options.dask is not None:
         from exporter.fetch import cluster
@@ -299,9 +239,3 @@ def _export(options: Options, on_progress: ProgressCallback) -> Summary:
     from exporter.run.export import export_async
 
     return run_stoppable(lambda stop: export_async(options, on_progress=on_progress, stop=stop))
-
-
-def _note_published() -> None:
-    session = click.get_current_context().find_object(Session)
-    if session is not None:
-        session.published = True

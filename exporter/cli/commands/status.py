@@ -9,7 +9,7 @@ import click
 from exporter.cli.commands.run import freshness_options, list_options
 from exporter.cli.option_kinds import PATH, Command
 from exporter.cli.shared_options import config_option, rate_options
-from exporter.cli.status_text import show
+from exporter.cli.status_text import show_status
 
 
 @click.command("status", cls=Command, epilog="Example: exporter status nightly.db orders.txt --max-age 7d")
@@ -28,5 +28,5 @@ def command(place: str, orders: str | None, as_json: bool, **settings: Any) -> i
     from exporter.model.options import AskOptions
     from exporter.run.place_status import look
 
-    show(look(place, AskOptions(**settings), orders=orders), as_json=as_json)
+    show_status(look(place, AskOptions(**settings), orders=orders), as_json=as_json)
     return 0

@@ -7,9 +7,8 @@ from tempfile import TemporaryDirectory
 
 import click
 
-from exporter.cli.option_kinds import PATH, Command
+from exporter.cli.option_kinds import PATH, Command, show
 from exporter.model.errors import UsageError
-from exporter.model.outside_text import json_line, visible
 
 
 @click.command("verify", cls=Command, epilog="Example: exporter verify orders-2026-11-23")
@@ -23,10 +22,8 @@ def command(out: str, as_json: bool) -> int:
     folder first. Exit code 0, or 1 with what differs.
     """
     differences = _differences_at(out)
-    if as_json:
-        click.echo(json_line({"out": out, "ok": not differences, "differences": differences}))
-    else:
-        click.echo("\n".join(map(visible, differences)) or f"{visible(out)} is what its manifest says.")
+    facts = {"out": out, "ok": not differences, "differences": differences}
+    show(facts, differences or [f"{out} is what its manifest says."], as_json=as_json)
     return 1 if differences else 0
 
 

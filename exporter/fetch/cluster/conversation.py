@@ -125,14 +125,11 @@ class Conversation:
         self._news.set()
 
     def _throttled(self, retry_after_s: float | None, latency_s: float | None, cause: str) -> None:
-        before = self.pace.snapshot().paused_until
         try:
-            self.pace.throttled(retry_after_s, latency_s, cause)
+            if (pause_s := self.pace.throttled(retry_after_s, latency_s, cause)) is not None:
+                self.statistics.paused(pause_s, cause)
         except ExporterError as error:
             self._failure = error
-        until = self.pace.snapshot().paused_until
-        if until is not None and until != before:
-            self.statistics.paused(until - time.monotonic(), cause)
 
     def _relay(self, now: float, level: int, template: str, text: str) -> None:
         if now - self._logged_at.get(template, -math.inf) >= _SAME_LINE_S:

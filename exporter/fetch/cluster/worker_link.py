@@ -79,11 +79,12 @@ class SharePace:
 
     def throttled(
         self, retry_after_s: float | None, latency_s: float | None = None, cause: str = "429"
-    ) -> None:
+    ) -> float | None:
         """Take in a 429: nothing more starts here until the coordinator has spoken."""
         self.refusals.append((retry_after_s, latency_s, cause))
         self.share(0.0)
         self.changed.set()
+        return None
 
     def answered(self, latency_s: float) -> None:
         """Take in an answer that is no 429."""
