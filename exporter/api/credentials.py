@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from functools import partial
 from pathlib import Path
 
 from exporter.model.errors import UsageError
@@ -19,20 +20,17 @@ def token_of(options: Options) -> str | None:
     if options.token is not None or options.token_file is None:
         return options.token
     path = Path(options.token_file)
+    refused = partial(UsageError, option="token_file", value=path)
     try:
         with path.open(encoding="ascii") as file:
             found = os.fstat(file.fileno())
             text = file.read().strip()
     except (OSError, UnicodeError):
-        raise UsageError(
-            "it cannot be read as text.", "Give a file that holds the token.", option="token_file", value=path
-        ) from None
+        raise refused("it cannot be read as text.", "Give a file that holds the token.") from None
     if others_can_read(found, path):
-        raise UsageError("others can read it.", f"Run: chmod 600 {path}", option="token_file", value=path)
+        raise refused("others can read it.", f"Run: chmod 600 {path}")
     if not is_token(text):
-        raise UsageError(
-            "expected one token.", "Write the token alone into it.", option="token_file", value=path
-        )
+        raise refused("expected one token.", "Write the token alone into it.")
     return text
 
 

@@ -38,7 +38,7 @@ class Identity:
         self._timeout_s = options.timeout_s
         self._username, self._password = options.username, options.password
         token = token_of(options)
-        self.header = None if token is None else _header(token)
+        self.header = None if token is None else f"Token {token}"
         self._proven = self.answered = False
         self._one_login = asyncio.Lock()
         self._refused_with: str | None = None
@@ -65,7 +65,7 @@ class Identity:
             if self._username is None or (refused is not None and not self._proven):
                 raise self.refusal("401")
             await self._pace.slot()
-            self.header = _header(await self._token(transport))
+            self.header = f"Token {await self._token(transport)}"
             self._proven = False
 
     def refusal(self, answer: str) -> TokenRefusedError:
@@ -116,7 +116,3 @@ class Identity:
         if not is_token(key):
             raise self._final_refusal("200 with a key that is no token")
         return key
-
-
-def _header(token: str) -> str:
-    return f"Token {token}"

@@ -51,7 +51,8 @@ class LeanTransport(Transport):
         self._keepalive_s = transport.KEEPALIVE_S
         # A proxy that opens no tunnel is told the whole URL (RFC 9112, section 3.2.2).
         self._before = self.origin if route.forwards else ""
-        self._lines, self._lines_count = "", 0
+        #: The headers that each request has, as they go over the wire.
+        self._headers = ""
         #: Connections that wait for a request, each with the loop's time since when; the last one is used first.
         self._idle: deque[tuple[Connection, float]] = deque()
 
@@ -87,16 +88,8 @@ class LeanTransport(Transport):
         own = "" if authorization is None else f"Authorization: {authorization}\r\n"
         if body is not None:
             own += f"Content-Length: {len(body)}\r\n"
-        head = f"{method} {self._before}{target} HTTP/1.1\r\n{own}{self._headers()}\r\n"
+        head = f"{method} {self._before}{target} HTTP/1.1\r\n{own}{self._headers}\r\n"
         return head.encode("ascii") + (body or b"")
-
-    def _headers(self) -> str:
-        """Return the lines of the headers that are the same for each request."""
-        headers = self._template.headers
-        if self._lines_count != len(headers):  # connecting adds the proxy's authorization
-            self._lines_count = len(headers)
-            self._lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
-        return self._lines
 
     def _kept(self) -> Connection | None:
         oldest = asyncio.get_running_loop().time() - self._keepalive_s
@@ -109,6 +102,8 @@ class LeanTransport(Transport):
 
     async def _connect(self) -> Connection:
         connection = await self._connector.connect(self._template, [], self._timeout)
+        headers = self._template.headers.items()  # connecting adds the proxy's authorization
+        self._headers = "".join(f"{name}: {value}\r\n" for name, value in headers)
         if not _is_usable(connection):  # closed by the API between its opening and now
             connection.close()
             raise aiohttp.ServerDisconnectedError

@@ -155,14 +155,9 @@ async def _back_off(attempt: int) -> None:
 async def walk_to_the_end(
     client: Client, options: Options, query: str, *, first: int, take: Callable[[int, Page], tuple[bool, int]]
 ) -> None:
-    """Read the list once; a second time where fewer orders were met than counted.
+    """Read the list once, from the `first` page on; a second time where fewer orders were met than counted.
 
-    Args:
-        client: See `OrderList`.
-        options: See `OrderList`.
-        query: See `OrderList`.
-        first: The page to begin with, the first time.
-        take: Takes a page that was read; returns whether it brought news, and how many orders were met so far.
+    `take` takes a page that was read; it returns whether it brought news, and how many orders were met so far.
 
     Raises:
         ExporterError: See `OrderList.pages`; or more orders are missing than have come or gone meanwhile, or
@@ -190,11 +185,7 @@ async def walk_to_the_end(
 
 
 async def first_number(client: Client) -> str:
-    """Return the number of the order that the list names first: one that the API is known to have.
-
-    Raises:
-        AttemptError: There is none, or no list.
-    """
+    """Return the number of the order that the list names first, or raise an `AttemptError` where there is none."""
     for entry in decoded(await client.page("limit=1", 2, is_question=True)).results:
         if complaint(number := text_of(entry.number)) is None:
             return number
@@ -202,11 +193,7 @@ async def first_number(client: Client) -> str:
 
 
 def decoded(body: bytes) -> Page:
-    """Return a page.
-
-    Raises:
-        BadResponseError: It is something else.
-    """
+    """Return the page that a body is, or raise `BadResponseError`."""
     try:
         return msgspec.json.decode(body, type=Page)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -41,12 +41,9 @@ class OutageWatch(Generic[T]):
     the row are asked for in vain.
 
     Args:
-        client: For the questions.
         known: Returns order numbers to ask for, those that are surest to be good first.
         record: Takes each refusal that is proven.
         again: Takes each refusal that turned out to mean nothing.
-        options: How long an attempt may last, an API that has answered is waited for, and how many are in flight.
-        stop: The end may be asked for.
     """
 
     def __init__(
@@ -64,39 +61,39 @@ class OutageWatch(Generic[T]):
         self._again = again
         self._stop = stop
         self._timeout_s = options.timeout_s
-        self._law: Proof[T] = Proof(options.concurrency, options.patience_s)
+        #: To be told of good answers.
+        self.law: Proof[T] = Proof(options.concurrency, options.patience_s)
         self._last: AttemptError | None = None
         self._one_question = asyncio.Lock()
         #: Since when nobody has had a good answer, in seconds since the epoch; None while nobody doubts.
         self.down_since: float | None = None
 
-    def good(self, began: float) -> list[T]:
-        """Take in a good answer, whose request `began` then on the steady clock; return the refusals that it proves."""
-        return self._law.good(began)
+    async def failed(
+        self, order_number: str, error: AttemptError, began: float, refusal: T | None = None
+    ) -> None:
+        """Take in a failed attempt.
 
-    async def failed(self, order_number: str, error: AttemptError, began: float) -> None:
-        """Take in a failed attempt, which `began` then on the steady clock, or earlier when it waited for its slot.
+        Args:
+            began: When it began, on the steady clock, or earlier when it waited for its slot.
+            refusal: What to record once it is proven, where the order will not be asked for again.
 
         Raises:
             ApiUnavailableError: It completes an outage, or no wait can mend it.
             TokenRefusedError: Nothing but 403 has come in this try.
         """
-        if isinstance(error, HopelessError) and not self._law.ever_good:
+        if refusal is not None:
+            self.law.hold(refusal, time.monotonic())
+        if isinstance(error, HopelessError) and not self.law.ever_good:
             raise ApiUnavailableError(f"{error.what}.", "Check --api-url, and the name server.", resumes=True)
         self._last = error
         # A time-out has lasted already; a wait for the slot says nothing of the API.
         since = max(began, time.monotonic() - self._timeout_s)
-        self._law.bad(order_number, since, error.http_status)
-        await self._judge(lambda: self._law.is_in_doubt)
-
-    async def refused(self, order_number: str, error: AttemptError, began: float, refusal: T) -> None:
-        """Take in an attempt after which the order will not be asked for; `refusal` is recorded once it is proven."""
-        self._law.hold(refusal, time.monotonic())
-        await self.failed(order_number, error, began)
+        self.law.bad(order_number, since, error.http_status)
+        await self._judge(lambda: self.law.is_in_doubt)
 
     async def settle(self) -> None:
         """Prove or disprove what is left in doubt; errors as of `failed`."""
-        await self._judge(lambda: self._law.is_open)
+        await self._judge(lambda: self.law.is_open)
 
     async def _judge(self, needed: Callable[[], bool]) -> None:
         """Ask for a good order, one worker for all; the others wait meanwhile, and send nothing."""
@@ -111,7 +108,7 @@ class OutageWatch(Generic[T]):
                 self.down_since = None
 
     async def _until_served(self) -> None:
-        law, failed, met = self._law, 0, len(self._law.orders)
+        law, failed, met = self.law, 0, len(self.law.orders)
         while not self._stop.asked:
             asked_at = time.monotonic()
             refusal = await self._question(max(1.0, law.ends_at - asked_at))
@@ -128,13 +125,13 @@ class OutageWatch(Generic[T]):
     async def _served(self, asked_at: float, *, at_once: bool, met: int) -> None:
         if not at_once:
             log.warning("The API answers again.")
-            for refusal in self._law.disproven():
+            for refusal in self.law.disproven():
                 self._again(refusal)
             return
         if met > 1:
             assert self._last is not None
             log.warning("%d orders in a row failed (%s), yet the API answers.", met, self._last.what)
-        for refusal in self._law.proven(asked_at):
+        for refusal in self.law.proven(asked_at):
             await self._record(refusal)
 
     async def _question(self, within_s: float) -> str | None:
@@ -164,7 +161,7 @@ class OutageWatch(Generic[T]):
                 number, attempt=2, timeout_s=min(_QUESTION_S, self._timeout_s), is_question=True
             )
         except ThrottledError:
-            self._law.since = time.monotonic()  # it lives, and says how long to wait: that is no outage
+            self.law.since = time.monotonic()  # it lives, and says how long to wait: that is no outage
             return "the API is throttling"
         except AttemptError as error:
             return error.detail if number else f"{_LIST}: {error.detail}"
@@ -172,13 +169,13 @@ class OutageWatch(Generic[T]):
 
     def _tell_down(self, refusal: str) -> None:
         now = time.monotonic()
-        self.down_since = time.time() - (now - self._law.since)
+        self.down_since = time.time() - (now - self.law.since)
         since = datetime.fromtimestamp(self.down_since, UTC).astimezone()
         log.warning(
             "No order had a good answer since %s (%s). Asking for one known order now and then, for another %s.",
             f"{since:%H:%M:%S}",
             refusal,
-            duration_text(max(0.0, self._law.ends_at - now)),
+            duration_text(max(0.0, self.law.ends_at - now)),
         )
 
     def _outage(self, refusal: str) -> ExporterError:
@@ -186,10 +183,10 @@ class OutageWatch(Generic[T]):
         proxy = "the proxy " in self._last.what
         subject = "The API cannot be reached through the proxy" if proxy else "The API is not available"
         what = (
-            f"{subject}: {len(self._law.orders)} orders in a row had no good answer"
+            f"{subject}: {len(self.law.orders)} orders in a row had no good answer"
             f" ({self._last.detail}), nor had a known good one ({refusal})."
         )
-        forbidden = self._law.all_forbidden and not self._law.ever_good
+        forbidden = self.law.all_forbidden and not self.law.ever_good
         kind = TokenRefusedError if forbidden else ApiUnavailableError
         return kind(what, _hint(self._last), resumes=True)
 

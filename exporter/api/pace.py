@@ -64,12 +64,8 @@ class Gate(Protocol):
 class Pace:
     """Gives each request its slot, and slows down when the API asks for it.
 
-    For one event loop. A cancelled `slot` leaves nothing behind.
-
-    Args:
-        max_rate: The bound of `auto`; 50/s when None.
-        clock: The event loop's own clock: monotonic, in seconds.
-        waiting: Returns how many orders wait, for the log.
+    For one event loop, whose own clock `clock` is. A cancelled `slot` leaves nothing behind. `max_rate` bounds
+    `auto`, by 50/s when None; `waiting` returns how many orders wait, for the log.
     """
 
     def __init__(
@@ -105,13 +101,12 @@ class Pace:
     ) -> float | None:
         """Take in a 429, or what means the same: everybody waits, then continues more slowly.
 
+        Return the seconds of the pause, where it is new or has grown.
+
         Args:
             retry_after_s: Seconds to wait as the API asked, or None where it did not say.
             latency_s: Seconds from the request's start to its answer: was it in flight when a pause began?
             cause: What the API answered, in a word.
-
-        Returns:
-            Seconds of the pause, where it is new or has grown.
 
         Raises:
             ApiUnavailableError: When the wait is over 15 minutes.

@@ -90,13 +90,9 @@ class Transport(ABC):
     async def exchange(
         self, target: str, authorization: str | None, sending: Sending, body: bytes | None = None
     ) -> Response:
-        """Send one request, once, and return its answer as soon as its head is there.
+        """Send one request, once, and return its answer as soon as its head is there; a body makes it a POST.
 
-        Args:
-            target: Path and query, percent-encoded.
-            authorization: The header's value; None for a request without it.
-            sending: Told when the request is on its way.
-            body: Makes it a POST.
+        `target` is its path and query, percent-encoded; `authorization` the header's value.
 
         Raises:
             aiohttp.ClientError, aiohttp.http.HttpProcessingError, OSError, TimeoutError: There was no answer.

@@ -52,9 +52,8 @@ def _read(path: Path) -> dict[str, Any]:
             _refuse_foreign(path, found)
         return tomllib.loads(text)
     except OSError as error:
-        raise UsageError(
-            f"{path}: cannot be read: {error.strerror}.", "Give a readable --config file."
-        ) from None
+        what = f"{path}: cannot be read: {error.strerror}."
+        raise UsageError(what, "Give a readable --config file.") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: expected TOML: {error}.", 'Write for example: rate = "10/s"') from None
 
@@ -84,8 +83,7 @@ def _checked(path: Path, key: str, value: Any, option: Option) -> Any:
 
 
 def _every_setting() -> set[str]:
-    """Return what any command can set: one file serves all of them."""
-    from exporter.cli import COMMANDS
+    from exporter.cli import COMMANDS  # one file serves all of them
 
     commands = (import_module(f"exporter.cli.commands.{name}").command for name in COMMANDS)
     return {key for command in commands for key in settings_of(command)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -10,7 +9,7 @@ from typing import NamedTuple
 import click
 
 from exporter.cli.notification import notify
-from exporter.cli.option_kinds import Session, key_of, nearest, source_of
+from exporter.cli.option_kinds import Session, name_of, nearest, source_of
 from exporter.model.errors import ExporterError, TooManyRejectsError
 from exporter.model.outside_text import json_line, visible
 
@@ -29,18 +28,19 @@ class Failure(NamedTuple):
 
 def tell(failure: Failure, session: Session) -> int:
     """Write the last words on stderr, with `--json` an object on stdout too, and return the exit code."""
+    given = session.given
     facts = {"hint": failure.hint, "exit_code": failure.exit_code, "command": failure.command}
-    notify(
-        session.given.get("notify"), f"Order export failed: {failure.what}", {"error": failure.what, **facts}
-    )
-    if session.given.get("as_json") and not session.published:  # else the summary is the one object
+    notify(given.get("notify"), f"Order export failed: {failure.what}", {"error": failure.what, **facts})
+    if given.get("as_json") and not session.published:  # else the summary is the one object
         _echo(json_line({"error": failure.what, **facts}))
-    if session.given.get("log_format") == "json":
+    if given.get("log_format") == "json":
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         line = {"time": now, "level": "error", "event": "failed", "message": failure.what, **facts}
         _echo(json_line(line), err=True)
     else:
-        _echo("\n".join(map(visible, _lines(failure))), err=True)
+        command = failure.command and f"  {failure.command}"
+        lines = filter(None, (f"Error: {failure.what}", failure.hint, command))
+        _echo("\n".join(map(visible, lines)), err=True)
     return failure.exit_code
 
 
@@ -49,21 +49,13 @@ def _echo(text: str, *, err: bool = False) -> None:
         click.echo(text, err=err)
 
 
-def _lines(failure: Failure) -> Iterator[str]:
-    yield f"Error: {failure.what}"
-    if failure.hint:
-        yield failure.hint
-    if failure.command:
-        yield f"  {failure.command}"
-
-
 def failure_of(error: BaseException, session: Session) -> Failure:
     """Return what to tell of the error that ended the program: one of ours, one of click's, or a bug."""
     if isinstance(error, ExporterError):
-        return _of_ours(error, session)
+        what = error.what_of(error.option and _place(error.option, session.context))
+        return Failure(what, error.flag_hint, error.exit_code, _way_on(error, session))
     if isinstance(error, click.UsageError):
-        what, hint = _of_usage(error)
-        return Failure(what, hint, 2)
+        return Failure(*_of_usage(error), 2)
     if isinstance(error, click.ClickException):
         return Failure(error.format_message(), "", 2)
     if isinstance(error, click.Abort | KeyboardInterrupt):
@@ -72,15 +64,6 @@ def failure_of(error: BaseException, session: Session) -> Failure:
 
 
 # --- ours ---
-
-
-def _of_ours(error: ExporterError, session: Session) -> Failure:
-    return Failure(
-        what=error.what_of(error.option and _place(error.option, session.context)),
-        hint=error.flag_hint,
-        exit_code=error.exit_code,
-        command=_way_on(error, session),
-    )
 
 
 def _way_on(error: ExporterError, session: Session) -> str | None:
@@ -110,28 +93,27 @@ def _place(option: str, ctx: click.Context | None) -> str:
 def _of_usage(error: click.UsageError) -> tuple[str, str]:
     ctx = error.ctx
     where = ctx.command_path if ctx else "exporter"
-    look = f"see {where} --help."
+    hint = f"See {where} --help."
     if ctx is not None and isinstance(error, click.NoSuchOption):
         names = (name for parameter in ctx.command.get_params(ctx) for name in parameter.opts if "--" in name)
         near = nearest(error.option_name, names)
-        return f"{where}: no such option {error.option_name}.", f"The nearest is {near}; {look}"
+        return f"{where}: no such option {error.option_name}.", f"The nearest is {near}; see {where} --help."
     if isinstance(error, click.exceptions.NoSuchCommand) and ctx and isinstance(ctx.command, click.Group):
         near = nearest(error.command_name, ctx.command.list_commands(ctx))
-        return f"{where}: no such command {error.command_name!r}.", f"The nearest is {near}; {look}"
+        return (
+            f"{where}: no such command {error.command_name!r}.",
+            f"The nearest is {near}; see {where} --help.",
+        )
     if ctx is not None and isinstance(error, click.BadParameter) and error.param is not None:
         if isinstance(error, click.MissingParameter):
-            return f"{where}: {_name(error.param)} is missing.", ctx.command.epilog or f"S{look[1:]}"
-        return f"{_source(ctx, error.param)}: {_sentence(error.message)}", f"S{look[1:]}"
-    return f"{where}: {_sentence(error.format_message())}", f"S{look[1:]}"
+            return f"{where}: {name_of(error.param)} is missing.", ctx.command.epilog or hint
+        return f"{_source(ctx, error.param)}: {_sentence(error.message)}", hint
+    return f"{where}: {_sentence(error.format_message())}", hint
 
 
 def _source(ctx: click.Context, parameter: click.Parameter) -> str:
     source = source_of(ctx, parameter)
-    return _name(parameter) if source == "default" else source
-
-
-def _name(parameter: click.Parameter) -> str:
-    return f"--{key_of(parameter)}" if isinstance(parameter, click.Option) else key_of(parameter)
+    return name_of(parameter) if source == "default" else source
 
 
 def _sentence(text: str) -> str:

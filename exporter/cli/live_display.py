@@ -6,7 +6,7 @@ import logging
 import textwrap
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 
 from rich.console import Console
@@ -32,8 +32,18 @@ def display() -> Iterator[tuple[ProgressCallback, logging.Handler]]:
     live = Live(
         console=console, auto_refresh=False, transient=True, redirect_stdout=False, redirect_stderr=False
     )
+    shown_at = 0.0
+
+    def show(progress: Progress) -> None:
+        nonlocal shown_at
+        if (now := time.monotonic()) - shown_at >= _FASTEST_S:
+            shown_at = now
+            drawn = picture(progress, console.width, ascii_only=console.options.ascii_only)
+            with suppress(OSError):  # the terminal is gone; the run goes on
+                live.update(drawn, refresh=True)
+
     with live:
-        yield _Display(live), _AboveDisplay(console)
+        yield show, _AboveDisplay(console)
 
 
 class _Console(Console):
@@ -49,30 +59,9 @@ class _AboveDisplay(logging.Handler):
         self._console = console
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self._console.print(
-                Text(self.format(record), style=_STYLES.get(record.levelname, "")), soft_wrap=True
-            )
-        except OSError:
-            pass  # the terminal is gone; the run goes on
-
-
-class _Display:
-    def __init__(self, live: Live) -> None:
-        self._live = live
-        self._shown_at = 0.0
-
-    def __call__(self, progress: Progress) -> None:
-        now = time.monotonic()
-        if now - self._shown_at < _FASTEST_S:
-            return
-        self._shown_at = now
-        try:
-            console = self._live.console
-            drawn = picture(progress, console.width, ascii_only=console.options.ascii_only)
-            self._live.update(drawn, refresh=True)
-        except OSError:
-            pass  # the terminal is gone; the run goes on
+        line = Text(self.format(record), style=_STYLES.get(record.levelname, ""))
+        with suppress(OSError):  # the terminal is gone; the run goes on
+            self._console.print(line, soft_wrap=True)
 
 
 def picture(progress: Progress, width: int, *, ascii_only: bool = False) -> Text:

@@ -20,16 +20,16 @@ _EVERY_S = 15.0
 
 
 class Metrics:
-    """What is told of one run; `summary` is None until it has published."""
+    """What is told of one run: how far it is, and its summary once it has published."""
 
+    progress: Progress | None = None
     summary: Summary | None = None
 
     def __init__(self, path: str | None) -> None:
         self._path = Path(path) if path is not None else None
         self._started_at, self._began = time.time(), time.monotonic()
-        self._progress: Progress | None = None
         self._ended = Event()
-        self._heart: Thread | None = None
+        self._heart = Thread(target=self._beat, name="metrics", daemon=True)
 
     def begin(self) -> None:
         """Say that a run goes on, now and every 15 seconds, so that a killed one shows.
@@ -39,12 +39,7 @@ class Metrics:
         """
         if self._path is not None:
             self.write(None)
-            self._heart = Thread(target=self._beat, name="metrics", daemon=True)
             self._heart.start()
-
-    def take(self, progress: Progress) -> None:
-        """Take in how far the run is."""
-        self._progress = progress
 
     def _beat(self) -> None:
         while not self._ended.wait(_EVERY_S):
@@ -52,13 +47,9 @@ class Metrics:
                 self.write(None)
 
     def end(self, exit_code: int) -> None:
-        """Say how the run ended.
-
-        Raises:
-            StorageError: The file cannot be written.
-        """
+        """Say how the run ended; errors as for `begin`."""
         self._ended.set()
-        if self._heart is not None:
+        if self._heart.is_alive():
             self._heart.join()
         self.write(exit_code)
 
@@ -78,9 +69,9 @@ class Metrics:
         yield _gauge("run_in_progress", "1 while a run is at work.", exit_code is None)
         yield _gauge("run_started_timestamp_seconds", "When the last run began.", self._started_at)
         yield _gauge("run_heartbeat_timestamp_seconds", "When it last wrote this.", now)
-        if self._progress is not None:
-            yield _gauge("run_orders", "Distinct order numbers of its input.", self._progress.total)
-            yield _gauge("run_orders_done", "Those that need no more requests.", self._progress.done)
+        if self.progress is not None:
+            yield _gauge("run_orders", "Distinct order numbers of its input.", self.progress.total)
+            yield _gauge("run_orders_done", "Those that need no more requests.", self.progress.done)
         if exit_code is not None:
             yield _gauge("last_run_timestamp_seconds", "When the last run ended.", now)
             yield _gauge("last_run_exit_code", "Its exit code.", exit_code)

@@ -16,12 +16,9 @@ _DAY_S = 86400.0
 
 
 def command_again(ctx: click.Context, out: str | None, **changes: str) -> str:
-    """Return this command with some options changed, so that it goes on with the run that it began.
+    """Return this command with the values of some parameters changed, so that it goes on with the run that it began.
 
-    Args:
-        ctx: Of the command as it was given.
-        out: Where that run's dataset was to stand; None where that was not known yet.
-        changes: Values by parameter name; an argument or an option.
+    The dataset of that run was to stand at `out`; None where that was not known yet.
     """
     if out is None or out == ctx.params["out"]:
         return _command(ctx, changes, leave_out=set())
@@ -30,12 +27,7 @@ def command_again(ctx: click.Context, out: str | None, **changes: str) -> str:
 
 
 def command_for_rejects(ctx: click.Context, summary: Summary) -> str:
-    """Return the command that asks again for what was rejected, into the same dataset.
-
-    Args:
-        ctx: Of the command as it was given.
-        summary: What it brought.
-    """
+    """Return the command that asks again for what was rejected, into the same dataset."""
     changes = {"out": summary.out, "overwrite": "", "retry_rejects": ""}
     days = int(summary.duration_s // _DAY_S) + 2  # what this run has fetched is taken from the store
     if ctx.params["store"] is not None and seconds(ctx.params["max_age"], option="max_age") < days * _DAY_S:
@@ -44,7 +36,7 @@ def command_for_rejects(ctx: click.Context, summary: Summary) -> str:
 
 
 def _command(ctx: click.Context, changes: dict[str, str], leave_out: set[str]) -> str:
-    arguments, options = [], []
+    arguments, options = ctx.command_path.split(), []
     for parameter in ctx.command.params:
         name = parameter.name or ""
         if name in changes:
@@ -53,11 +45,14 @@ def _command(ctx: click.Context, changes: dict[str, str], leave_out: set[str]) -
             values = _given(ctx, parameter)
         else:
             continue
+        flag = f"--{key_of(parameter)}"
         if isinstance(parameter, click.Argument):
             arguments += values
+        elif getattr(parameter, "is_flag", False):
+            options.append(flag)
         else:
-            options += _words(parameter, values)
-    return shlex.join([*ctx.command_path.split(), *arguments, *options])
+            options += [word for value in values for word in (flag, value)]
+    return shlex.join([*arguments, *options])
 
 
 def _given(ctx: click.Context, parameter: click.Parameter) -> list[str]:
@@ -65,10 +60,3 @@ def _given(ctx: click.Context, parameter: click.Parameter) -> list[str]:
         return [str(ctx.meta["exporter.settings"])]
     value = ctx.params[parameter.name]
     return [shown(parameter.name or "", str(one)) for one in (value if isinstance(value, tuple) else [value])]
-
-
-def _words(parameter: click.Parameter, values: list[str]) -> list[str]:
-    flag = f"--{key_of(parameter)}"
-    if getattr(parameter, "is_flag", False):
-        return [flag]
-    return [word for value in values for word in (flag, value)]

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, dataclass, fields
-from functools import cache
+from dataclasses import dataclass
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
@@ -19,6 +18,7 @@ OTHERS = "Other options"
 _ALL = "exporter.help_all"
 #: A path as it was typed: the shell completes it, and whoever opens it checks it.
 PATH = click.Path(readable=False)
+_HINTS = get_type_hints(Options)
 _PATHS = ("FILE", "OUT", "PATH")
 
 
@@ -65,9 +65,7 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Note the command, then parse its words: what is wrong with them is told in its format."""
-        session = ctx.find_object(Session)
-        if session is not None:
-            session.context = ctx
+        ctx.ensure_object(Session).context = ctx
         return super().parse_args(ctx, args)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -128,29 +126,22 @@ def _setting(section: str, more: dict[str, Any], words: str, help_text: str) -> 
     name = flag.removeprefix("--")
     name = RENAMED.get(name, name.replace("-", "_"))
     known = _field_settings(name) | ({"metavar": metavar} if metavar else {})
-    if metavar in _PATHS:
-        known["type"] = PATH
-    lines = (line.strip() for line in help_text.strip().splitlines())
-    return option(flag, name, section=section, **{**known, "help": " ".join(lines), **more})
+    known |= {"type": PATH} if metavar in _PATHS else {}
+    known["help"] = " ".join(line.strip() for line in help_text.strip().splitlines())
+    return option(flag, name, section=section, **known | more)
 
 
 def _field_settings(name: str) -> dict[str, Any]:
-    hint = next(kind for kind in (get_args(_hints()[name]) or (_hints()[name],)) if kind is not type(None))
-    multiple = get_origin(_hints()[name]) is tuple
-    if get_origin(_hints()[name]) is Literal:
-        hint = _hints()[name]  # else it is one of several kinds, or may be left out
-    default = next(field.default for field in fields(Options) if field.name == name)
+    hint, default = _HINTS[name], getattr(Options, name, None)
+    multiple = get_origin(hint) is tuple
+    if get_origin(hint) is not Literal:  # it is one of several kinds, or may be left out
+        hint = next(kind for kind in (get_args(hint) or (hint,)) if kind is not type(None))
     if hint is bool:
         return {"is_flag": True}
-    choice = Words if multiple else click.Choice
-    kind = choice(get_args(hint)) if get_origin(hint) is Literal else hint
-    known = {"type": kind, "multiple": multiple}
-    return known if default is MISSING or not default else known | {"default": default, "show_default": True}
-
-
-@cache
-def _hints() -> dict[str, Any]:
-    return get_type_hints(Options)
+    if get_origin(hint) is Literal:
+        hint = (Words if multiple else click.Choice)(get_args(hint))
+    known = {"type": hint, "multiple": multiple}
+    return known | {"default": default, "show_default": True} if default else known
 
 
 def together(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:
@@ -171,17 +162,21 @@ def key_of(parameter: click.Parameter) -> str:
     return parameter.make_metavar(click.Context(click.Command(None)))
 
 
+def name_of(parameter: click.Parameter) -> str:
+    """Return the parameter's name as it stands on the command line: `--max-rejects`, or `ORDERS`."""
+    return f"--{key_of(parameter)}" if isinstance(parameter, click.Option) else key_of(parameter)
+
+
 def source_of(ctx: click.Context, parameter: click.Parameter) -> str:
     """Return where the value came from: `--rate`, `EXPORTER_RATE`, `exporter.toml: rate` or `default`."""
-    key = key_of(parameter)
     source = ctx.get_parameter_source(parameter.name or "")
     if source is ParameterSource.ENVIRONMENT:
         return str(parameter.envvar)
     if source is ParameterSource.DEFAULT_MAP:
-        return f"{ctx.meta['exporter.settings']}: {key}"
+        return f"{ctx.meta['exporter.settings']}: {key_of(parameter)}"
     if source is ParameterSource.DEFAULT:
         return "default"
-    return f"--{key}" if isinstance(parameter, click.Option) else key
+    return name_of(parameter)
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

@@ -13,9 +13,9 @@ import msgspec
 
 from exporter.cli.change_text import change_lines
 from exporter.cli.next_command import command_for_rejects
+from exporter.cli.option_kinds import show
 from exporter.model.errors import StorageError
 from exporter.model.manifest import Changes
-from exporter.model.outside_text import json_line, visible
 from exporter.model.records import PartFile
 from exporter.model.summary import Summary
 from exporter.model.units import duration_text, size_text
@@ -27,19 +27,15 @@ _MOST_PATHS = 5
 
 def print_summary(summary: Summary, *, as_json: bool, quiet: bool) -> None:
     """Print what the run brought: one JSON object, or a short table, or nothing when quiet."""
-    if as_json:
-        text = json_line(facts_of(summary))
-    elif quiet:
+    if quiet and not as_json:
         return
-    else:
-        text = "\n".join(map(visible, _lines(summary)))
     try:
         # Whoever reads may have seen enough, as in `exporter run … | head -1`.
         with (
             durable.storage_errors("printing the summary", Path("standard output")),
             suppress(BrokenPipeError),
         ):
-            click.echo(text)
+            show(facts_of(summary), _lines(summary), as_json=as_json)
     except StorageError as error:
         hint = f"The dataset stands at {summary.out}, and its manifest.json has the same figures."
         raise StorageError(error.what, hint) from error
@@ -57,14 +53,12 @@ def _lines(summary: Summary) -> Iterator[str]:
     yield ""
     yield _row("orders", f"{summary.exported:,}")
     yield _row("items", f"{summary.items:,}")
-    yield _row(
-        "rejected", f"{sum(summary.rejects_by_reason.values()):,}", _counted(summary.rejects_by_reason)
-    )
+    reasons = summary.rejects_by_reason
+    yield _row("rejected", f"{sum(reasons.values()):,}", _counted(reasons))
     again = {word: summary.requests[word] for word in ("retried", "throttled")}
     yield _row("requests", f"{summary.requests['sent']:,}", _counted(again))
-    yield _row(
-        "time", duration_text(summary.duration_s), "over all tries of the run" if summary.resumed else ""
-    )
+    tries = "over all tries of the run" if summary.resumed else ""
+    yield _row("time", duration_text(summary.duration_s), tries)
     yield ""
     yield from file_lines(summary.files)
     if summary.changes is not None:

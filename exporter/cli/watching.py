@@ -30,11 +30,7 @@ _TEXT = "%(asctime)s %(levelname)s %(message)s"
 
 @contextmanager
 def watching(*, quiet: bool, log_format: str) -> Iterator[ProgressCallback]:
-    """Show the run to whoever is there: a live display at a terminal, plain lines elsewhere.
-
-    Yields:
-        What the run calls with its progress.
-    """
+    """Show the run to whoever is there, by what is yielded: a live display at a terminal, plain lines elsewhere."""
     without_term = "dumb" if os.name == "posix" else ""  # Windows sets none
     at_a_terminal = sys.stderr.isatty() and os.environ.get("TERM", without_term) not in ("dumb", "unknown")
     if at_a_terminal and not quiet and log_format == "text":
@@ -51,8 +47,7 @@ def watching(*, quiet: bool, log_format: str) -> Iterator[ProgressCallback]:
 
 def _name_settings() -> None:
     """Name the configuration file that is obeyed, and an address that is not used as it was given."""
-    ctx = click.get_current_context(silent=True)
-    if ctx is None:
+    if (ctx := click.get_current_context(silent=True)) is None:
         return
     if (path := ctx.meta.get("exporter.settings")) is not None:
         log.info("Settings: %s", path.absolute())
@@ -79,17 +74,15 @@ class Lines:
 @contextmanager
 def logging_to(handler: logging.Handler, *, quiet: bool, log_format: str) -> Iterator[None]:
     """Send our own logger to `handler` for as long as the block lasts; nobody else's is touched."""
-    logger = logging.getLogger("exporter")
-    before = logger.handlers[:], logger.propagate, logger.level
+    before = log.handlers[:], log.propagate, log.level
     handler.setFormatter(_Json() if log_format == "json" else _Text(_TEXT, "%Y-%m-%d %H:%M:%S"))
-    logger.handlers[:] = [handler]
-    logger.propagate = False
-    logger.setLevel(logging.ERROR if quiet else logging.INFO)
+    log.handlers[:], log.propagate = [handler], False
+    log.setLevel(logging.ERROR if quiet else logging.INFO)
     try:
         yield
     finally:
-        logger.handlers[:], logger.propagate = before[0], before[1]
-        logger.setLevel(before[2])
+        log.handlers[:], log.propagate, level = before
+        log.setLevel(level)
 
 
 class _Text(logging.Formatter):

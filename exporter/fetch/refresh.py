@@ -341,7 +341,7 @@ class _Crew:
         again = Try(number, attempt, True) if isinstance(error, TransientError) else Try(number, attempt + 1)
         if is_last or not isinstance(error, TransientError) or attempt >= self._job.options.max_attempts:
             refusal = Refusal(self._rejected(number, error, attempt), again)
-            await self._outage.refused(number, error, began, refusal)
+            await self._outage.failed(number, error, began, refusal)
             return None
         await self._outage.failed(number, error, began)
         if attempt + 1 >= self._job.options.max_attempts and len(self._later) < _MOST_LATER:
@@ -371,7 +371,7 @@ class _Crew:
     async def _fetched(self, number: str, answer: Answer, attempt: int, began: float) -> Outcome:
         self._last_good = number
         self._good += 1
-        for refusal in self._outage.good(began):
+        for refusal in self._outage.law.good(began):
             await self._record(refusal.outcome)
         self._hint_concurrency()
         payload, http_status, order_status = answer.payload, answer.http_status, answer.order_status

@@ -100,7 +100,7 @@ def test_the_heartbeat_tells_how_far_the_run_is(tmp_path: Path, monkeypatch: pyt
     path = tmp_path / "exporter.prom"
     with metrics_file.reported(str(path)) as told:
         told.begin()
-        told.take(replace(HALFWAY, total=100, done=40))
+        told.progress = replace(HALFWAY, total=100, done=40)
         wait_until(lambda: metrics(path).get("run_orders_done") == 40)
         assert metrics(path)["run_in_progress"] == 1
     assert metrics(path)["run_in_progress"] == 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from exporter.cli.option_kinds import PATH, Command, show
@@ -19,15 +21,7 @@ from exporter.cli.option_kinds import PATH, Command, show
 @click.option("--replace", is_flag=True, help="The tables then hold this dataset alone.")
 @click.option("--mark-gone", is_flag=True, help="Note in _gone_at which orders the API no longer has (404).")
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object on stdout.")
-def command(
-    dataset: str,
-    target: str,
-    schema: str | None,
-    prefix: str,
-    replace: bool,
-    mark_gone: bool,
-    as_json: bool,
-) -> int:
+def command(dataset: str, target: str, as_json: bool, **settings: Any) -> int:
     """Load the finished DATASET into TARGET: postgresql://…, duckdb:FILE or sqlite:FILE.
 
     All or nothing, in one transaction: orders replace those of the same number, with all their items. The same
@@ -37,6 +31,6 @@ def command(
 
     from exporter.run.load import load_place
 
-    loaded = load_place(dataset, target, schema=schema, prefix=prefix, replace=replace, mark_gone=mark_gone)
+    loaded = load_place(dataset, target, **settings)
     show({**asdict(loaded), "exit_code": 0}, [str(loaded)], as_json=as_json)
     return 0

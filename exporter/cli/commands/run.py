@@ -199,11 +199,10 @@ def command(
 
             def on_progress(progress: Progress) -> None:
                 show(progress)
-                metrics.take(progress)
+                metrics.progress = progress
 
             metrics.summary = summary = _export(options, on_progress)
-            if (session := click.get_current_context().find_object(Session)) is not None:
-                session.published = True
+            click.get_current_context().ensure_object(Session).published = True
             _tell_end(summary, options.notify, aloud=quiet or as_json)
         print_summary(summary, as_json=as_json, quiet=quiet)
     return summary.exit_code

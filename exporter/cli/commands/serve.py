@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import click
 
 from exporter.cli.option_kinds import Command
@@ -21,11 +23,19 @@ from exporter.model.errors import UsageError
     "--orders", type=click.IntRange(0), default=500, show_default=True, help="Orders that it holds."
 )
 @click.option(
-    "--rate-limit", type=float, help="Requests it answers in any second; more get 429. [default: no limit]"
+    "--rate-limit",
+    "rate_limit_per_s",
+    type=float,
+    help="Requests it answers in any second; more get 429. [default: no limit]",
 )
 @fault_rate_option
 @click.option(
-    "--latency", type=click.FloatRange(0), default=0.0, show_default=True, help="Seconds before each answer."
+    "--latency",
+    "latency_s",
+    type=click.FloatRange(0),
+    default=0.0,
+    show_default=True,
+    help="Seconds before each answer.",
 )
 @click.option(
     "--evolve",
@@ -34,31 +44,13 @@ from exporter.model.errors import UsageError
 )
 @click.option("--whole-list", is_flag=True, help="Entries of the order list are whole orders.")
 @click.option("--token", default="demo-token", show_default=True, help="The token that it accepts.")
-def command(
-    port: int,
-    orders: int,
-    rate_limit: float | None,
-    fault_rate: float,
-    latency: float,
-    evolve: bool,
-    whole_list: bool,
-    token: str,
-) -> int:
+def command(port: int, **settings: Any) -> int:
     """Run the demo API on this machine until Ctrl-C, to try the options of `exporter run` against it."""
     from exporter.cli.signals import run_stoppable
     from exporter.demo.api import DemoSettings, serve_until
 
-    settings = DemoSettings(
-        orders=orders,
-        rate_limit_per_s=rate_limit,
-        fault_rate=fault_rate,
-        latency_s=latency,
-        evolve=evolve,
-        whole_list=whole_list,
-        token=token,
-    )
     try:
-        run_stoppable(lambda stop: serve_until(stop, settings, port, click.echo))
+        run_stoppable(lambda stop: serve_until(stop, DemoSettings(**settings), port, click.echo))
     except OSError as error:
         raise UsageError(
             f"it cannot be used: {error.strerror}.", "Give another --port, or 0.", option="port", value=port
