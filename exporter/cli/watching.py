@@ -13,7 +13,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime
 
@@ -36,13 +36,12 @@ def watching(*, quiet: bool, log_format: str) -> Iterator[ProgressCallback]:
     if at_a_terminal and not quiet and log_format == "text":
         from exporter.cli.live_display import display
 
-        with display() as (show, handler), logging_to(handler, quiet=quiet, log_format=log_format):
-            _name_settings()
-            yield show
-        return
-    with logging_to(logging.StreamHandler(sys.stderr), quiet=quiet, log_format=log_format):
+        seen: AbstractContextManager[tuple[ProgressCallback, logging.Handler]] = display()
+    else:
+        seen = nullcontext((Lines(), logging.StreamHandler(sys.stderr)))
+    with seen as (show, handler), logging_to(handler, quiet=quiet, log_format=log_format):
         _name_settings()
-        yield Lines()
+        yield show
 
 
 def _name_settings() -> None:
