@@ -320,17 +320,16 @@ class Client:
         return await self._large(response, body, this)
 
     async def _large(self, response: Response, body: bytearray, this: _Attempt) -> bytes:
-        size = int(response.headers.get("Content-Length", 0))
+        _refuse_over(int(response.headers.get("Content-Length", 0)))
         this.deadline.stop()
         async with self._one_large_body:
             this.deadline.allow(self._timeout_s)
-            while size <= MAX_PAYLOAD_BYTES:
-                if not (chunk := await response.body.readany()):
-                    return bytes(body)
+            while chunk := await response.body.readany():
                 body += chunk
-                size = len(body)
-        body.clear()  # the error's traceback holds it
-        raise PermanentError("bad_response", f"the answer is over {MAX_PAYLOAD_BYTES // MIB} MiB", 200)
+                if (size := len(body)) > MAX_PAYLOAD_BYTES:
+                    body.clear()  # the error's traceback holds it
+                    _refuse_over(size)
+            return bytes(body)
 
 
 async def _read_out(response: Response) -> bytes:
@@ -343,6 +342,11 @@ async def _read_out(response: Response) -> bytes:
     except FOREIGN:
         pass  # the connection is closed instead
     return body
+
+
+def _refuse_over(size: int) -> None:
+    if size > MAX_PAYLOAD_BYTES:
+        raise PermanentError("bad_response", f"the answer is over {MAX_PAYLOAD_BYTES // MIB} MiB", 200)
 
 
 def _limited(response: Response) -> ThrottledError:

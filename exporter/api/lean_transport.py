@@ -20,15 +20,7 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from exporter.api import transport
-from exporter.api.transport import (
-    LONGEST_HEADER,
-    READ_AT_ONCE,
-    Connector,
-    Response,
-    Route,
-    Sending,
-    Transport,
-)
+from exporter.api.transport import LIMITS, Connector, Response, Route, Sending, Transport
 
 _SWITCHING_PROTOCOLS = 101
 
@@ -66,12 +58,7 @@ class LeanTransport(Transport):
         assert protocol is not None
         assert socket is not None
         try:
-            protocol.set_response_params(
-                read_until_eof=True,
-                read_bufsize=READ_AT_ONCE,
-                max_line_size=LONGEST_HEADER,
-                max_field_size=LONGEST_HEADER,
-            )
+            protocol.set_response_params(read_until_eof=True, **LIMITS)
             socket.write(self._request(target, authorization, body))
             while True:
                 message, stream = await protocol.read()

@@ -16,15 +16,7 @@ import aiohttp
 from aiohttp.client_middlewares import ClientHandlerType
 from aiohttp.connector import Connection
 
-from exporter.api.transport import (
-    LONGEST_HEADER,
-    READ_AT_ONCE,
-    Connector,
-    Response,
-    Route,
-    Sending,
-    Transport,
-)
+from exporter.api.transport import LIMITS, Connector, Response, Route, Sending, Transport
 from exporter.model.errors import TransientError
 
 
@@ -119,11 +111,9 @@ async def open_session_transport(route: Route) -> AsyncIterator[SessionTransport
         connector=_Connector(route),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers=route.headers,
-        max_field_size=LONGEST_HEADER,
-        max_line_size=LONGEST_HEADER,
         proxy=route.proxy,
-        read_bufsize=READ_AT_ONCE,
         timeout=route.timeout,
         trace_configs=[tells_when_sent],
+        **LIMITS,
     ) as session:
         yield SessionTransport(route, session)

@@ -58,9 +58,8 @@ def _show(context: ssl.SSLContext, certificate: str, key: str | None) -> None:
     try:
         if others_can_read(path.stat(), path):
             raise UsageError("others can read it.", f"Run: chmod 600 {path}", option=option, value=path)
-        context.load_cert_chain(
-            certificate, key, password=lambda: ""
-        )  # without it, OpenSSL asks the terminal
+        # Without a password, OpenSSL asks the terminal for one.
+        context.load_cert_chain(certificate, key, password=lambda: "")
     except (OSError, ssl.SSLError) as error:
         raise UsageError(
             f"expected a PEM certificate and its key without a password: {error}.",

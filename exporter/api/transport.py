@@ -19,9 +19,8 @@ from aiohttp.abc import ResolveResult
 from aiohttp.connector import Connection
 from yarl import URL
 
-# One header line of a proxy's cookie or policy may be longer than aiohttp's 8 KiB (aiohttp #2304).
-LONGEST_HEADER = 32 * 1024
-READ_AT_ONCE = 64 * 1024
+#: One header line of a proxy's cookie or policy may be longer than aiohttp's 8 KiB (aiohttp #2304).
+LIMITS: dict[str, Any] = {"read_bufsize": 65536, "max_line_size": 32768, "max_field_size": 32768}
 # gunicorn closes idle connections after 2 s, many proxies after 5; aiohttp's own 15 s would meet them
 # in the moment of closing, which costs an attempt.
 KEEPALIVE_S = 4.0

@@ -92,12 +92,8 @@ def reported(path: str | None) -> Iterator[Metrics]:
         StorageError: The file cannot be written.
     """
     if path is not None and Path(path).is_dir():
-        raise UsageError(
-            "expected a file, got a directory.",
-            "Give a file in it, as exporter.prom.",
-            option="metrics_file",
-            value=path,
-        )
+        hint = "Give a file in it, as exporter.prom."
+        raise UsageError("expected a file, got a directory.", hint, option="metrics_file", value=path)
     metrics = Metrics(path)
     try:
         yield metrics

@@ -16,12 +16,9 @@ _LONGEST_S = 10.0
 
 
 def notify(url: str | None, text: str, facts: dict[str, Any]) -> None:
-    """Post `facts` as JSON, with `text` for chats that show that (as Slack does); a failure is a line in the log.
+    """Post what `--json` prints, with `text` for chats that show that (as Slack does); a failure is a line in the log.
 
-    Args:
-        url: Where to; None posts nothing.
-        text: One sentence.
-        facts: The object that `--json` prints. What fitted no column is counted: its paths may be personal.
+    What fitted no column is counted: its paths may be personal.
     """
     if url is None:
         return

@@ -38,11 +38,9 @@ def prune_command(store: str, orders: str, older_than: str, dry_run: bool) -> in
     """Remove orders that ORDERS does not name from STORE, with their personal data, and give back the space."""
     from exporter.run.pruning import prune_store, store_at
 
-    before = store_at(store).stat().st_size
+    size = size_text(store_at(store).stat().st_size)
     gone = prune_store(store, orders, seconds(older_than, option="older_than"), only_count=dry_run)
-    size = (
-        size_text(before) if dry_run else f"{size_text(before)} → {size_text(store_at(store).stat().st_size)}"
-    )
+    size += "" if dry_run else f" → {size_text(store_at(store).stat().st_size)}"
     click.echo(f"{'Would remove' if dry_run else 'Removed'} {gone:,} orders from {visible(store)} ({size}).")
     return 0
 
