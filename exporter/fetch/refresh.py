@@ -280,7 +280,7 @@ class _Crew:
         # While the API answers nobody, a last attempt would be wasted.
         await self._outage.settle()
         if self._later and not self._pending.is_left:
-            await self._rest(self._later_since + _LATER_S - time.monotonic())
+            await self._job.stop.wait(self._later_since + _LATER_S - time.monotonic())
             for last in self._later:
                 self._pending.put_back(last)
             self._later.clear()
@@ -384,13 +384,10 @@ class _Crew:
         # Never before the try's start, or a clock that was set back would leave the order pending for ever.
         return max(time.time(), self._job.freshness.try_started_at)
 
-    async def _rest(self, seconds: float) -> None:
-        await self._job.stop.wait(max(0.0, seconds))
-
     async def _back_off(self, attempt: int) -> None:
         self._job.tally.backing_off += 1
         try:
-            await self._rest(backoff_s(attempt, random.random()))  # noqa: S311 - jitter, no secret
+            await self._job.stop.wait(backoff_s(attempt, random.random()))  # noqa: S311 - jitter, no secret
         finally:
             self._job.tally.backing_off -= 1
 

@@ -29,29 +29,22 @@ def command(as_json: bool, **_: Any) -> int:
     come from the environment alone and are not shown.
     """
     ctx = click.get_current_context()
-    settings = {**_settings(ctx), **_secrets()}
     if as_json:
-        click.echo(json.dumps({k: {"value": v, "source": s} for k, (v, s) in settings.items()}))
+        click.echo(json.dumps({key: {"value": v, "source": source} for key, v, source in _settings(ctx)}))
         return 0
-    for key, (value, source) in settings.items():
+    for key, value, source in _settings(ctx):
         click.echo(f"{key:<22}{visible(_shown(value)):<{_WIDEST}}  {source}".rstrip())
     for line in _unknown_variables(ctx):
         click.echo(line, err=True)
     return 0
 
 
-def _settings(ctx: click.Context) -> dict[str, tuple[Any, str]]:
-    return {
-        key: (
-            shown(key, value) if isinstance(value := ctx.params[option.name or ""], str) else value,
-            source_of(ctx, option),
-        )
-        for key, option in settings_of(ctx.command).items()
-    }
-
-
-def _secrets() -> dict[str, tuple[str | None, str]]:
-    return {name: (_HIDDEN, name) if os.environ.get(name) else (None, "not set") for name in SECRETS.values()}
+def _settings(ctx: click.Context) -> Iterator[tuple[str, Any, str]]:
+    for key, option in settings_of(ctx.command).items():
+        value = ctx.params[option.name or ""]
+        yield key, shown(key, value) if isinstance(value, str) else value, source_of(ctx, option)
+    for name in SECRETS.values():
+        yield (name, _HIDDEN, name) if os.environ.get(name) else (name, None, "not set")
 
 
 def _shown(value: Any) -> str:
