@@ -23,13 +23,9 @@ def read(
 ) -> Iterator[Batch]:
     """Read order numbers, a batch at a time, in bounded memory.
 
-    The first batch is read when it is asked for. A line is a physical line of text, CSV (where the record begins)
-    and JSON Lines, and a row, from 1, of everything else. The header of a table and what stands above it are no
-    lines of any batch. The `name` is as the user gave it, and its ending counts where the content leaves a choice;
-    `reading` is filled in. A stream that must seek, and cannot, is copied to the disk.
-
-    Yields:
-        Batches in the order of the lines; the `line_count` of all of them is the input's number of lines.
+    A line is a physical line of text, CSV (where the record begins) and JSON Lines, and a row, from 1, of everything
+    else. The header of a table and what stands above it are no lines of any batch. The ending of `name` counts where
+    the content leaves a choice; `reading` is filled in. A stream that must seek, and cannot, is copied to the disk.
 
     Raises:
         InputError: When the input cannot be read with certainty, or holds nothing but blank lines.
@@ -37,13 +33,8 @@ def read(
     """
     from exporter.lists import format_choice, packing
 
-    source = Source(
-        stream=stream,
-        name="standard input" if name == "-" else name,
-        choice=choice or AskOptions(),
-        reading=reading or Reading(),
-    )
-    found = False
+    name, found = "standard input" if name == "-" else name, False
+    source = Source(stream=stream, name=name, choice=choice or AskOptions(), reading=reading or Reading())
     try:
         for batch in format_choice.batches(packing.unpacked(source)):
             found = found or batch.blank < batch.line_count

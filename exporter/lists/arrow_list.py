@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,10 @@ if TYPE_CHECKING:
 
     Rows = Callable[[str], Iterator[pa.RecordBatch]]
 
+#: Types of texts; numbers, if without a fraction (see `_texts`); and bytes, as of Impala and old Spark.
+_EXACT = re.compile(
+    r"(large_)?string|string_view|null|u?int\d+|halffloat|float|double|decimal.*|(large_)?binary|fixed_size_binary.*"
+)
 _BATCH_ROWS = 16_384
 _BUFFER_BYTES = 1 << 20  # without it, Arrow holds a whole column chunk of a row group
 
@@ -69,11 +74,12 @@ def _orc(source: Source) -> tuple[pa.Schema, Rows]:
 
 
 def _column(source: Source, schema: pa.Schema) -> list[int]:
-    """Return where the column is: its index, and that of a field inside of it."""
     from pyarrow import types
 
-    places: list[tuple[str, list[int], pa.DataType]]
-    places = [(str(field.name), [i], field.type) for i, field in enumerate(schema)]
+    # The name of a column, its index and that of a field inside, its type.
+    places: list[tuple[str, list[int], pa.DataType]] = [
+        (str(field.name), [i], field.type) for i, field in enumerate(schema)
+    ]
     names, wanted = list(map(str, schema.names)), source.choice.column
     if not (column_choice.named(names, wanted) if wanted else column_choice.known(names)):
         for outer, [i], kind in [place for place in places if types.is_struct(place[2])]:
@@ -87,19 +93,11 @@ def _column(source: Source, schema: pa.Schema) -> list[int]:
     if len(columns) > 1:
         what = f"expected one column {name!r}, got {len(columns)}."
         source.refuse(what, "Rename all but the one of order numbers.")
-    if not any(test(kind.value_type if types.is_dictionary(kind) else kind) for test in _exact()):
+    bare = kind.value_type if types.is_dictionary(kind) else kind
+    if not _EXACT.fullmatch(str(bare)):
         what = f"expected text or integers in the column {name!r}, got {kind}."
         source.refuse(what, "Store order numbers as text.")
     return path
-
-
-def _exact() -> list[Callable[[pa.DataType], bool]]:
-    from pyarrow import types
-
-    texts = (types.is_string, types.is_large_string, types.is_string_view, types.is_null)
-    numbers = (types.is_integer, types.is_decimal, types.is_floating)  # without a fraction, see `_texts`
-    raw = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary)  # Impala and old Spark
-    return [*texts, *numbers, *raw]
 
 
 def _texts(source: Source, column: pa.Array) -> list[str]:

@@ -123,10 +123,7 @@ class Sieve:
         return self.sift(kept, texts, invalid)
 
     def sift(self, lines: Sequence[int], texts: Sequence[str], invalid: Sequence[InvalidLine] = ()) -> Batch:
-        """Strip and unwrap texts, one a line, and part them into order numbers, blanks and invalid lines.
-
-        Lines rise; those that the format has already refused are `invalid` and not among `lines`.
-        """
+        """Part rising lines into order numbers, blanks and invalid lines; `invalid` are others, already refused."""
         if self._all_plain(texts):
             self._check_floats(lines[:1], texts[:1], [False])
             batch = Batch(lines=lines, order_numbers=texts, invalid=invalid)
@@ -187,19 +184,16 @@ class Sieve:
         if self._reading.is_legacy and not text.isascii():
             encoding = str(self._reading.encoding).lower()
             hint = f"If {text!r} is right, add --encoding {encoding}; else save the file as UTF-8."
-            self._source.refuse(
-                f"expected UTF-8, got an order number with other bytes: {text!r}?", hint, line
-            )
+            what = f"expected UTF-8, got an order number with other bytes: {text!r}?"
+            self._source.refuse(what, hint, line)
 
     def _check_floats(self, lines: Sequence[int], texts: Sequence[str], floats: list[bool]) -> None:
-        """Refuse numbers of which some end in `.0`, and others do not."""
         wanted = any(floats) if self._floats is None else self._floats
         if (not wanted) in floats:
             odd = floats.index(not wanted)
             what = f"expected numbers that all end in .0, or none, got {texts[odd]!r} among others."
-            self._source.refuse(
-                what, "In the program that wrote it, make the column text or integers.", lines[odd]
-            )
+            hint = "In the program that wrote it, make the column text or integers."
+            self._source.refuse(what, hint, lines[odd])
         self._floats = wanted if floats else self._floats
         if self._floats:
             self._reading.note("every number ends in .0, which was left out")

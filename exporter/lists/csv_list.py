@@ -95,17 +95,14 @@ class _Csv(Table):
         super().check(records)
 
     def _check_swallowed(self, line: int, cells: Cells) -> None:
-        """Refuse a cell that holds records: its quote was not closed before it had swallowed them."""
         index = self.columns[0]
         for inner in (inner for cell in cells for inner in cell.split("\n")[1:]):
             pieces = inner.split(self._dialect.delimiter)
             piece = pieces[index].strip(' "') if index < len(pieces) == self.width > 1 else ""
             if complaint(piece) is None and any(map(str.isdigit, piece)):
-                self.source.refuse(
-                    f"expected a quote that is closed, got a cell that holds a record: {inner[:60]!r}.",
-                    "Double the quotes inside quoted cells, or quote none and separate by tabs.",
-                    line,
-                )
+                what = f"expected a quote that is closed, got a cell that holds a record: {inner[:60]!r}."
+                hint = "Double the quotes inside quoted cells, or quote none and separate by tabs."
+                self.source.refuse(what, hint, line)
 
     def _read(self, source: Source, blocks: Iterator[Block]) -> Iterator[Record]:
         # newline="\n", because only there does a physical line end; quoted cells keep theirs.
@@ -122,8 +119,6 @@ class _Csv(Table):
                 yield line, cells
                 line = reader.line_num + 1
         except csv.Error as error:
-            source.refuse(
-                f"expected a CSV record (RFC 4180), got one that cannot be read: {error}.",
-                "Quote the cells that hold quotes or line breaks, and double the quotes inside.",
-                line,
-            )
+            what = f"expected a CSV record (RFC 4180), got one that cannot be read: {error}."
+            hint = "Quote the cells that hold quotes or line breaks, and double the quotes inside."
+            source.refuse(what, hint, line)

@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import chain
 from pathlib import PurePath
 
-from exporter.lists import arrow_list, csv_list, json_list, markup_list, sqlite_list, text_list
+from exporter.lists import arrow_list, csv_list, inner_table, json_list, text_list
 from exporter.lists import workbook_list as workbooks
 from exporter.lists.batch import Batch
 from exporter.lists.cell_values import INVISIBLE
@@ -17,14 +17,8 @@ from exporter.lists.how_read import Source
 from exporter.lists.packing import seekable
 
 #: First bytes, and the format that they mean.
-_FORMATS = (
-    (b"PAR1", "parquet"),
-    (b"ARROW1", "arrow"),
-    (b"\xff\xff\xff\xff", "arrow"),
-    (b"ORC", "orc"),
-    (b"PK\x03\x04", "workbook"),
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "workbook"),
-)
+_FORMATS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow", b"ORC": "orc"}
+_FORMATS |= dict.fromkeys((b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"), "workbook")
 _CONVERT = "Make a list of it: soffice --headless --convert-to csv {}"
 _LOG_IN = f"Log in and download it again. If it is a table: {_CONVERT}"
 _PAGE_TAGS = b"!doctype !-- html head meta body title style div p table thead tbody tr center font".split()
@@ -54,7 +48,7 @@ _JSON = (".json", ".jsonl", ".ndjson")
 def batches(source: Source) -> Iterator[Batch]:
     """Yield the batches of an unpacked list."""
     chosen: str | None = source.choice.input_format
-    found = chosen or next((name for magic, name in _FORMATS if source.head.startswith(magic)), None)
+    found = chosen or next((name for magic, name in _FORMATS.items() if source.head.startswith(magic)), None)
     if found in ("parquet", "arrow", "orc", "workbook"):
         source.reading.format = found
         opened = replace(source, stream=seekable(source))
@@ -68,8 +62,8 @@ def _of_other(source: Source, magic: bytes, what: str, hint: str) -> Iterator[Ba
     hint = hint.format(shlex.quote(source.name))
     if magic.startswith(b"SQLite"):
         source.reading.format = "sqlite"
-        return sqlite_list.read(source, hint)
-    found = markup_list.read(source, text_list.lines_of(source)) if magic.startswith(b"<") else None
+        return inner_table.read_sqlite(source, hint)
+    found = inner_table.read_markup(source, text_list.lines_of(source)) if magic.startswith(b"<") else None
     return found or source.refuse(f"expected a list of order numbers, got {what}.", hint)
 
 

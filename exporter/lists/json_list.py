@@ -56,8 +56,7 @@ def is_value(line: str) -> bool:
     return _decoded(line) is not ...
 
 
-def _decoded(line: str) -> Any:
-    """Return the value of a line: None where it is blank, `...` where it is none."""
+def _decoded(line: str) -> Any:  # None where it is blank, `...` where it is no value
     bare = line.strip().rstrip(",\x1a\0").strip()
     try:
         return _decoder.decode(bare) if bare else None
@@ -78,10 +77,10 @@ def _document(source: Source, blocks: Iterator[Block]) -> Iterator[tuple[int, li
     for _, part in blocks:
         text += f"{part}\n"
         if len(text) > _LARGEST_DOCUMENT:
-            source.refuse(
-                f"expected JSON of at most {_LARGEST_DOCUMENT:,} characters, or an object a line, got more.",
-                f"Write one value a line: jq -c '.[]' {shlex.quote(source.name)} > list.jsonl",
+            what = (
+                f"expected JSON of at most {_LARGEST_DOCUMENT:,} characters, or an object a line, got more."
             )
+            source.refuse(what, f"Write one value a line: {_jq(source, '.[]')}")
     source.reading.note("the values of a JSON document are counted as lines")
     values, line = _values(source, text), 1
     while some := list(islice(values, _BATCH_VALUES)):
@@ -90,7 +89,6 @@ def _document(source: Source, blocks: Iterator[Block]) -> Iterator[tuple[int, li
 
 
 def _values(source: Source, text: str) -> Iterator[object]:
-    """Yield the values of a document, or of several that stand behind each other."""
     end = 0
     while (begin := end + len(_GAP.match(text, end)[0])) < len(text):  # type: ignore[index] # it may be empty
         try:
@@ -103,11 +101,14 @@ def _values(source: Source, text: str) -> Iterator[object]:
 
 def _refuse(source: Source, line: int, text: str) -> NoReturn:
     shown = text.strip()
-    source.refuse(
-        f"expected one JSON object, text or number, got {shown if len(shown) <= 40 else shown[:39] + '…'!r}.",
-        f"Put one JSON object on each line: jq -c '.[]' {shlex.quote(source.name)} > list.jsonl",
-        line,
+    what = (
+        f"expected one JSON object, text or number, got {shown if len(shown) <= 40 else shown[:39] + '…'!r}."
     )
+    source.refuse(what, f"Put one JSON object on each line: {_jq(source, '.[]')}", line)
+
+
+def _jq(source: Source, program: str) -> str:
+    return f"jq -c '{program}' {shlex.quote(source.name)} > list.jsonl"
 
 
 def _plain(value: object) -> object:
@@ -168,10 +169,9 @@ class _Reader:
             return value
         stream = value.get("stream", record.get("stream"))
         if self._stream not in (None, stream):
-            name = shlex.quote(self._source.name)
             what = f"expected records of one stream, got {self._stream!r} and {stream!r}."
-            hint = f"Choose one: jq -c 'select(.stream == \"{stream}\")' {name} > list.jsonl"
-            self._source.refuse(what, hint, line)
+            one = f'select(.stream == "{stream}")'
+            self._source.refuse(what, f"Choose one: {_jq(self._source, one)}", line)
         self._stream = stream
         self._source.reading.note(f"the records of the stream {stream!r} were read")
         return record if "stream" in value else record.get("data")
@@ -207,7 +207,7 @@ class _Reader:
         return list(row.values())[others[0]]
 
     def _choose(self, line: int, rows: list[dict[str, object]]) -> None:
-        """Choose the column as that of a table, whose header these objects have together."""
+        """Choose the column as that of a table whose header these objects have together."""
         if not rows:
             return
         # The same name in another spelling, in another object, is no other column.

@@ -28,13 +28,8 @@ BROKEN = (
 _HEAD_BYTES = 4096
 _MOST_LAYERS = 3
 _TAR_END = bytes(1024)
-_MAGIC = {
-    b"\x1f\x8b": "gzip",
-    b"BZh91AY&SY": "bzip2",
-    b"\xfd7zXZ\0": "xz",
-    b"\x28\xb5\x2f\xfd": "zstd",
-    b"PK\x03\x04": "zip",
-}
+_MAGIC = {b"\x1f\x8b": "gzip", b"BZh91AY&SY": "bzip2", b"\xfd7zXZ\0": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
+_MAGIC[b"PK\x03\x04"] = "zip"
 #: What a zip holds that is a document by itself: of Office, of OpenDocument, of Apple's Numbers.
 _DOCUMENTS = {"[content_types].xml", "mimetype", "meta-inf/manifest.xml", "index/document.iwa", "index.zip"}
 
@@ -93,7 +88,6 @@ def _with_head(source: Source) -> Source:
 
 
 def _opened(source: Source, packing: str) -> BinaryIO | None:
-    """Return what is packed; None where a zip is a document by itself."""
     if packing == "zstd":
         reader = zstandard.ZstdDecompressor().stream_reader
         return cast("BinaryIO", reader(source.stream, read_across_frames=True, closefd=False))
@@ -130,7 +124,7 @@ def _of_tar(source: Source) -> BinaryIO:
 
 
 def _only(source: Source, packing: str, names: list[str], hint: str) -> str:
-    """Return the name of the one file that people have packed; macOS packs others beside it."""
+    # macOS packs others beside it.
     files = [name for name in names if "__MACOSX" not in name and not PurePath(name).name.startswith("._")]
     if len(files) != 1:
         got = f"{len(files)} in it: {', '.join(files[:5])}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -57,12 +58,9 @@ class Table:
         for line, cells in records if len(self.columns) > 1 else ():
             values = {str(cells[index]).strip() for index in self.columns if index < len(cells)}
             if len(values) > 1:
-                got, columns = (
-                    ", ".join(map(repr, sorted(values))),
-                    [str(index + 1) for index in self.columns],
-                )
+                got = ", ".join(map(repr, sorted(values)))
                 what = f"expected the same in columns that are called alike, got {got}."
-                self.source.refuse(what, f"Give {_choices(columns)}.", line)
+                self.source.refuse(what, f"Give {_choices([str(i + 1) for i in self.columns])}.", line)
 
     def batch(self, lines: list[int], rows: list[Cells]) -> Batch:
         """Return the batch of some rows."""
@@ -94,8 +92,7 @@ class Table:
                 title = " ".join(filter(None, row))[:60]
                 self.source.reading.note(f"line {line}, {title!r}, was taken for a title")
 
-    def _found(self) -> tuple[int | None, list[int]]:
-        """Return the header's index among the rows, None for no header, and the columns."""
+    def _found(self) -> tuple[int | None, list[int]]:  # the header's index among the rows, and the columns
         if self.source.choice.column is not None:
             return self._wanted(self.source.choice.column)
         best = _rank(self._rows)
@@ -118,9 +115,8 @@ class Table:
         at = next((at for at, row in enumerate(self._rows) if any(row)), 0)
         full = [i for i in range(self._width) if self._texts(i, 0)]
         # Without a header, a column that holds nothing but what is neither text nor integer is none of order numbers.
-        possible = [
-            i for i in full if any(_may_be_number(cells[i]) for _, cells in self._top if i < len(cells))
-        ]
+        first = [cells for _, cells in self._top]
+        possible = [i for i in full if any(_may_be_number(cells[i]) for cells in first if i < len(cells))]
         if len(possible) != 1:
             self._missing("of order numbers")
         name, *texts = self._texts(possible[0], at)
@@ -144,28 +140,23 @@ class Table:
         return self._agreeing(at, one.columns)
 
     def _agreeing(self, at: int, columns: list[int]) -> list[int]:
-        texts = [self._texts(index, at + 1) for index in columns]
-        if any(other != texts[0] for other in texts):
+        if len({tuple(self._texts(index, at + 1)) for index in columns}) > 1:
             self._doubtful(at, [self._rows[at][index] for index in columns])
         return columns
 
     def _doubtful(self, at: int, names: list[str]) -> NoReturn:
         alike = [str(i + 1) for i, name in enumerate(self._rows[at]) if name == names[0]]
-        self.source.refuse(
-            f"expected one column of order numbers, got {' and '.join(map(repr, names))}.",
-            f"Say which it is: {_choices(alike if len(set(names)) == 1 else names)}.",
-            self._top[at][0],
-        )
+        what = f"expected one column of order numbers, got {' and '.join(map(repr, names))}."
+        hint = f"Say which it is: {_choices(alike if len(set(names)) == 1 else names)}."
+        self.source.refuse(what, hint, self._top[at][0])
 
     def _missing(self, expected: str) -> NoReturn:
         names = self._rows[self._first_row] if self._rows else []
         named = (name for name in names if name and not any(map(str.isdigit, name)))
         example = shlex.quote(next(named, "NAME"))
-        self.source.refuse(
-            f"expected one column {expected}, got {column_choice.listed(names)}.",
-            f"Name the column of order numbers, as in --column {example} or --column 1 for the first.",
-            (self._top[self._first_row][0] or None) if self._top else None,
-        )
+        what = f"expected one column {expected}, got {column_choice.listed(names)}."
+        hint = f"Name the column of order numbers, as in --column {example} or --column 1 for the first."
+        self.source.refuse(what, hint, (self._top[self._first_row][0] or None) if self._top else None)
 
     @property
     def _width(self) -> int:
@@ -178,7 +169,6 @@ class Table:
         return next((at for at, row in enumerate(self._rows) if filled(row) == self._width), 0)
 
     def _texts(self, index: int, start: int) -> list[str]:
-        """Return a column's first texts, without blank ones."""
         return [row[index] for row in self._rows[start:] if index < len(row) and row[index]]
 
 
@@ -196,11 +186,8 @@ def choose(source: Source, tables: Tables, visible: Sequence[str] | None = None)
     best = [name for name, rank in ranks.items() if rank == min(ranks.values())]
     if visible is None:
         # In a table beside others, a mere `number` is that of something else, unless it is one of orders.
-        mere = [
-            name for name in ranks if any(word in column_choice.plain(name) for word in ("order", "siparis"))
-        ]
-        bound = {name: _UNKNOWN - 1 if len(ranks) == 1 else int(name in mere) for name in ranks}
-        best = [name for name, rank in ranks.items() if rank <= bound[name]]
+        mere = [name for name in ranks if re.search("order|siparis", column_choice.plain(name))]
+        best = [name for name in ranks if ranks[name] <= (_UNKNOWN - 1 if len(ranks) == 1 else name in mere)]
     if len(best) > 1:
         _refuse_tables(source, best, "with order numbers")
     if best and (others := [repr(name) for name in names if name != best[0]]):
@@ -218,11 +205,11 @@ def _choices(names: Sequence[str], option: str = "--column") -> str:
     return " or ".join(f"{option} {shlex.quote(name)}" for name in names)
 
 
-def _rank(rows: Rows, wanted: str | None = None) -> int:
-    """Return how sure the best known column among the first rows is, 0 the surest."""
+def _rank(rows: Rows, wanted: str | None = None) -> int:  # of the surest known column, 0 the best
+    highest = rows[:_HIGHEST_HEADERS]
     if wanted is not None:
-        return 0 if any(column_choice.named(row, wanted) for row in rows[:_HIGHEST_HEADERS]) else _UNKNOWN
-    found = map(column_choice.known, rows[:_HIGHEST_HEADERS])
+        return 0 if any(column_choice.named(row, wanted) for row in highest) else _UNKNOWN
+    found = map(column_choice.known, highest)
     return min((one.rank for one in found if one is not None), default=_UNKNOWN)
 
 

@@ -27,24 +27,18 @@ Block = tuple[int, str]
 # A line with one NUL in 4 characters or more, but around its text, is UTF-16 or binary; a stray NUL is invalid.
 _BINARY_SHARE = 4
 _MARKS = {  # the longer ones first
-    codecs.BOM_UTF32_LE: "utf-32",
-    codecs.BOM_UTF32_BE: "utf-32",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
+    **dict.fromkeys((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE), "utf-32"),
+    **dict.fromkeys((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE), "utf-16"),
 }
-_SAVE_AS_UTF8 = (
-    "Save the file as UTF-8 text, or add its encoding, as --encoding cp857 or --encoding utf-16-le."
-)
+_AS_UTF8 = "Save the file as UTF-8 text, or add its encoding, as --encoding cp857 or --encoding utf-16-le."
 _SQL_IN = re.compile(r".*?\bin\s*\((.*)\)\s*;?", re.IGNORECASE)
 
 
 def read(source: Source, blocks: Iterator[Block]) -> Iterator[Batch]:
     """Yield the batches of a text, one order number a line."""
     if source.choice.column is not None:
-        source.refuse(
-            f"expected a format with columns for the column {source.choice.column!r}, got text.",
-            "Leave --column out, or say that it is a table: --input-format csv.",
-        )
+        what = f"expected a format with columns for the column {source.choice.column!r}, got text."
+        source.refuse(what, "Leave --column out, or say that it is a table: --input-format csv.")
     sieve = Sieve(source)
     top = list(islice(blocks, 2))
     if len(top) == 1 and (numbers := _on_one_line(top[0][1])):
@@ -68,8 +62,7 @@ def _on_one_line(text: str) -> list[str]:
     return pieces if len(pieces) > 1 and certain and doubt(line) is None and "\n" not in line else []
 
 
-def _header(texts: list[str], source: Source, sieve: Sieve) -> int:
-    """Return how many lines the header of a text takes, blank ones above it included."""
+def _header(texts: list[str], source: Source, sieve: Sieve) -> int:  # its line, 0 for none
     full = [(line, text) for line, raw in enumerate(texts[:100], 1) if (text := raw.strip(INVISIBLE))]
     line, name = full[0] if full else (0, "")
     others = [text for _, text in full[1:]]
@@ -141,17 +134,18 @@ class _Decoder:
         if isinstance(error, UnicodeDecodeError) and self._encoding.lower() in ("utf-8", "utf8", *LEGACY):
             line += len((error.object[: error.start] + b".").splitlines()) - 1
             got = f"the byte 0x{error.object[error.start]:02x}"
-            self._source.refuse(f"expected UTF-8 text, got {got}.", _SAVE_AS_UTF8, line)
+            self._source.refuse(f"expected UTF-8 text, got {got}.", _AS_UTF8, line)
         what = f"expected text in {self._encoding}, got bytes that are none: {error}."
-        self._source.refuse(what, _SAVE_AS_UTF8)
+        self._source.refuse(what, _AS_UTF8)
 
 
 def _likeliest(data: bytes) -> str:
     """Return the encoding in which most letters are Turkish; which one it is matters to headers and notes alone."""
     texts = {name: data.decode(codec, "replace") for name, codec in LEGACY.items()}
-    return max(
-        texts, key=lambda name: sum(map(texts[name].count, "çğıöşüÇĞİÖŞÜ")) - texts[name].count("\ufffd")
-    )
+    letters = {
+        name: sum(map(text.count, "çğıöşüÇĞİÖŞÜ")) - text.count("\ufffd") for name, text in texts.items()
+    }
+    return max(letters, key=lambda name: letters[name])
 
 
 def _refuse_binary(source: Source, block: str, first: int) -> None:
@@ -160,4 +154,4 @@ def _refuse_binary(source: Source, block: str, first: int) -> None:
         inner = content.strip("\0 \x1a")
         if inner.count("\0") * _BINARY_SHARE >= len(inner) > 0:
             what = "expected UTF-8 text, got NUL bytes, as in UTF-16 or binary data."
-            source.refuse(what, _SAVE_AS_UTF8, line)
+            source.refuse(what, _AS_UTF8, line)

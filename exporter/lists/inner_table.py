@@ -1,14 +1,16 @@
-"""HTML and flat OpenDocument (.fods): the one table that has a column of order numbers, as it is shown."""
+"""SQLite, and what HTML and flat OpenDocument (.fods) show: the one table that has a column of order numbers."""
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from functools import partial
 from html.parser import HTMLParser
 
 from exporter.lists.batch import EXACT_BELOW, Batch, unfit
 from exporter.lists.how_read import Source
-from exporter.lists.table import Table, choose
+from exporter.lists.table import Cells, Table, choose
 from exporter.lists.text_list import Block
 
 _ROWS = ("tr", "table:table-row")
@@ -17,10 +19,11 @@ _TABLES = ("table", "table:table")
 _UNSEEN = ("script", "style", "office:annotation")
 _KINDS = {"boolean": "true or false", "date": "a date or time", "time": "a date or time", "error": "an error"}
 _MOST_COPIES = 16_384
+_LARGEST_DATABASE = 64 << 20  # bytes, which are held in memory
 _Row = list[object]
 
 
-def read(source: Source, blocks: Iterator[Block]) -> Iterator[Batch] | None:
+def read_markup(source: Source, blocks: Iterator[Block]) -> Iterator[Batch] | None:
     """Return the batches of such a text; None where no whole table has a column of order numbers."""
     parser = _Tables()
     for _, text in blocks:
@@ -32,6 +35,36 @@ def read(source: Source, blocks: Iterator[Block]) -> Iterator[Batch] | None:
         return None
     source.reading.format = "fods" if b"office:document" in source.head else "html"
     return Table(source, enumerate(tables[chosen], 1)).batches()
+
+
+def read_sqlite(source: Source, hint: str) -> Iterator[Batch]:
+    """Yield the batches of a database; rows are counted as lines, from 1. The hint says how to make a list of it."""
+    data = source.stream.read(_LARGEST_DATABASE + 1)
+    try:
+        with closing(sqlite3.connect(":memory:")) as database:
+            database.deserialize(data[:_LARGEST_DATABASE])
+            (sound,) = database.execute("PRAGMA quick_check(1)").fetchone()
+            if sound != "ok":  # as where the file is cut
+                raise sqlite3.DatabaseError(str(sound))
+            yield from _of_tables(source, database)
+    except sqlite3.Error as error:
+        source.refuse(f"expected a list of order numbers, got an SQLite database: {error}.", hint)
+
+
+def _of_tables(source: Source, database: sqlite3.Connection) -> Iterator[Batch]:
+    tables = "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'"
+    names = [str(name) for (name,) in database.execute(tables)]
+
+    def rows(name: str) -> Iterator[Cells]:
+        quoted = name.replace('"', '""')
+        cursor = database.execute(f'SELECT * FROM "{quoted}"')  # noqa: S608 - the name is quoted
+        yield [column for column, *_ in cursor.description]
+        yield from cursor
+
+    chosen = choose(source, {name: partial(rows, name) for name in names})
+    if chosen is None:
+        raise sqlite3.DataError("no table in it has a column of order numbers")
+    yield from Table(source, enumerate(rows(chosen))).batches()
 
 
 class _Tables(HTMLParser):
