@@ -29,11 +29,11 @@ _JITTER_S = 0.3
 class PaceState:
     """The pace at one moment, and `why`: what set it, in words; `limited` where the API did, by its answers.
 
-    `per_s` is infinite where nothing bounds it. `paused_until` is on the pace's monotonic clock, None when nobody waits.
+    `per_s` is infinite where nothing bounds it. `paused_s` are the seconds until the pause's end, None when nobody waits.
     """
 
     per_s: float
-    paused_until: float | None
+    paused_s: float | None
     why: str
     limited: bool = False
 
@@ -108,6 +108,9 @@ class Pace:
             latency_s: Seconds from the request's start to its answer: was it in flight when a pause began?
             cause: What the API answered, in a word.
 
+        Returns:
+            Seconds of the pause where it is new or longer than before, else 0.
+
         Raises:
             ApiUnavailableError: When the wait is over 15 minutes.
         """
@@ -131,7 +134,7 @@ class Pace:
         now, steering = self._clock(), self._steering
         return PaceState(
             per_s=steering.pace(now),
-            paused_until=steering.paused_until if steering.paused_until > now else None,
+            paused_s=steering.paused_until - now if steering.paused_until > now else None,
             why=steering.limit.why if steering.limit else f"rate {self._rate}",
             limited=steering.limit is not None and steering.pace(now) < steering.ceiling_per_s,
         )

@@ -1,4 +1,4 @@
-"""What an engine is given to fetch and publish, what it gives back, and what it tells meanwhile."""
+"""One try of a run: fetched and published side by side on this machine, and what every engine tells meanwhile."""
 
 from __future__ import annotations
 
@@ -9,19 +9,23 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from exporter.api.pace import Pace, PaceState
 from exporter.dataset.publishing.publish_job import PublishJob, PublishResult
+from exporter.dataset.publishing.publisher_process import start_publishing
+from exporter.fetch.refresh import Refresh, Standing, Tally, refresh
+from exporter.fetch.reject_limit import most_new_rejects
 from exporter.fetch.work_directory import WorkDirectory
 from exporter.lists.how_read import sentence
 from exporter.model import manifest, units
 from exporter.model.options import Options, TableOptions, part_of
 from exporter.model.progress import Phase, Progress, ProgressCallback
 from exporter.model.rate import Rate
-from exporter.model.records import RunRecord, Traffic
-from exporter.store.order_store import Freshness, Store
-from exporter.system.stopping import Stop
+from exporter.model.records import Traffic
+from exporter.store.order_store import Freshness
+from exporter.system.stopping import beside_the_loop, unless_stopped
+from exporter.system.task_groups import task_group
 
 log = logging.getLogger("exporter")
 
@@ -35,37 +39,15 @@ _PII_TEXTS = {
 _NO_RATE_PER_S = 0.001
 
 
-class Standing(NamedTuple):
-    """How far a refresh and its publishing are, in the words of `Progress`."""
-
-    pending_at_start: int = 0
-    fetched: int = 0
-    rejected: int = 0
-    retried: int = 0
-    throttled: int = 0
-    waiting: int = 0
-    published: int = 0
-
-    @property
-    def left(self) -> int:
-        """Order numbers that are still to be settled."""
-        return self.pending_at_start - self.fetched - self.rejected
-
-
 @dataclass(frozen=True, kw_only=True)
-class FetchJob:
-    """All that one try fetches and publishes with: a work directory that is held, a store with the plan attached.
+class FetchJob(Refresh):
+    """All that one try fetches and publishes with: a work directory that is held, and what the input holds.
 
     `began` is the start of the try on the steady clock.
     """
 
-    options: Options
     work: WorkDirectory
-    store: Store
     input: manifest.Input
-    record: RunRecord
-    freshness: Freshness
-    stop: Stop
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -77,11 +59,6 @@ class FetchJob:
     def now(self) -> float:
         """The time, by a clock that was set when this try began; never before the run's start."""
         return max(self.record.started_at, self.freshness.try_started_at + self.elapsed_s)
-
-    def pace(self, left: Callable[[], int]) -> Pace:
-        """Return the pace of this try's requests; `left` tells how many order numbers are still to be settled."""
-        options = self.options
-        return Pace(Rate.parse(options.rate), max_rate=Rate.parse(options.max_rate), waiting=left)
 
     def progress(
         self, phase: Phase, standing: Standing, pace: PaceState, down_since: float | None = None
@@ -96,7 +73,7 @@ class FetchJob:
             elapsed_s=self.elapsed_s,
             rate_per_s=0.0,
             permitted_per_s=pace.permitted_per_s,
-            paused_s=None if pace.paused_until is None else max(0.0, pace.paused_until - time.monotonic()),
+            paused_s=pace.paused_s,
             why=pace.why,
             limited=pace.limited,
             down_since=down_since,
@@ -109,37 +86,72 @@ class Fetched:
 
     result: PublishResult
     traffic: Traffic
-    statistics: dict[str, Any] = field(default_factory=dict)
+    statistics: dict[str, Any]
+
+
+async def fetch(job: FetchJob, on_progress: ProgressCallback) -> Fetched:
+    """Ask for what is pending and write the tables, in this process and a publishing one."""
+    states = await beside_the_loop(
+        lambda: job.store.states(job.freshness),
+        job.stop,
+        doing="reading the store",
+        interrupt=job.store.interrupt,
+    )
+    pace = pace_of(job.options, lambda: tally.standing().left)
+    tally = Tally(pace, states.get(None, 0))
+    tell_plan(job, tally.pending)
+    phase: Phase = "fetching"
+
+    def progress() -> Progress:
+        return job.progress(phase, tally.standing(publishing.lines), pace.snapshot(), tally.down_since())
+
+    folder, staged = job.work, job.work.fresh_staged()
+    async with (
+        start_publishing(
+            publish_job(job.options, job.freshness, job.store.path, folder.plan, staged)
+        ) as publishing,
+        task_group() as group,
+    ):
+        published = group.create_task(publishing.result())
+        ticking = group.create_task(tick(on_progress, progress))
+        await refresh(job, tally, most_new_rejects(job.options, job.input, states))
+        phase = "publishing"
+        publishing.refresh_is_over()
+        what = "Stopped by a signal while publishing; every order is kept."
+        hint = "The same command publishes without asking again."
+        result = await unless_stopped(published, job.stop, what, hint)
+        ticking.cancel()
+    phase = "done"
+    on_progress(progress())
+    traffic = job.record.traffic + tally.traffic()
+    return Fetched(result=result, traffic=traffic, statistics=tally.statistics.as_dict())
+
+
+def pace_of(options: Options, left: Callable[[], int] | None = None) -> Pace:
+    """Return the pace that options ask for; `left` tells how many order numbers are still to be settled."""
+    return Pace(Rate.parse(options.rate), max_rate=Rate.parse(options.max_rate), waiting=left)
 
 
 def tell_plan(job: FetchJob, pending: int) -> None:
     """Log what the input holds, and that so many order numbers are to be asked for."""
-    known = job.input.requested - pending
-    log.info("%s: read as %s.", job.options.orders, sentence(job.input.read))
+    counts, orders, store = job.input, job.options.orders, job.options.store
+    log.info("%s: read as %s.", orders, sentence(job.input.read))
+    known = counts.requested - pending
     log.info(
         "%s: %d order numbers (%d duplicates, %d invalid lines, %d blank); %s%d to ask for%s.",
-        job.options.orders,
-        job.input.requested,
-        job.input.duplicates,
-        job.input.invalid,
-        job.input.blank,
-        f"{known} are in the store, " if known or job.options.store is not None else "",
+        *(orders, counts.requested, counts.duplicates, counts.invalid, counts.blank),
+        f"{known} are in the store, " if known or store is not None else "",
         pending,
         _time_needed(pending, Rate.parse(job.options.rate)),
     )
     if job.record.resumed:
         log.info("Going on with the run that began at %s.", manifest.time_text(job.record.started_at))
-    if job.options.store is not None and job.options.pii != "keep":
-        log.warning(
-            "%s keeps payloads as received, with personal data: --pii %s is about the dataset.",
-            job.options.store,
-            job.options.pii,
-        )
+    if store is not None and job.options.pii != "keep":
+        what = "%s keeps payloads as received, with personal data: --pii %s is about the dataset."
+        log.warning(what, store, job.options.pii)
 
 
-def publish_job(
-    options: Options, freshness: Freshness, *, store: Path, plan: Path, staged: Path
-) -> PublishJob:
+def publish_job(options: Options, freshness: Freshness, store: Path, plan: Path, staged: Path) -> PublishJob:
     """Return the publishing of a plan that these options ask for, into the empty folder `staged`."""
     return PublishJob(
         store=str(store),

@@ -14,15 +14,13 @@ from urllib.parse import quote, urlencode
 
 from exporter.api.client import Client, open_client
 from exporter.api.order_list import OrderList, Page, text_of, walk_to_the_end
-from exporter.api.pace import Pace
-from exporter.fetch.fetch_job import tick
+from exporter.fetch.fetch_job import pace_of, tick
 from exporter.fetch.work_directory import WorkDirectory, work_directory
 from exporter.lists.batch import complaint
 from exporter.model.entry_choice import EntryChoice
 from exporter.model.errors import ApiUnavailableError, PermanentError, TokenRefusedError, UsageError
 from exporter.model.options import Options
 from exporter.model.progress import Progress, ProgressCallback
-from exporter.model.rate import Rate
 from exporter.model.run_statistics import Statistics
 from exporter.store.listed_numbers import ListedNumbers, Walk
 from exporter.system import durable
@@ -96,7 +94,7 @@ class Listing:
 
     async def _read(self, met: ListedNumbers) -> None:
         options = self.options
-        pace = Pace(Rate.parse(options.rate), max_rate=Rate.parse(options.max_rate))
+        pace = pace_of(options)
         choice, before, counted, began = options.choice, met.walk.traffic, 0, time.monotonic()
 
         def take(number: int, page: Page) -> tuple[bool, int]:
@@ -117,7 +115,7 @@ class Listing:
                 throttled=traffic.throttled,
                 elapsed_s=time.monotonic() - began,
                 rate_per_s=0.0,
-                paused_s=state.paused_until and max(0.0, state.paused_until - time.monotonic()),
+                paused_s=state.paused_s,
                 why=state.why,
             )
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections import deque
@@ -22,9 +23,8 @@ from typing import Any, NamedTuple
 from exporter.api.client import Client, open_client
 from exporter.api.outage import FIRST_OF_LIST, OutageWatch
 from exporter.api.pace import Gate
-from exporter.fetch.fetch_job import Standing
 from exporter.fetch.reject_limit import raise_stopped_early
-from exporter.model.errors import AttemptError, ThrottledError, TransientError
+from exporter.model.errors import AttemptError, InterruptedRunError, ThrottledError, TransientError
 from exporter.model.options import MIB, Options
 from exporter.model.proof_law import IN_A_ROW, Throttles
 from exporter.model.rate import backoff_s, concurrency_hint
@@ -43,6 +43,11 @@ _BATCH_BYTES = 4 * MIB
 _COMMIT_EVERY_S = 0.25
 _GRACE_S = 8.0
 _HINT_AFTER = 50
+_HINT = (
+    "--concurrency %d is what limits: answers take %.2f s, so at most %.0f of the permitted %g requests a second are"
+    " used. Set --concurrency %d."
+)
+_AT_ONCE = "Ctrl-C again: at once"
 #: A last attempt is made so long after the one before it, at the least.
 _LATER_S = 2.0
 _MOST_LATER = 10_000
@@ -51,26 +56,37 @@ _MOST_LATER = 10_000
 OnStore = Callable[..., asyncio.Future[Any]]
 
 
-class Tally:
-    """What this refresh has settled and sent so far, and what it waits for."""
+class Standing(NamedTuple):
+    """How far a refresh and its publishing are, in the words of `Progress`."""
 
-    def __init__(self) -> None:
-        self.fetched = self.rejected = 0
-        self.backing_off = 0
+    pending_at_start: int = 0
+    fetched: int = 0
+    rejected: int = 0
+    retried: int = 0
+    throttled: int = 0
+    waiting: int = 0
+    published: int = 0
+
+    @property
+    def left(self) -> int:
+        """Order numbers that are still to be settled."""
+        return self.pending_at_start - self.fetched - self.rejected
+
+
+class Tally:
+    """What one refresh has settled and sent so far, at which pace, of so many `pending` order numbers."""
+
+    def __init__(self, pace: Gate, pending: int = 0) -> None:
+        self.pace, self.pending = pace, pending
+        self.statistics = Statistics(time.monotonic, lambda: pace.snapshot().permitted_per_s)
+        self.fetched = self.rejected = self.backing_off = 0
         self.traffic: Callable[[], Traffic] = Traffic
         self.down_since: Callable[[], float | None] = lambda: None
 
-    @property
-    def total(self) -> int:
-        """Order numbers settled by this refresh."""
-        return self.fetched + self.rejected
-
-    def standing(self, pending: int, published: int = 0) -> Standing:
-        """Return how far it is, of that many order numbers that it had to ask for."""
-        sent = self.traffic()
-        return Standing(
-            pending, self.fetched, self.rejected, sent.retried, sent.throttled, self.backing_off, published
-        )
+    def standing(self, published: int = 0) -> Standing:
+        """Return how far it is."""
+        sent, settled = self.traffic(), (self.fetched, self.rejected)
+        return Standing(self.pending, *settled, sent.retried, sent.throttled, self.backing_off, published)
 
 
 class Try(NamedTuple):
@@ -92,8 +108,7 @@ class Pending:
     """The numbers still to be asked for, read from the store a chunk ahead; `furthest` is the last that was read."""
 
     def __init__(self, job: Refresh, on_store: OnStore) -> None:
-        self._job = job
-        self._on_store = on_store
+        self._job, self._on_store = job, on_store
         self._line = -1
         self._ready: deque[Try] = deque()
         self._refill = asyncio.Lock()
@@ -139,9 +154,8 @@ class Pending:
 class Recorder:
     """Commits outcomes in batches."""
 
-    def __init__(self, job: Refresh, on_store: OnStore) -> None:
-        self._job = job
-        self._on_store = on_store
+    def __init__(self, job: Refresh, tally: Tally, on_store: OnStore) -> None:
+        self._job, self._tally, self._on_store = job, tally, on_store
         self._written = Traffic()
         self._waiting: list[Outcome] = []
         self._bytes = 0
@@ -171,39 +185,35 @@ class Recorder:
         async with self._turn:
             batch, self._waiting, self._bytes = self._waiting, [], 0
             job = self._job
-            traffic = job.tally.traffic() - self._written
+            traffic = self._tally.traffic() - self._written
             if batch or (last and traffic.sent):
                 self._written += traffic
-                settled = self._on_store(job.store.settle, job.run.run_id, batch, traffic)
+                settled = self._on_store(job.store.settle, job.record.run_id, batch, traffic)
                 # Shielded: a cancelled call that still waits for the thread would never be made, and its batch lost.
                 await asyncio.shield(settled)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Refresh:
-    """All that one refresh works with; the store has the plan attached, and `tally` is kept up to date.
+    """All that one try of a run refreshes with; the store has the plan attached.
 
-    Attributes:
-        good_number: An order that the API has answered for somebody else, or None.
-        answered: Whether the API has answered somebody else in this run.
-        most_rejects: With more new ones nothing can be published: no more is asked for; None for no such bound.
+    `good_number` is an order that the API has answered for somebody else; whether it has `answered` anybody in this
+    run.
     """
 
     options: Options
     store: Store
     freshness: Freshness
-    run: RunRecord
-    pace: Gate
-    statistics: Statistics
-    tally: Tally
+    record: RunRecord
     stop: Stop
     good_number: str | None = None
     answered: bool = False
-    most_rejects: int | None = None
 
 
-async def refresh(job: Refresh) -> None:
-    """Ask for every pending order number of the plan and commit how each ended.
+async def refresh(job: Refresh, tally: Tally, most_rejects: int | None = None) -> None:
+    """Ask for every pending order number of the plan and commit how each ended; `tally` is kept up to date.
+
+    With more than `most_rejects` new rejects nothing can be published, and no more is asked for.
 
     Raises:
         ApiUnavailableError: The API serves no orders; what was fetched is kept.
@@ -213,26 +223,30 @@ async def refresh(job: Refresh) -> None:
         StorageError: The store cannot be written.
     """
     with ThreadPoolExecutor(1, thread_name_prefix="store") as thread:
-        async with open_client(job.options, job.pace, job.statistics, answered=job.answered) as client:
-            job.tally.traffic = lambda: client.traffic
+        async with open_client(job.options, tally.pace, tally.statistics, answered=job.answered) as client:
+            tally.traffic = lambda: client.traffic
             on_store = partial(asyncio.get_running_loop().run_in_executor, thread)
-            await _Crew(job, client, on_store).work()
+            await _Crew(job, tally, most_rejects, client, on_store).work()
     if job.stop.asked:
-        raise job.stop.error(
-            f"Stopped by a signal after {job.tally.total} orders of this try; they are kept.",
-            "The same command goes on from there.",
-        )
+        raise stopped(job.stop, tally.fetched + tally.rejected)
+
+
+def stopped(stop: Stop, settled: int) -> InterruptedRunError:
+    """Return the error that ends a refresh when the end is asked for."""
+    what = f"Stopped by a signal after {settled} orders of this try; they are kept."
+    return stop.error(what, "The same command goes on from there.")
 
 
 class _Crew:
     """The workers of one refresh, their recorder and their watchers."""
 
-    def __init__(self, job: Refresh, client: Client, on_store: OnStore) -> None:
-        self._job = job
-        self._client = client
-        self._on_store = on_store
+    def __init__(
+        self, job: Refresh, tally: Tally, most_rejects: int | None, client: Client, on_store: OnStore
+    ) -> None:
+        self._job, self._tally, self._client, self._on_store = job, tally, client, on_store
+        self._most_rejects = math.inf if most_rejects is None else most_rejects
         self._pending = Pending(job, on_store)
-        self._recorder = Recorder(job, on_store)
+        self._recorder = Recorder(job, tally, on_store)
         self._outage: OutageWatch[Refusal] = OutageWatch(
             client,
             self._known_numbers,
@@ -241,9 +255,8 @@ class _Crew:
             job.options,
             job.stop,
         )
-        job.tally.down_since = lambda: self._outage.down_since
+        tally.down_since = lambda: self._outage.down_since
         self._workers: list[asyncio.Task[None]] = []
-        self._hinted = False
         self._last_good: str | None = None
         self._good = self._throttled = 0
         #: At the end of the line: what failed by what passes, up to its last attempt.
@@ -292,8 +305,7 @@ class _Crew:
 
     @property
     def _is_over_limit(self) -> bool:
-        most = self._job.most_rejects
-        return most is not None and self._job.tally.rejected > most
+        return self._tally.rejected > self._most_rejects
 
     async def _worker(self) -> None:
         while not self._is_ending and (next_try := await self._pending.next()) is not None:
@@ -301,12 +313,15 @@ class _Crew:
             await self._record(await self._settle(*next_try))
 
     async def _record(self, outcome: Outcome | None) -> None:
-        if outcome is not None:
-            if outcome.state == FETCHED:
-                self._job.tally.fetched += 1
-            else:
-                self._job.tally.rejected += 1
-            await self._recorder.add(outcome)
+        if outcome is None:
+            return
+        if outcome.state != FETCHED:
+            self._tally.rejected += 1
+        else:
+            self._tally.fetched += 1
+            if self._tally.fetched == _HINT_AFTER:
+                self._hint_concurrency()
+        await self._recorder.add(outcome)
 
     async def _settle(self, number: str, attempt: int, is_last: bool) -> Outcome | None:
         """Ask until the order is fetched; None where it is held, waits at the end of the line, or the end came."""
@@ -373,7 +388,6 @@ class _Crew:
         self._good += 1
         for refusal in self._outage.law.good(began):
             await self._record(refusal.outcome)
-        self._hint_concurrency()
         payload, http_status, order_status = answer.payload, answer.http_status, answer.order_status
         return Outcome(number, FETCHED, self._now(), attempt, http_status, order_status, payload=payload)
 
@@ -385,34 +399,24 @@ class _Crew:
         return max(time.time(), self._job.freshness.try_started_at)
 
     async def _back_off(self, attempt: int) -> None:
-        self._job.tally.backing_off += 1
+        self._tally.backing_off += 1
         try:
             await self._job.stop.wait(backoff_s(attempt, random.random()))  # noqa: S311 - jitter, no secret
         finally:
-            self._job.tally.backing_off -= 1
+            self._tally.backing_off -= 1
 
     async def _watch_stop(self) -> None:
         """Let what is in flight arrive, then end the workers."""
         await self._job.stop.wait()
         log.warning(
-            "Stopping: no new requests; waiting up to %.0f s for those in flight (Ctrl-C again: at once).",
-            _GRACE_S,
+            "Stopping: no new requests; waiting up to %.0f s for those in flight (%s).", _GRACE_S, _AT_ONCE
         )
         await self._client.drain(_GRACE_S)
         for worker in self._workers:
             worker.cancel()
 
     def _hint_concurrency(self) -> None:
-        statistics = self._job.statistics
-        if self._hinted or sum(statistics.latency_counts) < _HINT_AFTER:
-            return
-        self._hinted = True
-        latency_s = statistics.mean_latency_s or 0.0
-        permitted, given = self._job.pace.snapshot().per_s, self._job.options.concurrency
+        latency_s = self._tally.statistics.mean_latency_s or 0.0
+        permitted, given = self._tally.pace.snapshot().per_s, self._job.options.concurrency
         if (wanted := concurrency_hint(permitted, given, latency_s)) is not None:
-            facts = (given, latency_s, given / latency_s, permitted, wanted)
-            log.warning(
-                "--concurrency %d is what limits: answers take %.2f s, so at most %.0f of the permitted %g"
-                " requests a second are used. Set --concurrency %d.",
-                *facts,
-            )
+            log.warning(_HINT, given, latency_s, given / latency_s, permitted, wanted)

@@ -35,7 +35,7 @@ from exporter.dataset.destination import (
 from exporter.dataset.loading.target import kind_of
 from exporter.dataset.publishing.publish_job import PublishResult
 from exporter.fetch.cluster import check_extra as check_dask_extra
-from exporter.fetch.fetch_job import Fetched, FetchJob
+from exporter.fetch.fetch_job import Fetched, FetchJob, fetch
 from exporter.fetch.number_listing import Listing
 from exporter.fetch.reject_limit import allowed_rejects, examples
 from exporter.fetch.work_directory import WorkDirectory, locked_store, name_of, place_of, work_directory
@@ -352,12 +352,12 @@ class _Run(FetchJob):
 
     async def _fetch(self, on_progress: ProgressCallback | None) -> Fetched:
         tell = on_progress or (lambda _: None)
-        if self.options.dask is None:
-            self._refuse_ranges()
-            from exporter.fetch.local_engine import fetch as engine
-        else:
-            from exporter.fetch.cluster.coordinator import spread as engine
-        return await engine(self, tell)
+        if self.options.dask is not None:
+            from exporter.fetch.cluster.coordinator import spread
+
+            return await spread(self, tell)
+        self._refuse_ranges()
+        return await fetch(self, tell)
 
     def _refuse_ranges(self) -> None:
         """Refuse to ask again on this machine for what a cluster has fetched."""

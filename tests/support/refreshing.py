@@ -7,12 +7,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from exporter.api.pace import Pace
+from exporter.fetch.fetch_job import pace_of
 from exporter.fetch.refresh import Refresh, Tally, refresh
 from exporter.lists import Batch
 from exporter.model.options import Options
-from exporter.model.rate import Rate
-from exporter.model.run_statistics import Statistics
 from exporter.store.order_store import Freshness, Store
 from exporter.store.plan import make_plan
 from exporter.system.stopping import Stop
@@ -43,20 +41,8 @@ class Work:
             now = time.time()
             record = store.begin_run("out", now, 3600.0)
             freshness = Freshness(run_started_at=record.started_at, try_started_at=now)
-            pace, statistics = Pace(Rate.parse(options.rate)), Statistics(time.monotonic)
-            await refresh(
-                Refresh(
-                    options=options,
-                    store=store,
-                    freshness=freshness,
-                    run=record,
-                    pace=pace,
-                    statistics=statistics,
-                    tally=Tally(),
-                    stop=Stop(),
-                    most_rejects=most_rejects,
-                )
-            )
+            job = Refresh(options=options, store=store, freshness=freshness, record=record, stop=Stop())
+            await refresh(job, Tally(pace_of(options)), most_rejects)
             return store.states(freshness)
         finally:
             store.close()

@@ -73,11 +73,10 @@ class Conversation:
                 elif now - seen_at > PATIENCE_S:
                     raise gone(self._check.options["dask"], "its scheduler or its workers are gone")
             state = self.pace.snapshot()
-            if divide(0.0 if state.paused_until else state.per_s, self._seats.values()) or look:
+            if divide(0.0 if state.paused_s else state.per_s, self._seats.values()) or look:
                 await self.say({name: seat.told for name, seat in self._seats.items()})
-            pause_s = (state.paused_until or math.inf) - time.monotonic()
             with suppress(TimeoutError):
-                async with asyncio.timeout(min(_DIVIDE_S, max(0.0, pause_s))):
+                async with asyncio.timeout(min(_DIVIDE_S, state.paused_s or math.inf)):
                     await self._news.wait()
         raise self._failure
 

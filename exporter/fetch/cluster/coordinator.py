@@ -26,9 +26,10 @@ from exporter.fetch.cluster import local_workers
 from exporter.fetch.cluster.conversation import Conversation
 from exporter.fetch.cluster.dask_cluster import PATIENCE_S, gone, open_cluster, refused
 from exporter.fetch.cluster.messages import BEACON, SECRETS, Assignment, Check, Ended
+from exporter.fetch.cluster.range_worker import look_at_worker, run_range
 from exporter.fetch.cluster.ranges import Range, cut, gather
-from exporter.fetch.cluster.worker_tasks import look_at_worker, run_range
-from exporter.fetch.fetch_job import Fetched, FetchJob, Standing, tell_plan, tick
+from exporter.fetch.fetch_job import Fetched, FetchJob, pace_of, tell_plan, tick
+from exporter.fetch.refresh import Standing, stopped
 from exporter.fetch.reject_limit import most_new_rejects, stopped_early
 from exporter.model.errors import ApiUnavailableError, ExporterError, UsageError, error_of
 from exporter.model.manifest import Pii, pii_of
@@ -146,7 +147,7 @@ class _Spread:
         self._ranges = ranges
         self._freshness = job.freshness
         self._pending_at_start = self._left()
-        self._talk = Conversation(job.pace(self._left), check, ranges)
+        self._talk = Conversation(pace_of(job.options, self._left), check, ranges)
         self._drift = DriftLog()
         #: Workers that found the API away.
         self._blamed: set[str] = set()
@@ -216,9 +217,7 @@ class _Spread:
     async def _watch_stop(self) -> None:
         await self._job.stop.wait()
         log.warning("Stopping: no new requests; waiting for those in flight.")
-        settled = self._pending_at_start - self._left()
-        what = f"Stopped by a signal after {settled} orders of this try; they are kept."
-        raise self._job.stop.error(what, "The same command goes on from there.")
+        raise stopped(self._job.stop, self._pending_at_start - self._left())
 
     def _raise_if_hopeless(self) -> None:
         """End the run as soon as more rejects are certain than it may have, unless the publish is there to tell more."""

@@ -125,7 +125,7 @@ async def _local(workers: int, options: Options, folder: Path) -> AsyncIterator[
             scheduler_kwargs={"dashboard": False, "dashboard_address": "127.0.0.1:0"},
             # What is not given is empty there.
             env={variable: getattr(options, name) or "" for name, variable in SECRETS.items()},
-            preload=["exporter.fetch.cluster.worker_tasks"],
+            preload=["exporter.fetch.cluster.range_worker"],
             local_directory=str(folder),
             silence_logs=logging.CRITICAL,
             memory_limit=0,

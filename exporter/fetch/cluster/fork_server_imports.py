@@ -12,6 +12,7 @@ for _name in (
     "distributed.nanny",
     "distributed.worker",
     "exporter.fetch.cluster.range_worker",
+    "exporter.dataset.publishing.staging",
 ):
     importlib.import_module(_name)
 # No worker looks through what has been imported, and its pages stay shared.

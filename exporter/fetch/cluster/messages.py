@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from exporter.dataset.publishing.publish_job import PublishResult
-from exporter.fetch.fetch_job import Standing
+from exporter.fetch.refresh import Standing
 from exporter.model import options
 from exporter.model.errors import ToldError
 from exporter.model.freshness import Freshness

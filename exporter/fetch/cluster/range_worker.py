@@ -1,22 +1,23 @@
-"""What a Dask worker does: one range refreshed and published, by the same code as a run on one machine."""
+"""What the coordinator has Dask's workers do, by name: ranges refreshed and published, as a run on one machine is."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import msgspec
+from distributed import get_client, get_worker
 
 from exporter.api.credentials import token_of
-from exporter.dataset.publishing.staging import publish_tables
-from exporter.fetch.cluster.messages import BEACON, SECRETS, Assignment, Check, Done, Ended
+from exporter.fetch.cluster.messages import BEACON, SECRETS, WORDS, Assignment, Check, Done, Ended
 from exporter.fetch.cluster.ranges import finish
-from exporter.fetch.cluster.worker_link import Link, linked
+from exporter.fetch.cluster.worker_link import Link, hear, linked
 from exporter.fetch.fetch_job import publish_job
-from exporter.fetch.refresh import Refresh, refresh
+from exporter.fetch.refresh import Refresh, Tally, refresh
 from exporter.fetch.work_directory import WorkDirectory, locked
 from exporter.model.errors import ExporterError, InterruptedRunError, LockedError, UsageError, told
 from exporter.model.manifest import pii_of
@@ -24,10 +25,34 @@ from exporter.model.options import Options
 from exporter.model.version import __version__
 from exporter.store.order_store import Store
 from exporter.system.crash_place import crash_text
+from exporter.system.lean_process import be_lean
 
 
-async def do_range(assignment: Assignment, worker: Any) -> Ended:
-    """Do one range on Dask's `worker`; what goes wrong is told in the result, and quotes nothing that was worked on."""
+def dask_setup(_worker: object) -> None:
+    """Make a worker that is a child of the coordinator lean, and deaf to signals; Dask calls this when it starts.
+
+    Ctrl-C and systemd signal the whole group: the coordinator decides when its workers end.
+    """
+    be_lean()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def look_at_worker(text: bytes) -> str | None:
+    """Say why this worker cannot take part, None where it can, from the JSON of a `Check`."""
+    return unfit(msgspec.json.decode(text, type=Check))
+
+
+def run_range(text: bytes) -> bytes:
+    """Do one range, from the JSON of an `Assignment` to that of an `Ended`."""
+    assignment = msgspec.json.decode(text, type=Assignment)
+    client: Any = get_client()
+    client.subscribe_topic(WORDS, hear)
+    return msgspec.json.encode(asyncio.run(_do_range(assignment, get_worker())))
+
+
+async def _do_range(assignment: Assignment, worker: Any) -> Ended:
+    """Do one range; what goes wrong is told in the result, and quotes nothing that was worked on."""
     if (reason := unfit(assignment.check)) is not None:
         return Ended(again=reason)
     try:
@@ -45,37 +70,35 @@ async def do_range(assignment: Assignment, worker: Any) -> Ended:
 
 async def _done(assignment: Assignment, link: Link) -> Done:
     """Ask for what is pending, write the tables, and record the result."""
+    from exporter.dataset.publishing.staging import publish_tables  # pyarrow, once the process is lean
+
     folder, freshness = WorkDirectory(Path(assignment.folder)), assignment.freshness
     options = options_of({**assignment.check.options, "concurrency": assignment.concurrency})
     with closing(Store(folder.store, options.api_url)) as store:
         store.attach_plan(folder.plan)
-        # Begun when the whole run began: an older one is another run's, and begun anew.
-        run = store.begin_run(options.out, freshness.run_started_at, 0.0)
         refreshing = Refresh(
             options=options,
             store=store,
             freshness=freshness,
-            run=run,
-            pace=link.pace,
-            statistics=link.statistics,
-            tally=link.tally,
+            # Begun when the whole run began: an older one is another run's, and begun anew.
+            record=store.begin_run(options.out, freshness.run_started_at, 0.0),
             stop=link.stop,
             good_number=assignment.good_number,
             answered=assignment.answered,
         )
-        link.pending = store.states(freshness).get(None, 0)
+        link.tally = tally = Tally(link.pace, store.states(freshness).get(None, 0))
         link.pace.changed.set()  # it can have a share
-        if link.pending:
-            await refresh(refreshing)
+        if tally.pending:
+            await refresh(refreshing, tally)
             link.pace.changed.set()  # the next range can have its share
         good_number = store.a_fetched_number()
     staged = folder.fresh_staged()
-    job = publish_job(options, freshness, store=folder.store, plan=folder.plan, staged=staged)
+    job = publish_job(options, freshness, folder.store, folder.plan, staged)
     done = Done(
         key=assignment.check.key,
         result=await asyncio.to_thread(publish_tables, job, link.refresh_is_over, lambda _: None),
         staged=staged.name,
-        traffic=run.traffic + link.tally.traffic(),
+        traffic=refreshing.record.traffic + tally.traffic(),
         good_number=good_number,
     )
     finish(folder, done)

@@ -14,7 +14,7 @@ import msgspec
 
 from exporter.dataset.publishing.publish_job import PublishResult
 from exporter.fetch.cluster.messages import Done
-from exporter.fetch.fetch_job import Standing
+from exporter.fetch.refresh import Standing
 from exporter.fetch.work_directory import WorkDirectory
 from exporter.model.errors import ExporterError, StorageError
 from exporter.model.manifest import REJECTS_FILE, part_name

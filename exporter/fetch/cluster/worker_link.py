@@ -17,12 +17,10 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import msgspec
-from distributed import get_client
 
 from exporter.api.pace import CATCH_UP_S, PaceState
-from exporter.fetch.cluster.messages import REPORTS, WORDS, Assignment, Report, Word
+from exporter.fetch.cluster.messages import REPORTS, Assignment, Report, Word
 from exporter.fetch.refresh import Tally
-from exporter.model.run_statistics import Statistics
 from exporter.system.stopping import Stop
 
 #: A lost coordinator is waited for so long; then nobody needs what is fetched here.
@@ -94,22 +92,20 @@ class SharePace:
 
     def snapshot(self) -> PaceState:
         """Return that nothing bounds the pace here: the coordinator's is the one to look at."""
-        return PaceState(per_s=math.inf, paused_until=None, why="as the coordinator says")
+        return PaceState(per_s=math.inf, paused_s=None, why="as the coordinator says")
 
 
 class Link(logging.Handler):
     """One range's link from Dask's `worker`; made by `linked`. Also where the range's log goes.
 
-    `pending` are the order numbers that it has to ask for; None until it knows.
+    `tally` is None until the range knows which order numbers it has to ask for.
     """
 
     def __init__(self, assignment: Assignment, worker: Any) -> None:
         super().__init__(logging.INFO)
-        self.pace, self.tally, self.stop = SharePace(), Tally(), Stop()
-        self.statistics = Statistics(time.monotonic)
-        self.pending: int | None = None
-        self._assignment = assignment
-        self._worker = worker
+        self.pace, self.stop = SharePace(), Stop()
+        self.tally: Tally | None = None
+        self._assignment, self._worker = assignment, worker
         self.loop = asyncio.get_running_loop()
         self._seat = uuid.uuid4().hex
         self._heard_at = time.monotonic()
@@ -138,7 +134,7 @@ class Link(logging.Handler):
 
     def report(self, *, over: bool = False) -> None:
         """Send what has come together since the last report."""
-        pace, pending = self.pace, self.pending
+        pace, tally = self.pace, self.tally
         report = Report(
             try_id=self._assignment.check.try_id,
             seat=self._seat,
@@ -149,8 +145,8 @@ class Link(logging.Handler):
             answers=pace.answers,
             latency_s=pace.latency_s,
             refusals=pace.refusals,
-            figures=self.statistics.take(),
-            standing=None if pending is None else self.tally.standing(pending),
+            figures=tally.statistics.take() if tally else None,
+            standing=tally.standing() if tally else None,
             logs=[self._logs.popleft() for _ in range(len(self._logs))],
             over=over,
         )
@@ -158,12 +154,13 @@ class Link(logging.Handler):
         self._worker.log_event(REPORTS, msgspec.msgpack.encode(report))
 
     def _use_per_s(self) -> float | None:
-        pending, latency_s = self.pending or 0, self.pace.latency_s
-        left = pending - self.tally.total
-        if not left or latency_s is None:
-            return None if left else 0.0
-        most = max(1, self._assignment.concurrency - self.tally.backing_off) / max(latency_s, 1e-6)
-        return min(most, left) if self.pace.started >= pending else most
+        tally, latency_s = self.tally, self.pace.latency_s
+        if tally is None or not (left := tally.standing().left):
+            return 0.0
+        if latency_s is None:
+            return None
+        most = max(1, self._assignment.concurrency - tally.backing_off) / max(latency_s, 1e-6)
+        return min(most, left) if self.pace.started >= tally.pending else most
 
     def hear(self, word: Word) -> None:
         """Take in what a coordinator says."""
@@ -177,13 +174,8 @@ class Link(logging.Handler):
             self.stop.ask(signal.SIGTERM)
 
 
-def listen() -> None:
-    """Have this process's ranges hear what coordinators say; call it in the thread of a task."""
-    client: Any = get_client()
-    client.subscribe_topic(WORDS, _hear)
-
-
-def _hear(event: tuple[float, bytes]) -> None:
+def hear(event: tuple[float, bytes]) -> None:
+    """Tell this process's ranges what a coordinator says on `WORDS`."""
     word = msgspec.msgpack.decode(event[1], type=Word)
     for link in list(_all):
         with suppress(RuntimeError):  # this range has just ended
