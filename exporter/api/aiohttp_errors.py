@@ -148,6 +148,6 @@ def proxys_refusal(response: Response) -> ExporterError | None:
 def _refused_by_proxy(status: int) -> ExporterError:
     if status >= 500:
         return TransientError(f"the proxy answered {status}")
-    check, ask = "Check the user name and the password in", "Ask who runs it to permit the API, or change"
+    check, ask = "Check the user name and the password in", "Ask its operator to permit the API, or change"
     hint = f"{check if status == 407 else ask} --proxy, or in the variable that names it."
     return ApiUnavailableError(f"The proxy answered {status}.", hint)

@@ -114,5 +114,5 @@ class Identity:
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             raise self._final_refusal("200 without a key") from None
         if not is_token(key):
-            raise self._final_refusal("200 with a key that is no token")
+            raise self._final_refusal("200 with a key that is not a token")
         return key

@@ -24,7 +24,7 @@ FORCED = "EXPORTER_TEST_TRANSPORT"
 def open_transport(route: Route) -> AbstractAsyncContextManager[Transport]:
     """Open the transport for this release of aiohttp, for the length of the block."""
     kind = kind_for(aiohttp.__version__)
-    log.debug("The API is asked by the %s transport over aiohttp %s.", kind, aiohttp.__version__)
+    log.debug("Requests go through the %s transport over aiohttp %s.", kind, aiohttp.__version__)
     return open_lean_transport(route) if kind == "lean" else open_session_transport(route)
 
 

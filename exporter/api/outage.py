@@ -84,7 +84,11 @@ class OutageWatch(Generic[T]):
         if refusal is not None:
             self.law.hold(refusal, time.monotonic())
         if isinstance(error, HopelessError) and not self.law.ever_good:
-            raise ApiUnavailableError(f"{error.what}.", "Check --api-url, and the name server.", resumes=True)
+            raise ApiUnavailableError(
+                f"{error.what}.",
+                "Check --api-url and the name server, then run the same command again.",
+                resumes=True,
+            )
         self._last = error
         # A time-out has lasted already; a wait for the slot says nothing of the API.
         since = max(began, time.monotonic() - self._timeout_s)
@@ -149,7 +153,7 @@ class OutageWatch(Generic[T]):
             task = asyncio.current_task()
             if not self._stop.asked or (task is not None and task.cancelling()):
                 raise
-            facts.append("the end was asked for")  # the client starts nothing any more
+            facts.append("the run is stopping")  # the client starts nothing any more
         return "; ".join(facts)
 
     async def _ask(self, number: str) -> str | None:
@@ -172,7 +176,7 @@ class OutageWatch(Generic[T]):
         self.down_since = time.time() - (now - self.law.since)
         since = datetime.fromtimestamp(self.down_since, UTC).astimezone()
         log.warning(
-            "No order had a good answer since %s (%s). Asking for one known order now and then, for another %s.",
+            "No order has had a good answer since %s (%s). Checking with one known order now and then, for another %s.",
             f"{since:%H:%M:%S}",
             refusal,
             duration_text(max(0.0, self.law.ends_at - now)),
@@ -194,7 +198,7 @@ class OutageWatch(Generic[T]):
 def _hint(error: AttemptError) -> str:
     """Say what to check, for what came back."""
     if error.http_status == 403:
-        check = "Check the token's rights, and whether a firewall or a login page stands before the API"
+        check = "Check the token's rights, and whether a firewall or a login page is in front of the API"
     elif error.page:
         check = "Check --api-url, and whether the API is under maintenance"
     elif isinstance(error, PermanentError):

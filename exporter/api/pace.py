@@ -158,7 +158,7 @@ class Pace:
             waited = True
             await asyncio.sleep(wait_s)
         if waited:
-            log.info("Going on at %s.", self._pace_in_words())
+            log.info("Continuing at %s.", self._pace_in_words())
         return waited
 
     def _tell_pause(self, retry_after_s: float | None, cause: str) -> None:

@@ -128,7 +128,7 @@ def _head_of_odd(text: str) -> tuple[str | None, str | None]:
     except RecursionError:
         raise _refusal(_TOO_DEEP) from None
     except ValueError:
-        raise BadResponseError("The API answered with HTML, or with cut or broken JSON.", _OK) from None
+        raise BadResponseError("The API answered with HTML, or with truncated or broken JSON.", _OK) from None
     if not isinstance(value, dict):
         raise _refusal("JSON that is not an object")
     return _writable(value.get("number")), _writable(value.get("status"))

@@ -18,18 +18,18 @@ from exporter.model.version import __version__
 
 COMMANDS = {
     "run": "Export the orders of a file of order numbers.",
-    "demo": "See a whole export at work, against an API of its own.",
+    "demo": "See a complete export at work, with its own demo API.",
     "numbers": "List the API's order numbers into a file, as input for run.",
     "changes": "Compare two datasets: what changed, order by order.",
-    "history": "Show one order's life, from several datasets.",
+    "history": "Show one order's history, from several datasets.",
     "load": "Load a dataset into PostgreSQL, DuckDB or SQLite.",
     "status": "Show what a dataset, a work directory or a store holds.",
-    "store": "Prune a kept store, or take a copy of it.",
+    "store": "Prune or copy a store that you keep.",
     "verify": "Check a dataset against its manifest.",
     "report": "Write the page report.html about a dataset.",
     "schema": "Print every column of every table.",
     "config": "Show the settings in effect, and where each came from.",
-    "serve": "Run the demo API by itself, to try options against.",
+    "serve": "Run the demo API by itself, to try options.",
     "completion": "Print the script that completes commands in your shell.",
 }
 

@@ -32,10 +32,10 @@ def change_lines(changes: Changes) -> Iterator[str]:
 
 def _notes(changes: Changes) -> Iterator[str]:
     if changes.matched_by_position:
-        yield f"  Items without ids were matched by their place, in {changes.matched_by_position:,} orders."
+        yield f"  Items without ids were matched by their position, in {changes.matched_by_position:,} orders."
     for table, names in changes.columns_not_compared.items():
         few = ", ".join(names[:_MOST]) + (f" and {len(names) - _MOST} more" if len(names) > _MOST else "")
-        yield f"  Not compared, for the datasets do not both have them alike: {few} of {table}."
+        yield f"  Not compared, because the datasets do not both have them alike: {few} of {table}."
 
 
 def _rows(label: str, counts: Any) -> Iterator[str]:

@@ -66,7 +66,7 @@ def _refuse_foreign(path: Path, found: os.stat_result) -> None:
     if fault is not None:
         raise UsageError(
             f"{path.absolute()}: expected a file that this user or root alone can change, but {fault}.",
-            f"Look what is in it. Then give --config {path}, or run: chmod go-w {path}",
+            f"Look at its contents. Then give --config {path}, or run: chmod go-w {path}",
         )
 
 

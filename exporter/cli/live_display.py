@@ -104,7 +104,7 @@ def _bar(text: Text, done: int, total: int, width: int, strokes: tuple[str, str]
 def _waiting(progress: Progress) -> str:
     """Say what is waited for, in the words of its cause; nothing where nothing is."""
     if progress.down_since is not None:
-        return f"API down since {_clock(progress.down_since)}, asking again"
+        return f"API down since {_clock(progress.down_since)}, checking again"
     if progress.paused_s:
         return f"{progress.why}, until {_clock(time.time() + progress.paused_s)}"
     if progress.waiting:

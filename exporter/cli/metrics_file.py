@@ -66,7 +66,7 @@ class Metrics:
 
     def _of_run(self, exit_code: int | None) -> Iterator[tuple[str, list[str]]]:
         now = time.time()
-        yield _gauge("run_in_progress", "1 while a run is at work.", exit_code is None)
+        yield _gauge("run_in_progress", "1 while a run is active.", exit_code is None)
         yield _gauge("run_started_timestamp_seconds", "When the last run began.", self._started_at)
         yield _gauge("run_heartbeat_timestamp_seconds", "When it last wrote this.", now)
         if self.progress is not None:
@@ -106,7 +106,7 @@ def reported(path: str | None) -> Iterator[Metrics]:
     try:
         metrics.end(metrics.summary.exit_code if metrics.summary else 0)
     except StorageError as error:
-        raise StorageError(error.what, f"{error.flag_hint} The dataset stands all the same.") from error
+        raise StorageError(error.what, f"{error.flag_hint} The dataset is published all the same.") from error
 
 
 def _of_summary(summary: Summary) -> Iterator[tuple[str, list[str]]]:

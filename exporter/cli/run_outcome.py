@@ -37,7 +37,7 @@ def print_summary(summary: Summary, *, as_json: bool, quiet: bool) -> None:
         ):
             show(facts_of(summary), _lines(summary), as_json=as_json)
     except StorageError as error:
-        hint = f"The dataset stands at {summary.out}, and its manifest.json has the same figures."
+        hint = f"The dataset is at {summary.out}, and its manifest.json has the same figures."
         raise StorageError(error.what, hint) from error
 
 
@@ -92,7 +92,7 @@ def _notes(summary: Summary) -> Iterator[str]:
         paths = ", ".join(sorted(summary.drift)[:_MOST_PATHS])
         more = f" and {len(summary.drift) - _MOST_PATHS} more" if len(summary.drift) > _MOST_PATHS else ""
         yield ""
-        yield f"Kept in _unmapped, for no column fits: {paths}{more}."
+        yield f"Kept in _unmapped, as no column fits: {paths}{more}."
     if summary.stale_by_reason:
         count = sum(summary.stale_by_reason.values())
         yield ""
@@ -105,5 +105,5 @@ def _notes(summary: Summary) -> Iterator[str]:
         yield f"{summary.out}/rejects.jsonl says which were rejected, and why."
         if ctx is not None and ctx.command.name == "run" and summary.rejected:
             alone = ctx.params["store"] is not None
-            yield f"To ask for them again{'' if alone else ', and for all others, as no --store keeps them'}:"
+            yield f"To request them again{'' if alone else ', and all others, as no --store keeps them'}:"
             yield f"  {command_for_rejects(ctx, summary)}"

@@ -33,12 +33,12 @@ api_options = together(
     settings(
         "The API",
         """
-        --token-file FILE  File that holds the token, readable by its owner alone. Without it: EXPORTER_API_TOKEN,
-                       or a login by EXPORTER_API_USERNAME and EXPORTER_API_PASSWORD.
+        --token-file FILE  File with the token, readable only by its owner. Without it: EXPORTER_API_TOKEN,
+                       or a login with EXPORTER_API_USERNAME and EXPORTER_API_PASSWORD.
         --allow-http   Permit http to hosts that are not loopback.
         --ca-file FILE  Certificate authorities to trust besides the system's: a PEM file, or a directory of them.
-        --client-cert FILE  Certificate (PEM) that the API wants to see.
-        --client-key FILE   Its key (PEM), readable by its owner alone.
+        --client-cert FILE  Client certificate (PEM) that the API requires.
+        --client-key FILE   Its key (PEM), readable only by its owner.
         --proxy URL    HTTP proxy to go through, or none. Without it: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and
                        NO_PROXY.
         """,
@@ -48,8 +48,8 @@ _PACE = "Pace and patience"
 rate_options = settings(
     _PACE,
     """
-    --rate RATE        Requests permitted: N/s, N/m, N/h, auto (finds what the API bears) or unlimited.
-    --max-rate RATE    What --rate auto may reach.
+    --rate RATE        Requests permitted: N/s, N/m, N/h, auto (finds what the API accepts) or unlimited.
+    --max-rate RATE    The highest rate that --rate auto may reach.
     """,
 )
 pace_options = together(
@@ -60,17 +60,17 @@ pace_options = together(
         --concurrency N    Requests in flight, at most.
         --timeout SECONDS  For one attempt.
         --max-attempts N   For one order.
-        --patience AGE     Wait so long for an API that serves no order any more; as 90s or 10m.
+        --patience AGE     How long to wait for an API that no longer serves orders, such as 90s or 10m.
         """,
     ),
 )
 listing_options = settings(
     "From the API's own list",
     """
-    --status CODES     Only orders that show one of these there, as 400,550.
+    --status CODES     Only orders that show one of these there, such as 400,550.
     --placed-from DAY  Only orders of that day, in --timezone (UTC), or later.
-    --placed-to DAY    Only orders of that day, included, or earlier; as 2026-11-30.
-    --filter KEY=VALUE  For the API, as it is; may be given again.
+    --placed-to DAY    Only orders of that day or earlier, such as 2026-11-30.
+    --filter KEY=VALUE  Sent to the API as it is; may be given again.
     """,
 )
 timezone_option = settings(

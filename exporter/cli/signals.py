@@ -63,6 +63,6 @@ def _heard_by(stop: Stop) -> Iterator[None]:
 
 def _end(number: int) -> None:
     os.write(
-        2, b"Error: Stopped by a signal; what was fetched is kept.\nThe same command goes on from there.\n"
+        2, b"Error: Stopped by a signal; what was fetched is kept.\nRun the same command again to resume.\n"
     )
     os._exit(128 + number)

@@ -32,7 +32,7 @@ def lines(status: Status) -> Iterator[str]:
     if status.listing is not None:
         walk = status.listing
         end = "its end" if walk.complete else f"page {walk.page}"
-        yield _row("API's list", f"read to {end}: {walk.wanted:,} of {walk.orders:,} orders are wanted")
+        yield _row("API's list", f"read to {end}: {walk.wanted:,} of {walk.orders:,} orders are selected")
     if status.holdings is not None:
         yield f"Store {status.store}"
         if status.store_holder is not None:
@@ -70,7 +70,7 @@ def _store(holdings: Holdings, now: float) -> Iterator[str]:
 def _ask(ask: Ask) -> Iterator[str]:
     yield "The next run, with these options"
     counts = "" if ask.pending is None else f"{ask.pending:,} of {ask.orders:,} orders of "
-    yield from _wrapped("asks for", f"{counts}{ask.of}")
+    yield from _wrapped("fetches", f"{counts}{ask.of}")
     if ask.input is not None:
         yield from _wrapped("input", input_text(ask.input))
     if ask.seconds is not None and ask.pending:

@@ -52,7 +52,7 @@ def _name_settings() -> None:
         log.info("Settings: %s", path.absolute())
     given = str(ctx.params.get("api_url") or "").rstrip("/")
     if given != (url := without_known_path(given)):
-        log.info("The API's address is taken as %s: the paths below it are known.", url)
+        log.info("Using %s as the API's address: the paths below it are known.", url)
 
 
 class Lines:

@@ -30,7 +30,7 @@ class Directory:
             empty = not self._path.exists() or (self._path.is_dir() and not any(self._path.iterdir()))
         if not empty or self._path.is_symlink():
             raise self._refusal(
-                "expected a free name, got something that is no dataset of ours.", "Give another --out."
+                "expected a free name, got something that is not one of our datasets.", "Give another --out."
             )
         return None
 
@@ -59,7 +59,7 @@ class Directory:
 
         `retired` is a free name for the old one. After a `StorageError`, what was there is still there.
         """
-        with durable.storage_errors("putting the dataset in its place", self._path):
+        with durable.storage_errors("publishing the dataset", self._path):
             replaced = durable.put_in_place(staged, self._path, replace=True, retired=retired)
             if replaced is None:
                 return
@@ -115,7 +115,7 @@ def came_in_mid_run(error: UsageError) -> StorageError:
     """Return the error for what may not be replaced and was not there when the run began."""
     return StorageError(
         f"{error.problem} It came there in mid-run.",
-        "Move it away; the same command then publishes without asking again.",
+        "Move it away; the same command then publishes without new requests.",
         option=error.option,
         value=error.value,
     )

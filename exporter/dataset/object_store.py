@@ -30,7 +30,7 @@ from exporter.system import durable
 log = logging.getLogger("exporter")
 
 _BLOCK_BYTES = 1024 * 1024
-_MOVE = "Move it away; the same command then publishes without asking again."
+_MOVE = "Move it away; the same command then publishes without new requests."
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
 _URL = re.compile(
     r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>[^/\x00-\x1f][^\x00-\x1f]*)?)?"

@@ -177,19 +177,17 @@ class _DaemonThreads(Executor):
 
 # --- what the store refuses ---
 
-AGAIN = "Run the same command again when the cause is gone: it goes on where it stopped."
-_CREDENTIALS = (
-    "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE; the same command then goes on."
-)
+AGAIN = "Remove the cause, then run the same command again to resume."
+_CREDENTIALS = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, then run the same command again to resume."
 _ACCESS = (
     "Allow s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject, s3:DeleteObject and"
-    " s3:AbortMultipartUpload below the prefix; the same command then goes on."
+    " s3:AbortMultipartUpload below the prefix, then run the same command again to resume."
 )
 _BUCKET = (
     "Create the bucket, or look for it elsewhere: AWS_ENDPOINT_URL, AWS_REGION and AWS_PROFILE say where."
 )
-_NETWORK = "Check the network, and AWS_ENDPOINT_URL where it is set; the same command then goes on."
-_REGION = "Set AWS_REGION to the bucket's region; the same command then goes on."
+_NETWORK = "Check the network, and AWS_ENDPOINT_URL if it is set, then run the same command again to resume."
+_REGION = "Set AWS_REGION to the bucket's region, then run the same command again to resume."
 
 # What happened, what to do, and whose names it goes by: codes of
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, HTTP statuses (an answer to HEAD has
@@ -199,12 +197,16 @@ _KNOWN = (
     ("the credentials are incomplete", _CREDENTIALS, "PartialCredentialsError"),
     ("the credentials could not be looked up", _CREDENTIALS, "CredentialRetrievalError"),
     ("the profile of AWS_PROFILE is not there", _CREDENTIALS, "ProfileNotFound"),
-    ("the login by SSO has expired", "Run: aws sso login. The same command then goes on.", "SSOError"),
+    (
+        "the login by SSO has expired",
+        "Run: aws sso login. Then run the same command again to resume.",
+        "SSOError",
+    ),
     ("the credentials are refused", _CREDENTIALS, "InvalidAccessKeyId SignatureDoesNotMatch InvalidToken"),
     ("the credentials have expired", _CREDENTIALS, "ExpiredToken"),
     (
         "the clocks of this machine and the store differ",
-        "Set this machine's clock; the same command then goes on.",
+        "Set this machine's clock, then run the same command again to resume.",
         "RequestTimeTooSkewed",
     ),
     ("there is no such bucket", _BUCKET, "NoSuchBucket"),

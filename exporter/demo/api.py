@@ -47,8 +47,8 @@ class DemoSettings:
     Args:
         fault_rate: The share of order requests that go wrong, 0 to 1; the same seed spoils the same ones.
         latency_s: Seconds before each answer.
-        whole_list: Entries of the order list are whole orders.
-        evolve: Orders move on from day to day; a path that begins with a day, as `/2026-11-24`, is that day's.
+        whole_list: Entries of the order list are complete orders.
+        evolve: Orders change from day to day; a path that begins with a day, as `/2026-11-24`, is that day's.
     """
 
     orders: int = 500

@@ -118,7 +118,7 @@ async def fetch(job: FetchJob, on_progress: ProgressCallback) -> Fetched:
         phase = "publishing"
         publishing.refresh_is_over()
         what = "Stopped by a signal while publishing; every order is kept."
-        hint = "The same command publishes without asking again."
+        hint = "Run the same command again to publish without new requests."
         result = await unless_stopped(published, job.stop, what, hint)
         ticking.cancel()
     phase = "done"
@@ -138,14 +138,14 @@ def tell_plan(job: FetchJob, pending: int) -> None:
     log.info("%s: read as %s.", orders, sentence(job.input.read))
     known = counts.requested - pending
     log.info(
-        "%s: %d order numbers (%d duplicates, %d invalid lines, %d blank); %s%d to ask for%s.",
+        "%s: %d order numbers (%d duplicates, %d invalid lines, %d blank); %s%d to fetch%s.",
         *(orders, counts.requested, counts.duplicates, counts.invalid, counts.blank),
         f"{known} are in the store, " if known or store is not None else "",
         pending,
         _time_needed(pending, Rate.parse(job.options.rate)),
     )
     if job.record.resumed:
-        log.info("Going on with the run that began at %s.", manifest.time_text(job.record.started_at))
+        log.info("Resuming the run that began at %s.", manifest.time_text(job.record.started_at))
     if store is not None and job.options.pii != "keep":
         what = "%s keeps payloads as received, with personal data: --pii %s is about the dataset."
         log.warning(what, store, job.options.pii)

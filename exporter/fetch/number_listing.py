@@ -154,7 +154,7 @@ async def list_numbers(listing: Listing) -> tuple[int, Walk]:
 def _tell_start(met: ListedNumbers) -> None:
     if met.dropped:
         log.warning(
-            "An unfinished listing of another kind, or older than --resume-within, is begun anew:"
+            "An unfinished listing of another kind, or older than --resume-within, starts over:"
             " %s of its orders are dropped.",
             f"{met.dropped:,}",
         )
@@ -209,7 +209,7 @@ def _check(file: Path, *, overwrite: bool) -> None:
         )
     if str(file) == "-":
         raise UsageError(
-            "expected a file: it appears whole or not at all.", "Name a file.", option="out", value="-"
+            "expected a file: it appears complete or not at all.", "Name a file.", option="out", value="-"
         )
     if file.is_dir() or not file.parent.is_dir():
         raise UsageError(

@@ -234,7 +234,7 @@ async def refresh(job: Refresh, tally: Tally, most_rejects: int | None = None) -
 def stopped(stop: Stop, settled: int) -> InterruptedRunError:
     """Return the error that ends a refresh when the end is asked for."""
     what = f"Stopped by a signal after {settled} orders of this try; they are kept."
-    return stop.error(what, "The same command goes on from there.")
+    return stop.error(what, "Run the same command again to resume.")
 
 
 class _Crew:

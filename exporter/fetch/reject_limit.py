@@ -66,5 +66,5 @@ def stopped_early(
         f"{rejects} are more than --max-rejects {max_rejects} allows: stopped after {settled:,} of {orders:,} orders;"
         f" nothing was published.{told}",
         "Check the list and --api-url. With a higher --max-rejects the same command continues from there; with"
-        " --retry-rejects it asks for the rejects again as well.",
+        " --retry-rejects it also requests the rejects again.",
     )

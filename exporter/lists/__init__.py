@@ -41,7 +41,7 @@ def read(
             yield batch
     except (OSError, *packing.BROKEN) as error:
         if packed := source.reading.packed:
-            source.refuse(f"expected whole {packed} data, got {error}.", "Copy or pack it again.")
+            source.refuse(f"expected complete {packed} data, got {error}.", "Copy or pack it again.")
         what = f"expected a file that can be read, got {first_line(error)}."
         source.refuse(what, "Copy the file again, or check its disk.")
     finally:

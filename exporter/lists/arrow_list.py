@@ -33,7 +33,7 @@ def read(source: Source) -> Iterator[Batch]:
         yield from _batches(source, kind)
     except (pa.ArrowException, OSError, ValueError, NotImplementedError) as error:
         what = f"expected a {kind.capitalize()} file, got one that cannot be read: {first_line(error)}."
-        source.refuse(what, "Write the file anew, or give it the ending of its format.")
+        source.refuse(what, "Write the file again, or give it the extension of its format.")
 
 
 def _batches(source: Source, kind: str) -> Iterator[Batch]:

@@ -74,7 +74,7 @@ def doubt(text: str) -> tuple[str, str] | None:
 def replaced(text: str) -> str | None:
     """Say what stands where an order number should; None where it may be one."""
     if text in NO_NUMBERS or text.strip("#") == "":
-        return "This stands for a missing number or a sum, and is no order number."
+        return "This marks a missing number or a sum; it is not an order number."
     if _DATE.fullmatch(text):
         return "An order number is a text or an integer, got a date."
     return None

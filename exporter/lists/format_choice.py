@@ -19,7 +19,7 @@ from exporter.lists.packing import seekable
 #: First bytes, and the format that they mean.
 _FORMATS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow", b"ORC": "orc"}
 _FORMATS |= dict.fromkeys((b"PK\x03\x04", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"), "workbook")
-_CONVERT = "Make a list of it: soffice --headless --convert-to csv {}"
+_CONVERT = "Convert it: soffice --headless --convert-to csv {}"
 _LOG_IN = f"Log in and download it again. If it is a table: {_CONVERT}"
 _PAGE_TAGS = b"!doctype !-- html head meta body title style div p table thead tbody tr center font".split()
 _SQL = "sqlite3 -csv -header {} 'SELECT order_number FROM orders' > list.csv"

@@ -85,10 +85,10 @@ def _limit_memory(size: int) -> None:
 
 def _refuse(source: Source, error: BaseException) -> NoReturn:
     name = shlex.quote(source.name)
-    hint = f"Save it anew as .xlsx, or make a CSV of it: soffice --headless --convert-to csv {name}"
+    hint = f"Save it again as .xlsx, or convert it to CSV: soffice --headless --convert-to csv {name}"
     what = "got one that needs too much memory" if isinstance(error, MemoryError) else f"got {error}"
     if type(error).__name__ == "PasswordError":
-        what, hint = "got one with a password", f"Take it off: msoffcrypto-tool -p PASSWORD {name} list.xlsx"
+        what, hint = "got one with a password", f"Remove it: msoffcrypto-tool -p PASSWORD {name} list.xlsx"
     source.refuse(f"expected a workbook that can be read, {what}.", hint)
 
 
@@ -160,7 +160,7 @@ class _Sheet(Table):
         if abs(cell) >= EXACT_BELOW:
             self.source.refuse(
                 f"expected at most 15 digits in a number cell, got {cell:.0f}: a spreadsheet rounds the others.",
-                "Format the column as text, then enter the numbers again from where they came.",
+                "Format the column as text, then enter the numbers again from their source.",
                 line,
             )
         if cell != int(cell):

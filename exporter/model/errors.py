@@ -62,7 +62,7 @@ class ExporterError(Exception):
     ) -> None:
         self.problem, self.advice = what, hint = visible(what), visible(hint)
         super().__init__(what, hint)
-        self.flag_hint = f"{hint.removesuffix('.')}: it goes on where it stopped." if resumes else hint
+        self.flag_hint = f"{hint.removesuffix('.')} to resume." if resumes else hint
         self.option, self.value = option, value
 
     @property

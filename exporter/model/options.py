@@ -101,7 +101,7 @@ class AskOptions:
         retry_rejects: Rejects of the store or the work directory are asked for again.
         stale: What becomes of an order that could not be had, but is in the store: a `reject`, or `ok`: published as
             it last was.
-        resume_within: An unfinished run whose last answer is older is begun anew.
+        resume_within: If an unfinished run's last answer is older, start over.
         rate: `N/s`, `N/m`, `N/h`, `auto` or `unlimited`.
         max_rate: What `auto` may reach.
     """

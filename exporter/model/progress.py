@@ -80,7 +80,7 @@ class Progress:
             return f"Publishing: {self.published:,} of {self.total:,} orders are in the tables."
         left = f"{duration_text(self.left_s)} left"
         if self.down_since is not None:
-            left += "; the API is down: asking again now and then"
+            left += "; the API is down: checking again now and then"
         elif self.paused_s:
             left += f"; waiting for another {duration_text(self.paused_s)}: {self.why}"
         done = "of the API's list read" if self.phase == "listing" else "done"

@@ -159,7 +159,7 @@ _ANSWERED = re.compile(r"the (API|proxy) answered (\d{3})$", re.IGNORECASE)
 def _cause(failure: str) -> str:
     """Return a failure as a label.
 
-    >>> _cause("the API answered 502"), _cause("throttled"), _cause("no whole answer within 30 s")
+    >>> _cause("the API answered 502"), _cause("throttled"), _cause("no complete answer within 30 s")
     ('HTTP 502', 'HTTP 429, too many requests', 'No whole answer within 30 s')
     """
     if failure == "throttled":

@@ -69,7 +69,7 @@ def null_rows(nulls: Iterable[Nulls], rows: int) -> Iterator[tuple[str, str]]:
 def drift_rows(drift: Drift) -> list[tuple[str, str, str]]:
     """Return the paths that fitted no column, the most frequent first."""
     paths = [
-        *((-count, path, "no column is for it") for path, count in drift.unmapped_paths.items()),
+        *((-count, path, "it has no column") for path, count in drift.unmapped_paths.items()),
         *((-count, path, "does not fit its column's type") for path, count in drift.uncoerced.items()),
     ]
     return [(_CODE.format(_path(path)), why, number(-count)) for count, path, why in sorted(paths)]

@@ -190,7 +190,7 @@ def history(number: str, patterns: Sequence[str]) -> Iterator[dict[str, Any]]:
                 changes = [row for table in comparison.rows() for row in table.to_pylist()]
             order = dataset.order(number)
             state = (
-                order.get("status", "exported") if order else dataset.rejects().get(number, "not asked for")
+                order.get("status", "exported") if order else dataset.rejects().get(number, "not requested")
             )
             facts = {"dataset": dataset.place, "finished_at": dataset.manifest.finished_at}
             yield {**facts, "state": state, "order": order, "changes": changes}

@@ -158,7 +158,7 @@ async def _export(
             _refuse_invalid(options, found)
             count = partial(fewest_orders, options)
             fewest = await _there(destination, count, stop, "looking at the newest dataset")
-            refuse_fewer(options, found.requested, fewest, "order numbers", "asks for them")
+            refuse_fewer(options, found.requested, fewest, "order numbers", "exports them")
             store.attach_plan(work.plan)
             store.disbelieve_the_future(now)
             record = store.begin_run(name, now, options.resume_within_s)
@@ -187,7 +187,7 @@ async def _list(listing: Listing, work: WorkDirectory, before: RunRecord | None)
     if not numbers:
         work.listing.unlink()  # the next try reads the list again
         raise InputError(
-            f"{listing.options.orders}: none of its {walk.orders:,} orders is wanted: nothing to export.",
+            f"{listing.options.orders}: none of its {walk.orders:,} orders is selected: nothing to export.",
             "Check --status, --placed-from, --placed-to and --filter.",
         )
     return walk
@@ -200,8 +200,8 @@ def _refuse_invalid(options: Options, found: Input) -> None:
         line, text, detail = found.read["invalid"]
         raise TooManyRejectsError(
             f"{options.orders}: {found.invalid} invalid lines are more than --max-rejects {options.max_rejects}"
-            f" allows ({allowed}); nothing was asked for. The first is line {line}, {text!r}: {detail}",
-            "Mend the list. The same command with a higher --max-rejects leaves these lines out.",
+            f" allows ({allowed}); nothing was requested. The first is line {line}, {text!r}: {detail}",
+            "Correct the list. The same command with a higher --max-rejects leaves these lines out.",
             str(found.invalid),
         )
 
@@ -211,7 +211,7 @@ def _tell_dropped(store: Store, record: RunRecord, options: Options) -> None:
     if (old := record.dropped) is not None:
         last_at = max(old.started_at, old.answered_at or 0.0)
         log.warning(
-            "The unfinished run of %s had its last answer at %s, longer ago than --resume-within %s: begun anew,"
+            "The unfinished run of %s had its last answer at %s, longer ago than --resume-within %s, so this run starts over"
             " and its %d answers are dropped.",
             *map(manifest.time_text, (old.started_at, last_at)),
             options.resume_within,
@@ -299,7 +299,7 @@ async def _finish_published(
         for old in (*work.path.glob("dataset*"), work.retired):
             if manifest_in(old) is not None and (stranger := remove_dataset(old)) is not None:
                 what = f"{old}: {stranger} came there in mid-run."
-                raise StorageError(what, "Move it away, then run again.")
+                raise StorageError(what, "Move it away, then run the same command again.")
     await _end(options, work, out, stop)
     return summary_of(standing, out)
 
@@ -339,7 +339,7 @@ class _Run(FetchJob):
         await self._look_again()
         self.work.mark(self.record.run_id)
         put = partial(self.destination.put, self.work.staged, self.work.retired)
-        await _there(self.destination, put, self.stop, "putting the dataset in its place")
+        await _there(self.destination, put, self.stop, "publishing the dataset")
         self.store.finish_run(self.record.run_id, self.now)
         self.store.close()
         if self.options.prune:
@@ -362,8 +362,10 @@ class _Run(FetchJob):
     def _refuse_ranges(self) -> None:
         """Refuse to ask again on this machine for what a cluster has fetched."""
         if self.record.resumed and self.work.ranges.exists():
-            hint = f"Go on with --dask, or remove {self.work.path} to begin anew."
-            raise UsageError("its unfinished run was begun with --dask.", hint, option="out", value=self.out)
+            hint = f"Resume it with --dask, or remove {self.work.path} to start over."
+            raise UsageError(
+                "its unfinished run was started with --dask.", hint, option="out", value=self.out
+            )
 
     async def _prune(self) -> None:
         """Remove from the kept store what the list no longer names; the dataset stands, whatever becomes of that."""
@@ -392,18 +394,18 @@ class _Run(FetchJob):
                 f"{rejects} rejects ({reasons}) are more than --max-rejects {self.options.max_rejects} allows"
                 f" ({allowed}); nothing was published.{examples(self.store, self.freshness)}",
                 f"They are listed in {self.work.staged / 'rejects.jsonl'}. The same command with a higher"
-                f" --max-rejects publishes {_asking(result.rejects_by_reason)}; with --retry-rejects it asks for all of"
+                f" --max-rejects publishes {_asking(result.rejects_by_reason)}; with --retry-rejects it requests all of"
                 " them again.",
                 str(rejects),
             )
         refuse_fewer(
-            self.options, result.exported, self.fewest, "exported orders", "publishes without asking again"
+            self.options, result.exported, self.fewest, "exported orders", "publishes without new requests"
         )
         drifted = {**result.unmapped_paths, **result.uncoerced}
         if self.options.on_drift == "fail" and drifted:
             raise DriftError(
                 f"{len(drifted)} paths fit no column ({', '.join(list(drifted)[:5])}); nothing was published.",
-                "The same command with --on-drift warn publishes without asking again.",
+                "The same command with --on-drift warn publishes without new requests.",
             )
 
     async def _look_again(self) -> None:
@@ -443,5 +445,5 @@ class _Run(FetchJob):
 def _asking(rejects_by_reason: dict[str, int]) -> str:
     """Say what a resumed run asks for after too many rejects."""
     if "unavailable" in rejects_by_reason:
-        return "and asks again for those that were unavailable alone"
-    return "without asking again"
+        return "and requests only the unavailable orders again"
+    return "without new requests"

@@ -46,7 +46,7 @@ async def load_published(out: str, target: str, stop: Stop) -> None:
             return load_place(out, target, begun=under_way.append)
         except ExporterError as error:
             what = f"The dataset is published at {out}, but it was not loaded: {error.what}"
-            failed = StorageError(what, "Load it by itself:")
+            failed = StorageError(what, "Load it with:")
             failed.command = shlex.join(["exporter", "load", out, target])
             raise failed from None
 

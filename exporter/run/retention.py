@@ -99,7 +99,7 @@ def _tell_unfinished(old: Path, oldest_kept: str, *, remove: bool) -> None:
         discard(str(old).removesuffix(".partial"))
         log.info("Removed an unfinished run, older than --keep allows: %s", old)
     else:
-        log.warning("%s: an unfinished run of another --out; remove it if nobody is to go on with it.", old)
+        log.warning("%s: an unfinished run of another --out; remove it if nobody wants to resume it.", old)
 
 
 def _remove(going: Path) -> None:

@@ -105,7 +105,7 @@ def pending_of_plan(path: Path, plan: Path, freshness: Freshness) -> tuple[int, 
         try:
             states = store.states(freshness)
         except sqlite3.OperationalError as error:  # a plan without its tables
-            raise StorageError(f"{plan}: the plan is not whole: {error}.") from error
+            raise StorageError(f"{plan}: the plan is incomplete: {error}.") from error
     return states.get(None, 0), sum(states.values())
 
 

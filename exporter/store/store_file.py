@@ -101,14 +101,14 @@ class StoreFile:
         if _identity(self.path) != self._identity:
             raise StorageError(
                 f"{self.path}: the store was moved or removed in mid-run.",
-                "Put it back, then run the same command again: it goes on where it stopped.",
+                "Put it back, then run the same command again to resume.",
             )
 
     def corrupt(self, how: str) -> StorageError:
         """Return the error that names this store, how it is broken, and what to do."""
         return StorageError(
             f"{self.path}: the store is corrupt: {how}.",
-            "Put back a copy of it, or remove it: the next run then asks for its orders anew. Check the disk.",
+            "Restore a copy of it, or remove it: the next run then fetches its orders again. Check the disk.",
         )
 
     def _check(self, api_url: str | None, *, readonly: bool) -> None:

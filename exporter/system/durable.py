@@ -225,14 +225,14 @@ def _exchange(first: Path, second: Path) -> bool:
 
 # --- what the disk refuses ---
 
-_ROOM = "Make room and run the same command again: it goes on where it stopped."
-_PERMISSION = "Give this user permission to write there, or name another place."
+_ROOM = "Make room, then run the same command again to resume."
+_PERMISSION = "Give this user permission to write there, or give another place."
 _HARDWARE = "Check the disk and the system's log, then run the same command again."
 _GONE = "Check that the folder exists and is mounted, then run the same command again."
-_PLACE = "Name another place."
-_AGAIN = "Run the same command again when the cause is gone: it goes on where it stopped."
-_BROKEN = "Put back a copy of it, or remove it: the next run then asks for its orders anew."
-_NO_STORE = "If it is a file of yours, name another place; if it was a store, put back a copy of it."
+_PLACE = "Give another place."
+_AGAIN = "Remove the cause, then run the same command again to resume."
+_BROKEN = "Restore a copy of it, or remove it: the next run then fetches its orders again."
+_NO_STORE = "If it is your own file, give another place; if it was a store, restore a copy of it."
 
 _OS_FAULTS = {
     errno.ENOSPC: ("the disk is full", _ROOM),
@@ -265,8 +265,14 @@ _SQLITE_FAULTS = {
     sqlite3.SQLITE_CANTOPEN: ("the store cannot be opened", _GONE),
     sqlite3.SQLITE_CORRUPT: ("the store is corrupt", _BROKEN),
     sqlite3.SQLITE_NOTADB: ("it is not a store", _NO_STORE),
-    sqlite3.SQLITE_BUSY: ("another program holds the store", "Close that program, then run again."),
-    sqlite3.SQLITE_LOCKED: ("another program holds the store", "Close that program, then run again."),
+    sqlite3.SQLITE_BUSY: (
+        "another program holds the store",
+        "Close that program, then run the same command again.",
+    ),
+    sqlite3.SQLITE_LOCKED: (
+        "another program holds the store",
+        "Close that program, then run the same command again.",
+    ),
 }
 # What comes without a code of its own: text that is no UTF-8 (Python's own error, or a `UnicodeDecodeError`
 # where it is in SQLite's complaint itself), a header's unknown format.

@@ -53,8 +53,8 @@ def refuse_foreign(path: Path, *, forbidden: int = OTHERS_WRITE) -> None:
     if fault := fault_of(found, path, forbidden=forbidden):
         raise StorageError(
             f"{path}: expected a {'folder' if stat.S_ISDIR(found.st_mode) else 'file'} of this user alone,"
-            f" but {fault}. Somebody else could read or change what is in it.",
-            "Find out who made it. Then remove it, or name another place.",
+            f" but {fault}. Somebody else could read or change it.",
+            "Find out who made it. Then remove it, or give another place.",
         )
 
 
@@ -98,7 +98,9 @@ def _keeps_no_owners(folder: Path, device: int) -> bool:
         return False
     if device not in _said:
         _said.add(device)
-        log.warning("%s is on a file system without owners or modes: whoever reaches it reads it.", folder)
+        log.warning(
+            "%s is on a file system without owners or modes: anyone who can reach it can read it.", folder
+        )
     return True
 
 

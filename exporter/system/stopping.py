@@ -30,7 +30,7 @@ class Stop:
 
     @property
     def asked(self) -> bool:
-        """Whether the end was asked for; any thread may look."""
+        """Whether the run is stopping; any thread may look."""
         return self._event.is_set()
 
     async def wait(self, at_most_s: float | None = None) -> None:
@@ -75,7 +75,7 @@ async def beside_the_loop(
         # The error that the interruption brought is looked at, so that nobody warns of it.
         if not working.cancel() and not working.cancelled():
             working.exception()
-        raise stop.error(f"Stopped by a signal while {doing}.", "The same command goes on where it was.")
+        raise stop.error(f"Stopped by a signal while {doing}.", "Run the same command again to resume.")
     return working.result()
 
 

@@ -287,7 +287,7 @@ def test_an_attempt_ends_at_its_time_out(behaviour: Behaviour) -> None:
     began = time.monotonic()
     error, _, _ = failure(behaviour, timeout_s=0.3)
     assert isinstance(error, TransientError)
-    assert error.what == "no whole answer within 0.3 s"
+    assert error.what == "no complete answer within 0.3 s"
     assert time.monotonic() - began < 1.5
 
 

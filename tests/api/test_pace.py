@@ -182,7 +182,7 @@ def test_a_wait_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
         r"The API answered 429 \(Retry-After: 1 s\): everybody waits until \d\d:\d\d:\d\d; 812 orders wait\.",
         told[0],
     )
-    assert re.fullmatch(r"Going on at [0-9.]+/s\.", told[1])
+    assert re.fullmatch(r"Continuing at [0-9.]+/s\.", told[1])
 
 
 def test_a_snapshot_tells_the_pause_and_the_reason() -> None:

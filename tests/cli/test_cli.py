@@ -240,7 +240,7 @@ def test_the_table_tells_what_came_and_how_to_go_on(exporter: Exporter) -> None:
     assert "Exported 60 of 62 orders to out" in ended.out
     assert re.search(r"rejected +3 +not_found 2 · invalid_order_number 1", ended.out)
     assert max(map(len, ended.out.splitlines()[:-1])) <= 80
-    assert "To ask for them again, and for all others, as no --store keeps them:" in ended.out
+    assert "To request them again, and all others, as no --store keeps them:" in ended.out
     again = exporter(*shlex.split(ended.out.splitlines()[-1])[1:])
     assert again.code == 3, again.err
     assert "Exported 60 of 62 orders to out\n" in again.out
@@ -273,7 +273,7 @@ def test_no_command_asks_again_for_what_is_no_order_number(exporter: Exporter) -
     ended = exporter.run("--max-rejects", "1")
     assert ended.code == 3
     assert "out/rejects.jsonl says which were rejected" in ended.out
-    assert "ask for them again" not in ended.out
+    assert "request them again" not in ended.out
 
 
 def test_too_many_rejects_gives_the_command_that_publishes(exporter: Exporter) -> None:
@@ -332,7 +332,7 @@ def test_a_full_disk_under_stdout_is_told(exporter: Exporter) -> None:
     done = _in_a_shell(exporter, '"$@" >/dev/full', out="out")
     assert done.returncode == 7
     assert "Error: standard output: printing the summary failed: the disk is full." in done.stderr
-    assert "The dataset stands at out" in done.stderr.splitlines()[-1]
+    assert "The dataset is at out" in done.stderr.splitlines()[-1]
     assert (exporter.cwd / "out" / "manifest.json").exists()
 
 

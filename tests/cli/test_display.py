@@ -81,7 +81,7 @@ def test_the_picture_tells_who_waits_why_and_until_when() -> None:
     slowed = changed(limited=True, why="503", permitted_per_s=12.0)
     assert "503, slowing to 12/s" in picture(slowed, 80).plain
     assert re.search(
-        r"API down since \d\d:\d\d:\d\d, asking again", picture(changed(down_since=9e8), 80).plain
+        r"API down since \d\d:\d\d:\d\d, checking again", picture(changed(down_since=9e8), 80).plain
     )
     assert "7 for another attempt" in picture(changed(waiting=7), 80).plain
 

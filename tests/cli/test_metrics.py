@@ -123,7 +123,7 @@ def test_a_folder_that_goes_in_mid_run_is_told_and_the_dataset_stands(exporter: 
         wait_until((folder / "exporter.prom").exists)
         shutil.rmtree(folder)
         ended = running.end()
-    ended.said(7, "writing the metrics", "The dataset stands")
+    ended.said(7, "writing the metrics", "The dataset is published")
     assert ended.summary["exported"] == 60  # the one object on stdout
     assert (exporter.cwd / "out" / "manifest.json").exists()
 

@@ -271,7 +271,7 @@ def test_a_refused_list_is_asked_for_once(tmp_path: Path, code: int, exit_code: 
     """Each refusal has its exit code and its hint, and no file appears."""
     ended, _, server = listed(tmp_path, moves.status(code))
     ended.said(exit_code, word)
-    assert "goes on" not in ended.err
+    assert "to resume" not in ended.err
     assert len(server.arrivals) == 1
     assert not (tmp_path / "listed.txt").exists()
 

@@ -197,7 +197,7 @@ def test_a_killed_coordinator_costs_what_was_in_flight(
         running.kill()
     ended = exporter.run("--dask", cluster.address)
     assert ended.code == 3, ended.err
-    assert "Going on with the run" in ended.err
+    assert "Resuming the run" in ended.err
     assert api.asked() - before <= ORDERS + 2 + COST
     same_rows(alone, tmp_path / "out")
 
@@ -251,7 +251,7 @@ def test_a_signal_stops_every_worker(cluster: DaskCluster, api: Api, alone: Path
     """SIGTERM ends the run within ten seconds; no request follows, and none is repeated later."""
     exporter, before = api.exporter(tmp_path, lines_of(api)), api.asked()
     stopped(exporter, api, signal.SIGTERM, "--dask", cluster.address, *SLOW)
-    exporter.run().said(2, "was begun with --dask")
+    exporter.run().said(2, "was started with --dask")
     assert exporter.run("--dask", cluster.address).code == 3
     assert (
         0 <= api.asked() - before - (ORDERS + 2) <= PROOFS + 2
@@ -347,7 +347,7 @@ def test_a_run_begun_on_one_machine_ends_there(cluster: DaskCluster, api: Api, t
         half_done(api, before)
         running.signal(signal.SIGTERM)
         running.end()
-    exporter.run("--dask", cluster.address).said(2, "was begun without --dask")
+    exporter.run("--dask", cluster.address).said(2, "was started without --dask")
 
 
 def test_a_scheduler_that_restarts_costs_what_was_in_flight(api: Api, alone: Path, tmp_path: Path) -> None:

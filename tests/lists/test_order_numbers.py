@@ -648,7 +648,7 @@ def test_what_is_cut_is_refused(name: str) -> None:
 def test_a_broken_gz_is_refused(ending: str, content: bytes) -> None:
     """A .gz that is cut, damaged or followed by something is refused."""
     assert read(b"1\n2\n", f"o{ending}.gz").numbers == ["1", "2"]
-    assert refusal(content, f"o{ending}.gz").startswith(f"o{ending}.gz: expected whole gzip data, got ")
+    assert refusal(content, f"o{ending}.gz").startswith(f"o{ending}.gz: expected complete gzip data, got ")
 
 
 def test_a_gz_of_many_members_is_one_text() -> None:

@@ -258,7 +258,7 @@ def test_the_page_tells_the_figures_in_words(tmp_path: Path) -> None:
         "96.8 % of 124 requested",
         "4 orders, 2 invalid lines",
         "20 s",
-        "From shop.example.com, begun on 23 November 2026, 18:30 UTC.",
+        "From shop.example.com, started on 23 November 2026, 18:30 UTC.",
         "1 pause of the whole run, 1.7 s in all.",
         "(p50)",
         "These are estimates",
@@ -318,9 +318,7 @@ def test_drift_is_listed_the_most_frequent_first(tmp_path: Path) -> None:
     flood = {f"key{at}": 1 for at in range(150)}
     words = words_of(page_of(Dataset(payloads=payloads, unmapped=flood).write(tmp_path / "out")))
     assert "152 paths of the API fitted no column" in words
-    assert words.index("segment no column is for it 3") < words.index(
-        "amount does not fit its column's type 2"
-    )
+    assert words.index("segment it has no column 3") < words.index("amount does not fit its column's type 2")
     assert "The manifest lists all 152." in words
 
 

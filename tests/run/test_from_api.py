@@ -254,7 +254,7 @@ def test_a_filter_that_filters_is_not_warned_about(tmp_path: Path) -> None:
 def test_nothing_that_is_wanted_is_nothing_to_export(tmp_path: Path) -> None:
     """Exit 2 with the count of the list; what stood there stands, and the next try reads the list anew."""
     ended, server = of_list([entry("a1"), entry("a2"), entry("a3")], tmp_path, "--status", "9")
-    ended.said(2, "none of its 3 orders is wanted", "--status")
+    ended.said(2, "none of its 3 orders is selected", "--status")
     assert (len(server.arrivals), list(tmp_path.glob("out*"))) == (2, [])
 
 
@@ -291,7 +291,7 @@ def test_a_killed_listing_resumes_and_the_list_of_a_killed_run_stays(tmp_path: P
         before = listed()
         pending = exporter(*words, "--dry-run", "--json").summary["ask"]
         assert (pending["of"], pending["orders"]) == ("the unfinished run", len(wanted))
-        assert f"read to its end: {len(wanted)} of 2,000 orders are wanted" in exporter("status", "out").out
+        assert f"read to its end: {len(wanted)} of 2,000 orders are selected" in exporter("status", "out").out
 
         ended = exporter(*words, "--rate", "unlimited")
         assert ended.code == 0, ended.err
@@ -321,7 +321,7 @@ def test_a_list_that_is_too_old_is_read_anew(tmp_path: Path) -> None:
         time.sleep(1.1)
         ended = run(exporter, "--resume-within", "1s")
     assert ended.code == 0, ended.err
-    assert "begun anew" in ended.err
+    assert "starts over" in ended.err
     assert sum("?" in arrival.target for arrival in server.arrivals) == 2
 
 

@@ -463,7 +463,7 @@ def test_too_many_unavailable_orders_are_told_to_be_asked_for_again(tmp_path: Pa
     with faulty_process("tests.support.plans:first_dead") as url:
         exporter = exporter_for(url, tmp_path, [f"a{index}" for index in range(20)])
         ended = exporter.run("--max-attempts", 2, "--max-rejects", 0, "--concurrency", 1)
-        ended.said(4, "unavailable", "asks again for those that were unavailable alone")
+        ended.said(4, "unavailable", "requests only the unavailable orders again")
 
 
 def test_a_refused_token_stops_the_run_at_once(api: Api, tmp_path: Path) -> None:

@@ -147,7 +147,7 @@ def _secrets() -> Iterator[str]:
 def _exit_codes() -> Iterator[str]:
     yield "## Exit codes"
     yield ""
-    yield "| Code | Meaning | The same command goes on where it stopped |"
+    yield "| Code | Meaning | The same command resumes |"
     yield "|---|---|---|"
     for code, meaning in sorted(exit_codes().items()):
         yield f"| {code} | {meaning} | {_goes_on(code)} |"
@@ -186,7 +186,7 @@ def _children(error: type[errors.ExporterError]) -> Iterator[type[errors.Exporte
 
 def _goes_on(code: int) -> str:
     if code == 4:
-        return "with a higher `--max-rejects`, or `--on-drift warn`, it publishes without asking again"
+        return "with a higher `--max-rejects`, or `--on-drift warn`, it publishes without new requests"
     return "yes" if code in _RESUMABLE else ""
 
 

@@ -237,7 +237,7 @@ def test_401_ends_the_run_and_is_asked_once(tmp_path: Path) -> None:
         exporter = exporter_for(server.url, tmp_path, [f"a{index}" for index in range(100)])
         ended = exporter.run("--concurrency", 4)
     asked = counted(server)
-    ended.said(5, "refused the token (401)", "goes on where it stopped")
+    ended.said(5, "refused the token (401)", "to resume")
     assert 1 <= asked.total() <= 4
     assert set(asked.values()) == {1}
     assert not (tmp_path / "out").exists()

@@ -147,5 +147,5 @@ def test_the_address_may_be_given_as_the_vendor_shows_it(tmp_path: Path) -> None
         assert exporter.run("--store", "kept.db", "--patience", "0s").code in (5, 6)
         ended = exporter.run("--store", "kept.db", EXPORTER_API_URL=f"{server.url}/api/i1/")
         assert ended.code == 0, ended.err
-        assert f"taken as {server.url}:" in ended.err
+        assert f"Using {server.url} as the API" in ended.err
         exporter.run("--store", "kept.db", out="next").said(2, "belongs to")

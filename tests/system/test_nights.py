@@ -187,7 +187,7 @@ def test_an_old_unfinished_run_is_begun_anew(api: Api, tmp_path: Path) -> None:
     exporter.run("--resume-within", "1h").said(4)
     assert api.asked() - asked == 15 + 1  # with the question that proves the rejects
     ended = exporter.run("--resume-within", "0s")
-    ended.said(4, "begun anew, and its 15 answers are dropped")
+    ended.said(4, "so this run starts over and its 15 answers are dropped")
     assert api.asked() - asked == 2 * (15 + 1)
 
 

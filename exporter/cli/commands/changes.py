@@ -20,7 +20,7 @@ from exporter.model.options import FileFormat
 @click.option("--out", type=PATH, required=True, metavar="DIR", help="Directory, or s3://…, of the result.")
 @click.option("--overwrite", is_flag=True, help="Replace a finished comparison at DIR.")
 @click.option(
-    "--full", is_flag=True, help="Also changed_orders: whole rows, before and after, ready for a MERGE."
+    "--full", is_flag=True, help="Also changed_orders: complete rows, before and after, ready for a MERGE."
 )
 @click.option(
     "--format",

@@ -18,8 +18,10 @@ from exporter.cli.option_kinds import PATH, Command, show
 @click.argument("target", metavar="TARGET")
 @click.option("--schema", metavar="NAME", help="Of the tables; made where it is missing.")
 @click.option("--prefix", default="", metavar="TEXT", help="Before the names of the tables.")
-@click.option("--replace", is_flag=True, help="The tables then hold this dataset alone.")
-@click.option("--mark-gone", is_flag=True, help="Note in _gone_at which orders the API no longer has (404).")
+@click.option("--replace", is_flag=True, help="The tables then hold only this dataset.")
+@click.option(
+    "--mark-gone", is_flag=True, help="Record in _gone_at which orders the API no longer has (404)."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object on stdout.")
 def command(dataset: str, target: str, as_json: bool, **settings: Any) -> int:
     """Load the finished DATASET into TARGET: postgresql://…, duckdb:FILE or sqlite:FILE.

@@ -39,10 +39,10 @@ from exporter.cli.shared_options import (
 @api_options
 @log_options
 def command(out: str, overwrite: bool, page_size: int, quiet: bool, log_format: str, **settings: Any) -> int:
-    """List the API's orders, all or those chosen, and write their numbers to FILE, as input for `exporter run`.
+    """List the API's orders, all or those selected, and write their numbers to FILE, as input for `exporter run`.
 
-    Orders that move between pages meanwhile are written once. FILE appears whole or not at all; stopped or
-    killed, the same command resumes.
+    Orders that move between pages meanwhile are written once. FILE appears complete or not at all. After a stop
+    or a kill the same command resumes.
     """
     from exporter.cli.signals import run_stoppable
     from exporter.cli.watching import watching

@@ -34,7 +34,7 @@ list_options = settings(
     """
     --column NAME      The input's column of order numbers: its name, letter or position.  [default: found]
     --sheet NAME       Of a workbook: name or position.  [default: found]
-    --encoding NAME    Of a text, as windows-1254.  [default: found]
+    --encoding NAME    Of a text, such as windows-1254.  [default: found]
     --input-format     What ORDERS is.  [default: found by its content]
     """,
 )
@@ -59,13 +59,13 @@ _files = settings(
 )
 _from_api = settings(
     "From the API's own list",
-    "--from-api  In place of ORDERS: all orders that the API lists, or those that the options below choose.",
+    "--from-api  Instead of ORDERS: all orders that the API lists, or those that the options below select.",
     is_eager=True,
 )
 _data = settings(
     "The data",
     """
-    --select COLUMNS   Only these columns, in this order: names or globs, of one table as orders.status.
+    --select COLUMNS   Only these columns, in this order: names or globs, of one table such as orders.status.
     --drop COLUMNS     Without these columns (as for --select).
     --pii              Personal columns: keep, leave null, or HMAC-SHA256 by EXPORTER_PII_KEY.
     --on-drift         What fields and values that fit no column do.
@@ -75,12 +75,12 @@ freshness_options = settings(
     "Between runs",
     """
     --store PATH       Keep the store there between runs.
-    --max-age AGE      Younger orders in the store are not asked for again; as 12h or 7d.
-    --refresh-status CODES=AGE  Another --max-age for orders of these statuses, as 550,600=30d; may be given
+    --max-age AGE      Do not re-fetch orders in the store that are younger, such as 12h or 7d.
+    --refresh-status CODES=AGE  Another --max-age for orders of these statuses, such as 550,600=30d; may be given
                        again.
-    --resume-within AGE    An unfinished run whose last answer is older is begun anew.
-    --retry-rejects    Ask again for what was rejected before, whatever the reason.
-    --stale            ok publishes an order that cannot be had now as it is in the store, and lists it as
+    --resume-within AGE    If an unfinished run's last answer is older, start over.
+    --retry-rejects    Request again what was rejected before, whatever the reason.
+    --stale            ok publishes an order that cannot be fetched now as it is in the store, and lists it as
                        stale.
     """,
 )
@@ -88,7 +88,7 @@ _dask = settings(
     "Past one machine",
     """
     --dask ADDRESS|local  Spread the run over a Dask cluster: a scheduler's address, local, or local:N workers.
-    --dask-insecure    Permit a cluster without TLS: whoever reaches it can take the token and run code on it.
+    --dask-insecure    Permit a cluster without TLS: anyone who can reach it can take the token and run code on it.
     """,
 )
 _ends = together(
@@ -107,14 +107,14 @@ _ends = together(
         "--metrics-file",
         type=PATH,
         metavar="FILE",
-        help="Write how the run ended for Prometheus' textfile collector, as /…/exporter.prom.",
+        help="Write how the run ended for Prometheus' textfile collector, such as /…/exporter.prom.",
     ),
 )
 
 
 def run_options(*, required: bool) -> Callable[[F], F]:
     """Return the decorator that gives a command every option of `run`; `required` is about `--out`."""
-    out = "--out OUT  Directory of the dataset; {date} and {time} stand for the run's start."
+    out = "--out OUT  Directory of the dataset; {date} and {time} are replaced by the run's start."
     return together(
         config_option,
         settings(_INPUT, out, required=required),
@@ -163,7 +163,7 @@ def _orders_or_list(ctx: click.Context, argument: click.Parameter, orders: str |
 @click.command("run", cls=Command, epilog=EPILOG, often=_OFTEN)
 @click.argument("orders", type=PATH, metavar="ORDERS", required=False, callback=_orders_or_list)
 @run_options(required=True)
-@option("--dry-run", is_flag=True, section=_INPUT, help="Say what would be asked for, and ask for nothing.")
+@option("--dry-run", is_flag=True, section=_INPUT, help="Say what would be requested, and request nothing.")
 def command(
     orders: str | None,
     as_json: bool,

@@ -40,9 +40,9 @@ from exporter.model.errors import UsageError
 @click.option(
     "--evolve",
     is_flag=True,
-    help="Orders move on from day to day; below URL/2026-11-24 it is always that day.",
+    help="Orders change from day to day; below URL/2026-11-24 it is always that day.",
 )
-@click.option("--whole-list", is_flag=True, help="Entries of the order list are whole orders.")
+@click.option("--whole-list", is_flag=True, help="Entries of the order list are complete orders.")
 @click.option("--token", default="demo-token", show_default=True, help="The token that it accepts.")
 def command(port: int, **settings: Any) -> int:
     """Run the demo API on this machine until Ctrl-C, to try the options of `exporter run` against it."""

@@ -26,7 +26,7 @@ _COLUMNS: Final = {
     "currency": (pa.string(), "Currency of the amounts"),
     "seen_before": (
         pa.timestamp("us", "UTC"),
-        "When the older dataset's orders were asked for, at the earliest",
+        "When the older dataset's orders were requested, at the earliest",
     ),
     "seen_after": (
         pa.timestamp("us", "UTC"),

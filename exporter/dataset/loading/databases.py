@@ -192,5 +192,5 @@ def told_errors(target: str) -> Iterator[None]:
         first = (str(error).splitlines() or [type(error).__name__])[0]
         raise StorageError(
             f"{target}: {first.rstrip('.')}.",
-            "Nothing was loaded. Mend that, then run the same command again.",
+            "Nothing was loaded. Correct that, then run the same command again.",
         ) from None

@@ -154,7 +154,7 @@ class _Load:
     ) -> Iterator[str]:
         for name, kind in there.items():
             if name not in columns:
-                whose = "the dataset lacks it" if name in known else "it is none of the exporter's"
+                whose = "the dataset lacks it" if name in known else "it is not the exporter's"
                 yield f"column {name}: {whose}"
             elif kind != (expected := self._types[columns[name]]):
                 yield f"column {name}: expected {expected}, got {kind}"

@@ -32,7 +32,7 @@ class DriftLog:
 
     def warn(self, unmapped_paths: Mapping[str, int], uncoerced: Mapping[str, int]) -> None:
         """Warn of those that are new; both are counts by path."""
-        what = dict.fromkeys(unmapped_paths, "the API sends a field that no column is for")
+        what = dict.fromkeys(unmapped_paths, "the API sends a field that has no column")
         what |= dict.fromkeys(uncoerced, "a value does not fit its column's type")
         for path in (path for path in what if path not in self._warned):
             log.warning("%s: %s; it is kept in _unmapped.", visible(path), what[path])
@@ -64,7 +64,7 @@ class Publishing:
         code = await self._process.wait()
         raise errors.StorageError(
             f"The publishing process ended early (exit status {code}).",
-            "See what it printed above; if it was killed, memory may be short. The same command goes on.",
+            "See what it printed above; if it was killed, memory may be short. Run the same command again to resume.",
         )
 
     def refresh_is_over(self) -> None:

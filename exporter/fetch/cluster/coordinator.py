@@ -90,8 +90,8 @@ def _refuse(job: FetchJob) -> None:
         )
     if job.record.resumed and not job.work.ranges.exists() and job.record.traffic.sent:
         raise UsageError(
-            f"{job.work.path}: this unfinished run was begun without --dask.",
-            "Go on without --dask, or remove the folder to begin anew.",
+            f"{job.work.path}: this unfinished run was started without --dask.",
+            "Resume it without --dask, or remove the folder to start over.",
         )
 
 

@@ -54,8 +54,8 @@ class ClusterUnavailableError(ExporterError):
 def gone(address: str | None, why: str) -> ClusterUnavailableError:
     """Return the error that ends a run whose cluster does not do its work."""
     return ClusterUnavailableError(
-        f"--dask {address}: the cluster does not do its work ({why}).",
-        "Look after it, then run the same command again",
+        f"--dask {address}: the cluster does not work ({why}).",
+        "Check it, then run the same command again",
         resumes=True,
     )
 
@@ -96,7 +96,7 @@ def _refuse_clear_text(address: str, *, insecure: bool) -> None:
     if not (scheme == "tls" or insecure or is_loopback(place.rpartition(":")[0].strip("[]"))):
         raise refused(
             address,
-            "expected tls://, got a cluster that neither encrypts nor asks who speaks: whoever reaches it could read"
+            "expected tls://, got a cluster that neither encrypts nor checks who connects: anyone who reaches it could read"
             " your orders, run code on its workers and take the token.",
             "Set up TLS for the cluster, or give --dask-insecure if this network is yours alone.",
         )

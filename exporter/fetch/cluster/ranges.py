@@ -132,7 +132,7 @@ def _recorded_size(file: Path, size: int) -> int:
         durable.write_bytes(file, msgspec.json.encode({"size": size}))
         return size
     except (msgspec.MsgspecError, KeyError):
-        raise StorageError(f"{file}: it is damaged.", "Remove the work directory to begin anew.") from None
+        raise StorageError(f"{file}: it is damaged.", "Remove the work directory to start over.") from None
 
 
 def _make(path: Path, index: int, plan: Path, lines: tuple[int, int]) -> Range:
