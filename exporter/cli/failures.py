@@ -138,7 +138,7 @@ def _of_bug(error: BaseException, session: Session) -> Failure:
     how = f"the file {report}, which holds no data of yours" if report else "these words"
     return Failure(
         what=f"A bug of the exporter stopped it: {crash_text(error)}; what was fetched is kept.",
-        hint=f"Report it with {how}; the same command goes on.",
+        hint=f"Report it with {how}, then run the same command again to resume.",
         exit_code=1,
         command=_way_on(ExporterError(""), session),
     )
