@@ -83,7 +83,7 @@ def translated(error: Exception, timeout_s: float, *, answered: bool = False) ->
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return TransientError(f"no connection within {timeout_s:g} s")
     if isinstance(error, TimeoutError):
-        return TransientError(f"no whole answer within {timeout_s:g} s")
+        return TransientError(f"no complete answer within {timeout_s:g} s")
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return _refused_by_proxy(error.status)
     if isinstance(error, HttpProcessingError | aiohttp.ClientResponseError):

@@ -160,7 +160,7 @@ def _cause(failure: str) -> str:
     """Return a failure as a label.
 
     >>> _cause("the API answered 502"), _cause("throttled"), _cause("no complete answer within 30 s")
-    ('HTTP 502', 'HTTP 429, too many requests', 'No whole answer within 30 s')
+    ('HTTP 502', 'HTTP 429, too many requests', 'No complete answer within 30 s')
     """
     if failure == "throttled":
         return "HTTP 429, too many requests"
