@@ -133,7 +133,7 @@ class TooManyRejectsError(ExporterError, exit_code=4):
         self.allow = allow
 
 
-class TooFewOrdersError(ExporterError):
+class TooFewOrdersError(ExporterError, exit_code=4):
     """Raised when there are fewer orders than `expect_orders` says; nothing was published."""
 
 
