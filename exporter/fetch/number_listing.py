@@ -30,6 +30,8 @@ from exporter.system.task_groups import task_group
 log = logging.getLogger("exporter")
 
 _AGAIN = "Run the same command again."
+_DROPPED = "An unfinished listing of another kind, or older than --resume-within, starts over: %s of its orders are dropped."
+_IDLE = "--filter %s changes nothing: the API counts %s orders without it too. It ignores a key that it does not know."
 # `run` would read a file of such a name as another format than the text that is written here.
 _OTHER_FORMATS = {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".gz"}
 
@@ -74,12 +76,11 @@ class Listing:
             TokenRefusedError: The API refuses the token, or lets it see no list.
             ApiUnavailableError: The API does not answer, or not with all the pages of orders that it promises.
         """
-        within_s = self.options.resume_within_s
+        within_s, what = self.options.resume_within_s, "Stopped by a signal; the pages read are kept."
         with closing(ListedNumbers(work.listing, self.source, within_s, answered_at)) as met:
             _tell_start(met)
             if not met.walk.complete:
                 try:
-                    what = "Stopped by a signal; the pages read are kept."
                     reading = asyncio.create_task(self._read(met))
                     await unless_stopped(reading, self.stop, what, "The same command resumes.")
                 except (TokenRefusedError, ApiUnavailableError) as error:
@@ -153,11 +154,7 @@ async def list_numbers(listing: Listing) -> tuple[int, Walk]:
 
 def _tell_start(met: ListedNumbers) -> None:
     if met.dropped:
-        log.warning(
-            "An unfinished listing of another kind, or older than --resume-within, starts over:"
-            " %s of its orders are dropped.",
-            f"{met.dropped:,}",
-        )
+        log.warning(_DROPPED, f"{met.dropped:,}")
     if met.walk.pages and not met.walk.complete:
         log.info("Resuming at page %d: %s orders were listed before.", met.walk.page, f"{met.walk.orders:,}")
 
@@ -166,12 +163,7 @@ def _tell_idle(without: dict[str, int], count: int) -> None:
     """Warn of a filter that changes nothing: the API ignores, in silence, what it does not know."""
     for key, orders in without.items():
         if 0 < orders <= count:  # fewer where some have come meanwhile
-            log.warning(
-                "--filter %s changes nothing: the API counts %s orders without it too. It ignores a key that it"
-                " does not know.",
-                key,
-                f"{orders:,}",
-            )
+            log.warning(_IDLE, key, f"{orders:,}")
 
 
 def _entries(page_number: int, page: Page, choice: EntryChoice) -> Iterator[tuple[str, str | None]]:
@@ -200,22 +192,13 @@ def _write(file: Path, numbers: Iterator[str]) -> int:
 
 
 def _check(file: Path, *, overwrite: bool) -> None:
-    if file.suffix.lower() in _OTHER_FORMATS:
-        raise UsageError(
-            f"expected the name of a text file, got one that ends in {file.suffix}.",
-            "Give a name that ends in .txt.",
-            option="out",
-            value=file,
-        )
-    if str(file) == "-":
-        raise UsageError(
-            "expected a file: it appears complete or not at all.", "Name a file.", option="out", value="-"
-        )
-    if file.is_dir() or not file.parent.is_dir():
-        raise UsageError(
-            "expected a file in a directory that is there.", "Name such a file.", option="out", value=file
-        )
-    if file.exists() and not overwrite:
-        raise UsageError(
-            "it is there already.", "Give another --out, or --overwrite.", option="out", value=file
-        )
+    other_format = f"expected the name of a text file, got one that ends in {file.suffix}."
+    no_place = file.is_dir() or not file.parent.is_dir()
+    for is_wrong, what, hint in (
+        (file.suffix.lower() in _OTHER_FORMATS, other_format, "Give a name that ends in .txt."),
+        (str(file) == "-", "expected a file: it appears complete or not at all.", "Name a file."),
+        (no_place, "expected a file in a directory that is there.", "Name such a file."),
+        (file.exists() and not overwrite, "it is there already.", "Give another --out, or --overwrite."),
+    ):
+        if is_wrong:
+            raise UsageError(what, hint, option="out", value=file)

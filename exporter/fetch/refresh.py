@@ -98,14 +98,14 @@ class Try(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A reject, if it is proven: else the order is asked for again."""
+    """A reject, if it is proven; else the order is asked for again."""
 
     outcome: Outcome
     again: Try
 
 
 class Pending:
-    """The numbers still to be asked for, read from the store a chunk ahead; `furthest` is the last that was read."""
+    """The numbers still to be asked for, read a chunk ahead; `furthest` is the last that was read."""
 
     def __init__(self, job: Refresh, on_store: OnStore) -> None:
         self._job, self._on_store = job, on_store
@@ -163,7 +163,7 @@ class Recorder:
         self._closed = asyncio.Event()
 
     async def add(self, outcome: Outcome) -> None:
-        """Hand over an outcome; returns at once while there is room."""
+        """Take an outcome; return at once while there is room."""
         self._waiting.append(outcome)
         self._bytes += len(outcome.payload or b"")
         if len(self._waiting) >= _BATCH or self._bytes >= _BATCH_BYTES:
@@ -238,8 +238,6 @@ def stopped(stop: Stop, settled: int) -> InterruptedRunError:
 
 
 class _Crew:
-    """The workers of one refresh, their recorder and their watchers."""
-
     def __init__(
         self, job: Refresh, tally: Tally, most_rejects: int | None, client: Client, on_store: OnStore
     ) -> None:
@@ -388,7 +386,7 @@ class _Crew:
         self._good += 1
         for refusal in self._outage.law.good(began):
             await self._record(refusal.outcome)
-        payload, http_status, order_status = answer.payload, answer.http_status, answer.order_status
+        payload, order_status, http_status = answer
         return Outcome(number, FETCHED, self._now(), attempt, http_status, order_status, payload=payload)
 
     def _rejected(self, number: str, error: AttemptError, attempt: int) -> Outcome:

@@ -121,8 +121,10 @@ def work_directory(out: str) -> Iterator[WorkDirectory]:
     """
     path = place_of(out)
     with durable.storage_errors("making the work directory", path):
-        made = _make_folders(path)
-        private_files.refuse_foreign(path)
+        # The innermost first.
+        made = [folder for folder in (path, *path.parents) if not folder.exists()]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, exist_ok=True)
         _refuse_strangers(path)
     try:
         work = WorkDirectory(path)
@@ -143,13 +145,11 @@ def work_directory(out: str) -> Iterator[WorkDirectory]:
 
 def _refuse_strangers(path: Path) -> None:
     """Refuse a folder that no run of ours has made: all that is in it would go when the run is over."""
+    private_files.refuse_foreign(path)
     entries = list(path.iterdir())
-    names = {entry.name for entry in entries}
-    if names and names.isdisjoint({_LOCK, _MARKER}):
-        raise UsageError(
-            f"{path}: expected a free name for the work directory, got something that is not ours.",
-            "Move it away, or give another --out.",
-        )
+    if entries and {entry.name for entry in entries}.isdisjoint({_LOCK, _MARKER}):
+        what = f"{path}: expected a free name for the work directory, got something that is not ours."
+        raise UsageError(what, "Move it away, or give another --out.")
     for entry in entries:
         # Staged folders have the mode that their dataset will have.
         private_files.refuse_foreign(entry, forbidden=0 if entry.is_dir() else private_files.OTHERS_WRITE)
@@ -161,27 +161,13 @@ def _holds_locks_only(path: Path) -> bool:
 
 
 def discard(out: str) -> None:
-    """Remove the work directory of `out`, where there is one, so that its run is begun anew.
-
-    Raises:
-        LockedError: Another process holds it.
-        StorageError: It cannot be removed.
-    """
+    """Remove the work directory of `out`, where there is one and nobody holds it, so that its run is begun anew."""
     path = place_of(out)
     if path.exists():
         with durable.storage_errors("removing the work directory", path):
-            private_files.refuse_foreign(path)
             _refuse_strangers(path)
         with locked(path / _LOCK, str(path)):
             WorkDirectory(path).remove()
-
-
-def _make_folders(path: Path) -> list[Path]:
-    """Make a folder and its missing parents; return those made, the innermost first."""
-    made = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.mkdir(mode=0o700, exist_ok=True)
-    return made
 
 
 @contextmanager
@@ -202,10 +188,8 @@ def locked(path: Path, what: str) -> Iterator[None]:
             facts = {"pid": os.getpid(), "started_at": time.time()}
             durable.write_bytes(holder, json.dumps(facts).encode())
     except Timeout:
-        raise LockedError(
-            f"{what} is in use by {_describe(path, holder)}.",
-            "Wait for it to end, or stop it, then try again.",
-        ) from None
+        used = f"{what} is in use by {_describe(path, holder)}."
+        raise LockedError(used, "Wait for it to end, or stop it, then try again.") from None
     try:
         yield
     finally:
@@ -216,12 +200,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
 
 @contextmanager
 def locked_store(path: Path) -> Iterator[None]:
-    """Hold the lock of a kept store; a `UsageError` inside leaves no store that was not there before.
-
-    Raises:
-        LockedError: Another process holds it.
-        StorageError: The lock file cannot be made.
-    """
+    """Hold the lock of a kept store, as `locked` does; a `UsageError` inside leaves no store that is new."""
     lock = path.with_name(f"{path.name}.{_LOCK}")
     new = not path.exists()
     try:

@@ -232,9 +232,9 @@ def _tell_end(summary: Summary, url: str | None, *, aloud: bool) -> None:
 
 def _export(options: Options, on_progress: ProgressCallback) -> Summary:
     if options.dask is not None:
-        from exporter.fetch import cluster
+        from exporter.fetch.cluster import fork_server
 
-        cluster.prepare(options.dask, "exporter.cli")
+        fork_server.start_for(options.dask, "exporter.cli")
     from exporter.cli.signals import run_stoppable
     from exporter.run.export import export_async
 

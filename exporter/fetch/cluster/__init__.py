@@ -29,15 +29,3 @@ def check_extra() -> None:
     """
     if any(find_spec(name) is None for name in ("distributed", "cryptography")):
         raise missing_extra("--dask", "dask")
-
-
-def prepare(address: str, main_module: str) -> None:
-    """Begin to start what local workers need, while this process reads the input; for a process that is all ours.
-
-    `main_module` is what this process began with: each worker runs it once more.
-    """
-    if local_workers(address) is None or find_spec("distributed") is None:
-        return
-    from exporter.fetch.cluster import fork_server
-
-    fork_server.start(main_module)

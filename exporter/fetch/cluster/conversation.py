@@ -41,12 +41,10 @@ class Conversation:
     client: Any
 
     def __init__(self, pace: Pace, check: Check, ranges: Sequence[Range]) -> None:
-        self.pace = pace
+        self.pace, self._check, self._ranges = pace, check, ranges
         self.statistics = Statistics(time.monotonic, lambda: pace.snapshot().permitted_per_s)
         self.workers: set[str] = set()
         self.answered_at: dict[str, float] = {}
-        self._check = check
-        self._ranges = ranges
         self._seats: dict[str, Seat] = {}
         self._failure: ExporterError | None = None
         self._news = asyncio.Event()

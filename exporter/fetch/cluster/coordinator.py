@@ -47,6 +47,10 @@ _LOOK_S = 0.25
 #: What is left of the ten seconds in which a signal ends a run, for closing the cluster.
 _GRACE_S = 8.6
 _AGAIN_S = 0.5
+_WORKER_NEEDS = (
+    f"Give every worker omnitron-exporter {__version__}, the credentials, the shared folder, and an address that the"
+    " scheduler reaches."
+)
 #: A worker that had an answer so lately shows that the API is there.
 _LATELY_S = 5.0
 
@@ -83,16 +87,11 @@ async def spread(job: FetchJob, on_progress: ProgressCallback) -> Fetched:
 
 def _refuse(job: FetchJob) -> None:
     if job.options.store is not None:
-        raise UsageError(
-            "a run on a cluster keeps its orders in ranges, and leaves none behind.",
-            "Leave out --store or --dask.",
-            option="store",
-        )
+        what = "a run on a cluster keeps its orders in ranges, and leaves none behind."
+        raise UsageError(what, "Leave out --store or --dask.", option="store")
     if job.record.resumed and not job.work.ranges.exists() and job.record.traffic.sent:
-        raise UsageError(
-            f"{job.work.path}: this unfinished run was started without --dask.",
-            "Resume it without --dask, or remove the folder to start over.",
-        )
+        what = f"{job.work.path}: this unfinished run was started without --dask."
+        raise UsageError(what, "Resume it without --dask, or remove the folder to start over.")
 
 
 def _key_of(job: FetchJob, pii: Pii) -> str:
@@ -111,13 +110,12 @@ def _key_of(job: FetchJob, pii: Pii) -> str:
 
 async def _look_at_workers(talk: Conversation, check: Check) -> None:
     """Raise a `UsageError` for a cluster that cannot do the work, before anything is asked for."""
-    dask = check.options["dask"]
+    dask, text = check.options["dask"], msgspec.json.encode(check)
     try:
         await talk.client.wait_for_workers(1, timeout=PATIENCE_S)
     except TimeoutError:
         raise refused(dask, "the scheduler has no workers.", "Start some: dask worker.") from None
     await talk.look()
-    text = msgspec.json.encode(check)
 
     async def look_at(worker: str) -> None:
         answer: Any = f"it has not answered for {PATIENCE_S:.0f} s"
@@ -126,12 +124,7 @@ async def _look_at_workers(talk: Conversation, check: Check) -> None:
                 said = await talk.client.run(look_at_worker, text, workers=[worker], on_error="return")
                 answer = said.get(worker, "it is gone")
         if answer is not None:  # in its own words or in Dask's
-            raise refused(
-                dask,
-                f"the worker {worker} cannot take part: {answer}.",
-                f"Give every worker omnitron-exporter {__version__}, the credentials, the shared folder, and an"
-                " address that the scheduler reaches.",
-            )
+            raise refused(dask, f"the worker {worker} cannot take part: {answer}.", _WORKER_NEEDS)
 
     async with task_group() as group:
         for worker in sorted(talk.workers):
@@ -139,12 +132,8 @@ async def _look_at_workers(talk: Conversation, check: Check) -> None:
 
 
 class _Spread:
-    """One try of a run on a cluster."""
-
     def __init__(self, job: FetchJob, check: Check, ranges: list[Range]) -> None:
-        self._job = job
-        self._check = check
-        self._ranges = ranges
+        self._job, self._check, self._ranges = job, check, ranges
         self._freshness = job.freshness
         self._pending_at_start = self._left()
         self._talk = Conversation(pace_of(job.options, self._left), check, ranges)
@@ -156,7 +145,6 @@ class _Spread:
         return sum(each.left for each in self._ranges)
 
     async def go(self, on_progress: ProgressCallback) -> Fetched:
-        """Do what is left, and gather everything."""
         job, ranges = self._job, self._ranges
         tell_plan(job, self._pending_at_start)
         staged = job.work.fresh_staged()
@@ -180,12 +168,11 @@ class _Spread:
         return self._job.progress(phase, whole, self._talk.pace.snapshot())
 
     async def _on_cluster(self, on_progress: ProgressCallback) -> None:
-        job, check = self._job, self._check
-        with durable.storage_errors("preparing the ranges", job.work.ranges):
-            durable.write_bytes(job.work.ranges / BEACON, check.try_id.encode())
-        talk = self._talk
-        async with open_cluster(job.options, job.work.path / "dask") as talk.client:
-            await _look_at_workers(talk, check)
+        work, talk = self._job.work, self._talk
+        with durable.storage_errors("preparing the ranges", work.ranges):
+            durable.write_bytes(work.ranges / BEACON, self._check.try_id.encode())
+        async with open_cluster(self._job.options, work.path / "dask") as talk.client:
+            await _look_at_workers(talk, self._check)
             async with task_group() as group:
                 beside = (talk.go_on(), tick(on_progress, self._progress), self._watch_stop())
                 tasks = [group.create_task(each) for each in beside]
@@ -194,7 +181,7 @@ class _Spread:
                     task.cancel()
 
     async def _drive(self) -> None:
-        """Keep every worker busy with a range until none is left, or the run ends early."""
+        """Keep every worker busy with a range until none is left."""
         waiting = deque(each for each in self._ranges if each.done is None)
         running: dict[asyncio.Task[Ended], Range] = {}
         try:

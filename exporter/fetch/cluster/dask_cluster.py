@@ -29,6 +29,10 @@ CONNECT_S = 3.0
 #: A scheduler that restarts, or workers that do, are waited for so long.
 PATIENCE_S = 60.0
 _CLOSE_S = 0.5
+_CLEAR_TEXT = (
+    "expected tls://, got a cluster that neither encrypts nor checks who connects: anyone who reaches it could read your"
+    " orders, run code on its workers and take the token."
+)
 _LOCAL: dict[str, Any] = {
     # Dask's HTTP servers cannot be left out, but have no pages.
     "distributed.scheduler.http.routes": [],
@@ -53,11 +57,8 @@ class ClusterUnavailableError(ExporterError):
 
 def gone(address: str | None, why: str) -> ClusterUnavailableError:
     """Return the error that ends a run whose cluster does not do its work."""
-    return ClusterUnavailableError(
-        f"--dask {address}: the cluster does not work ({why}).",
-        "Check it, then run the same command again",
-        resumes=True,
-    )
+    what = f"--dask {address}: the cluster does not work ({why})."
+    return ClusterUnavailableError(what, "Check it, then run the same command again", resumes=True)
 
 
 def refused(address: str | None, problem: str, advice: str) -> UsageError:
@@ -87,19 +88,12 @@ async def open_cluster(options: Options, folder: Path) -> AsyncIterator[Any]:
 
 def _refuse_clear_text(address: str, *, insecure: bool) -> None:
     if "://" not in address:
-        raise UsageError(
-            f"expected a scheduler's address, got {address!r}.",
-            "Give local, local:N, or the address of a Dask scheduler, as tls://scheduler:8786.",
-            option="dask",
-        )
+        hint = "Give local, local:N, or the address of a Dask scheduler, as tls://scheduler:8786."
+        raise UsageError(f"expected a scheduler's address, got {address!r}.", hint, option="dask")
     scheme, place = _comm.parse_address(address)
     if not (scheme == "tls" or insecure or is_loopback(place.rpartition(":")[0].strip("[]"))):
-        raise refused(
-            address,
-            "expected tls://, got a cluster that neither encrypts nor checks who connects: anyone who reaches it could read"
-            " your orders, run code on its workers and take the token.",
-            "Set up TLS for the cluster, or give --dask-insecure if this network is yours alone.",
-        )
+        hint = "Set up TLS for the cluster, or give --dask-insecure if this network is yours alone."
+        raise refused(address, _CLEAR_TEXT, hint)
 
 
 async def _check_answers(address: str) -> None:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib.util import find_spec
 from multiprocessing import forkserver, get_context, resource_tracker
 
+from exporter.fetch.cluster import local_workers
 from exporter.system.child_process import python_path, signals_held
 from exporter.system.lean_process import MEMORY, without_numpy
 
@@ -16,11 +18,14 @@ from exporter.system.lean_process import MEMORY, without_numpy
 _METHOD = "DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD"
 
 
-def start(main_module: str) -> None:
-    """Start it, unless the user's environment tells Dask another way; for a process that is all ours.
+def start_for(address: str, main_module: str) -> None:
+    """Start it where `--dask` asks for local workers and the environment tells Dask no other way.
 
-    A process has one at most, and ours is deaf to signals: whoever forks from it must want that.
+    For a process that is all ours: it has one at most, deaf to signals: whoever forks from it must want that. Each
+    worker runs `main_module`, which this process began with, once more.
     """
+    if local_workers(address) is None or find_spec("distributed") is None:
+        return
     if sys.platform != "linux":
         return  # elsewhere libraries are not made to be forked once they are loaded
     if sys.version_info < (3, 11, 1):

@@ -78,17 +78,14 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a range tells the coordinator, several times a second.
+    """What a range tells the coordinator several times a second; what is counted came since the last report.
 
     Attributes:
         seat: Names this doing of the range: it may be done again elsewhere.
         share_per_s: The share that it keeps to; infinite for no bound.
         use_per_s: The share that it could use; None where nobody knows yet whether its worker reaches the API.
-        answers: Answers since the last report, refusals aside.
-        latency_s: What one takes of late; None before the first.
-        refusals: (Retry-After or None, latency, what was answered) of each 429 since the last report.
-        figures: What was counted since the last report.
-        standing: None where it does not know yet.
+        answers: Counted without refusals; `latency_s` is what one takes of late.
+        refusals: (Retry-After or None, latency, what was answered) of each 429.
         logs: (level, template, text) of each line of the log.
         over: Whether it needs no share any more, and nothing will follow.
     """

@@ -119,9 +119,7 @@ def cut(folder: Path, plan: Path, orders: int, workers: int | None) -> list[Rang
             starts = [line for (line,) in connection.execute(_STARTS, (size,))]
         # Invalid lines belong to the range before them, or to the first.
         bounds = [0, *starts[1:], _LAST_LINE]
-        return [
-            _make(folder / f"{index:05}", index, plan, lines) for index, lines in enumerate(pairwise(bounds))
-        ]
+        return [_make(folder, plan, index, lines) for index, lines in enumerate(pairwise(bounds))]
 
 
 def _recorded_size(file: Path, size: int) -> int:
@@ -135,16 +133,14 @@ def _recorded_size(file: Path, size: int) -> int:
         raise StorageError(f"{file}: it is damaged.", "Remove the work directory to start over.") from None
 
 
-def _make(path: Path, index: int, plan: Path, lines: tuple[int, int]) -> Range:
+def _make(ranges: Path, plan: Path, index: int, lines: tuple[int, int]) -> Range:
     """Make a range's folder and its plan, as `plan.make_plan` would from those lines."""
-    path.mkdir(mode=0o700, exist_ok=True)
-    folder = WorkDirectory(path.absolute())
-    beside = path / "plan.new"
+    folder = WorkDirectory(ranges.absolute() / f"{index:05}")
+    folder.path.mkdir(mode=0o700, exist_ok=True)
+    beside = folder.path / "plan.new"
     beside.unlink(missing_ok=True)
     with closing(sqlite3.connect(beside, isolation_level=None)) as connection:
-        connection.execute("PRAGMA journal_mode = OFF")
-        connection.execute("PRAGMA synchronous = OFF")
-        connection.executescript(SCHEMA)
+        connection.executescript(f"PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; {SCHEMA}")
         connection.execute("ATTACH DATABASE ? AS whole", (str(plan),))
         connection.execute("BEGIN")
         for table in ("plan", "invalid"):
@@ -169,8 +165,8 @@ def gather(staged: Path, ranges: Iterable[Range], formats: Iterable[FileFormat])
             name: [part for each in formats for part in _gathered(staged, found, name, f".{each}")]
             for name in {name: None for result in results for name in result.files}
         }
-        lines = (line for folder, _ in found for line in _lines(folder / REJECTS_FILE))
-        durable.write_lines(staged / REJECTS_FILE, lines, mode=None)
+        rejects = ((folder / REJECTS_FILE).read_bytes() for folder, _ in found)
+        durable.write_lines(staged / REJECTS_FILE, rejects, mode=None)
     return PublishResult(
         exported=sum(result.exported for result in results),
         order_items=sum(result.order_items for result in results),
@@ -185,12 +181,8 @@ def _gathered(
     staged: Path, ranges: Sequence[tuple[Path, PublishResult]], name: str, suffix: str
 ) -> Iterator[PartFile]:
     """Move one table's files of one format; yield them under their new names."""
-    found = [
-        (folder / part.path, part)
-        for folder, result in ranges
-        for part in result.files[name]
-        if part.path.endswith(suffix)
-    ]
+    parts = ((folder, part) for folder, result in ranges for part in result.files[name])
+    found = [(folder / part.path, part) for folder, part in parts if part.path.endswith(suffix)]
     table = staged / f"{'orders' if suffix == '.xlsx' else name}{suffix}"
     single = len(found) == 1 and "/" not in found[0][1].path
     if not single:
@@ -201,11 +193,6 @@ def _gathered(
             source.replace(target)
         yield replace(part, path=target.relative_to(staged).as_posix())
     durable.sync_folder(table if table.is_dir() else staged)
-
-
-def _lines(file: Path) -> Iterator[bytes]:
-    with file.open("rb") as lines:
-        yield from lines
 
 
 def _sum(counts: Iterable[dict[str, int]]) -> dict[str, int]:
