@@ -34,11 +34,6 @@ class Dialect(NamedTuple):
     width: int
     records: int  # of that width
 
-    @property
-    def is_sure(self) -> bool:
-        """Whether this is a table, whatever the file's name says."""
-        return self.is_known or self.share >= 0.9
-
 
 def dialect_of(sample: str, wanted: str | None) -> Dialect:
     """Find the dialect in which a text, given its first lines, is a table of the steadiest width."""

@@ -41,6 +41,7 @@ _OTHERS = (
 )
 #: A line in brackets, as `[SIP-1001],` or `['1001', '1002']`; JSON would quote it, and in other quotes.
 _BRACKETED = re.compile(r"\[[^\[\]{}:\"]*\][,;]?")
+_SURE = 0.9  # the share of steady lines that makes a table, whatever the file's name says
 _TABLES = (".csv", ".tsv", ".tab", ".psv")
 _JSON = (".json", ".jsonl", ".ndjson")
 
@@ -78,7 +79,7 @@ def _of_text(source: Source, chosen: str | None) -> Iterator[Batch]:
         return json_list.read(source, blocks)
     dialect, wanted = csv_list.dialect_of(first[1], source.choice.column), source.choice.column is not None
     may_be_table = "\n" in sample or dialect.is_known or wanted
-    is_table = may_be_table and (dialect.is_sure or wanted or ending in _TABLES)
+    is_table = may_be_table and (dialect.is_known or dialect.share >= _SURE or wanted or ending in _TABLES)
     if chosen == "csv" or (chosen is None and is_table):
         return csv_list.read(source, blocks, dialect)
     return text_list.read(source, blocks)
@@ -86,7 +87,9 @@ def _of_text(source: Source, chosen: str | None) -> Iterator[Batch]:
 
 def _is_json(sample: str) -> bool:
     line = sample.partition("\n")[0].strip()
-    return sample.startswith(("{", "[")) and (json_list.is_value(line) or not _BRACKETED.fullmatch(line))
+    return sample.startswith(("{", "[")) and (
+        json_list.decoded(line) is not ... or not _BRACKETED.fullmatch(line)
+    )
 
 
 def _ending(name: str) -> str:

@@ -31,7 +31,7 @@ def read_markup(source: Source, blocks: Iterator[Block]) -> Iterator[Batch] | No
     parser.close()
     tables = parser.tables
     chosen = choose(source, {name: partial(iter, rows) for name, rows in tables.items()})
-    if chosen is None or not parser.is_whole:
+    if chosen is None or parser.open or parser.hides:
         return None
     source.reading.format = "fods" if b"office:document" in source.head else "html"
     return Table(source, enumerate(tables[chosen], 1)).batches()
@@ -73,17 +73,12 @@ class _Tables(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.tables: dict[str, list[_Row]] = {}
-        self._open: list[list[_Row]] = []  # a table may stand in a cell of another
+        self.open: list[list[_Row]] = []  # a table may stand in a cell of another
         self._cell: list[str] = []
         self._ends: list[dict[str, str | None]] = []  # the attributes of the cell that is open
         self._copies = 1
         self._unseen = 0
-        self._hides = False
-
-    @property
-    def is_whole(self) -> bool:
-        """Whether every table has an end, and shows all that it holds."""
-        return not self._open and not self._hides
+        self.hides = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         of = dict(attrs)
@@ -92,14 +87,14 @@ class _Tables(HTMLParser):
         if tag not in (*_TABLES, *_ROWS, *_CELLS):
             return
         self._end_cell()
-        self._hides |= "hidden" in of or "display:none" in (of.get("style") or "").replace(" ", "")
+        self.hides |= "hidden" in of or "display:none" in (of.get("style") or "").replace(" ", "")
         if tag in _TABLES:
-            self._open.append([])
-            self.tables[of.get("table:name") or str(len(self.tables) + 1)] = self._open[-1]
-        elif tag in _ROWS and self._open:
-            self._open[-1].append([])
+            self.open.append([])
+            self.tables[of.get("table:name") or str(len(self.tables) + 1)] = self.open[-1]
+        elif tag in _ROWS and self.open:
+            self.open[-1].append([])
             self._copies = _count(of, "table:number-rows-repeated")
-        elif self._open and self._open[-1]:
+        elif self.open and self.open[-1]:
             self._ends.append(of)
 
     def handle_endtag(self, tag: str) -> None:
@@ -107,10 +102,10 @@ class _Tables(HTMLParser):
         self._cell.append(" ")
         if tag in (*_TABLES, *_ROWS, *_CELLS):
             self._end_cell()
-        if tag in _ROWS and self._open:
-            self._open[-1] += self._open[-1][-1:] * (self._copies - 1)
-        elif tag in _TABLES and self._open:
-            self._open.pop()
+        if tag in _ROWS and self.open:
+            self.open[-1] += self.open[-1][-1:] * (self._copies - 1)
+        elif tag in _TABLES and self.open:
+            self.open.pop()
 
     def handle_data(self, data: str) -> None:
         if not self._unseen:
@@ -120,7 +115,7 @@ class _Tables(HTMLParser):
         text, self._cell = " ".join("".join(self._cell).split()), []
         if self._ends:
             of = self._ends.pop()
-            row = self._open[-1][-1]
+            row = self.open[-1][-1]
             row += [_value(text, of)] * _count(of, "table:number-columns-repeated")
             row += [""] * (_count(of, "colspan") - 1)
 

@@ -44,19 +44,15 @@ def read(source: Source, blocks: Iterator[Block]) -> Iterator[Batch]:
     source.reading.format = "json"
     start = list(islice(blocks, 2))
     line, _, more = start[0][1].lstrip().partition("\n") if start else ("", "", "")
-    is_cut = line.startswith(("[", "{")) and not is_value(line)
-    is_lines = not is_cut and (len(start) > 1 or bool(more.strip()) or _inside(_decoded(line)) is None)
+    is_cut = line.startswith(("[", "{")) and decoded(line) is ...
+    is_lines = not is_cut and (len(start) > 1 or bool(more.strip()) or _inside(decoded(line)) is None)
     whole = chain(start, blocks)
     chunks = ((first, text.split("\n")) for first, text in whole) if is_lines else _document(source, whole)
     return _Reader(source, is_lines).batches(chunks)
 
 
-def is_value(line: str) -> bool:
-    """Return whether a line is a JSON value, with a comma or without."""
-    return _decoded(line) is not ...
-
-
-def _decoded(line: str) -> Any:  # None where it is blank, `...` where it is no value
+def decoded(line: str) -> Any:
+    """Return the value of a line, with a comma or without: None where it is blank, `...` where it is none."""
     bare = line.strip().rstrip(",\x1a\0").strip()
     try:
         return _decoder.decode(bare) if bare else None
@@ -153,7 +149,7 @@ class _Reader:
             yield line, list(map(_plain, row))
 
     def _value(self, line: int, item: Any) -> Any:
-        value = _decoded(item) if self._is_lines else item
+        value = decoded(item) if self._is_lines else item
         if value is ...:
             _refuse(self._source, line, item)
         return self._record(line, value) if isinstance(value, dict) else value
@@ -228,6 +224,5 @@ class _Reader:
 
 
 def _flat(row: dict[str, object]) -> dict[str, object]:
-    """Return an object with the values of the objects in it beside its own, by names with a dot."""
     objects = ((name, value) for name, value in row.items() if isinstance(value, dict))
     return row | {f"{name}.{key}": one for name, value in objects for key, one in value.items()}

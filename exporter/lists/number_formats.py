@@ -73,10 +73,8 @@ def look(stream: BinaryIO, sheet: str, column: int) -> tuple[dict[int, str], dic
         def read(path: str) -> Element:
             return fromstring(archive.read(parts[path]))  # noqa: S314 - the process's memory is limited
 
-        named = next(
-            one for one in read("xl/workbook.xml").iterfind("{*}sheets/*") if one.get("name") == sheet
-        )
-        link = next(value for key, value in named.items() if key.endswith("}id"))
+        sheets = {one.get("name"): one for one in read("xl/workbook.xml").iterfind("{*}sheets/*")}
+        link = next(value for key, value in sheets[sheet].items() if key.endswith("}id"))
         links = {one.get("Id"): one.get("Target", "") for one in read("xl/_rels/workbook.xml.rels")}
         path = str(PurePosixPath("/xl", links[link].replace("\\", "/"))).lower().lstrip("/")
         codes = _codes(read("xl/styles.xml")) if "xl/styles.xml" in parts else []
@@ -94,7 +92,6 @@ def look(stream: BinaryIO, sheet: str, column: int) -> tuple[dict[int, str], dic
 
 
 def _cells(content: IO[bytes], column: int) -> Iterator[tuple[int, Element]]:
-    """Yield (row, cell) for each cell of one column."""
     number, parents = 0, []
     for event, element in iterparse(content, ("start", "end")):  # noqa: S314 - the process's memory is limited
         if event == "start":
@@ -114,7 +111,6 @@ def _cells(content: IO[bytes], column: int) -> Iterator[tuple[int, Element]]:
 
 
 def _codes(styles: Element) -> list[str]:
-    """Return the number format of each style of cells."""
     own = {one.get("numFmtId"): one.get("formatCode", "") for one in styles.iterfind("{*}numFmts/*")}
     ids = [one.get("numFmtId", "0") for one in styles.iterfind("{*}cellXfs/*")]
     return [own.get(one) or _BUILT_IN.get(int(one), "General") for one in ids]

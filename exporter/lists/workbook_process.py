@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 import msgspec
 
@@ -28,9 +28,6 @@ from exporter.lists.number_formats import as_shown, look
 from exporter.lists.table import Cells, Record, Table, choose
 from exporter.model.errors import ExporterError, told
 from exporter.model.options import AskOptions
-
-if TYPE_CHECKING:
-    from python_calamine import CalamineWorkbook
 
 _MEMORY = 192 << 20
 _MEMORY_BY_BYTE = 30  # of the file, which is compressed
@@ -43,12 +40,8 @@ _AS_TEXT = " Format the column as text, then enter it again."
 def main(request: str) -> int:
     """Read the workbook on stdin and print what it holds; return the exit code."""
     asked = json.loads(request)
-    source = Source(
-        stream=os.fdopen(0, "rb"),
-        name=asked["name"],
-        choice=AskOptions(column=asked["column"], sheet=asked["sheet"]),
-        reading=Reading(format="workbook"),
-    )
+    choice, reading = AskOptions(column=asked["column"], sheet=asked["sheet"]), Reading(format="workbook")
+    source = Source(stream=os.fdopen(0, "rb"), name=asked["name"], choice=choice, reading=reading)
     try:
         _limit_memory(os.fstat(0).st_size)
         try:
@@ -97,9 +90,8 @@ def _slim(stream: BinaryIO) -> BinaryIO:
     slim = io.BytesIO()
     with zipfile.ZipFile(stream) as old, zipfile.ZipFile(slim, "w") as new:
         texts = old.read("xl/sharedStrings.xml") if "xl/sharedStrings.xml" in old.namelist() else b""
-        blank = {
-            str(i).encode() for i, one in enumerate(_SHARED.findall(texts)) if not _TAG.sub(b"", one).strip()
-        }
+        shared = [_TAG.sub(b"", one).strip() for one in _SHARED.findall(texts)]
+        blank = {str(i).encode() for i, text in enumerate(shared) if not text}
 
         def kept(cell: re.Match[bytes]) -> bytes:
             shown = _TAG.sub(b"", cell[0]).strip()
@@ -119,14 +111,14 @@ def _batches(source: Source) -> Iterator[Batch]:
     workbook = CalamineWorkbook.from_filelike(source.stream)
     sheets = [one for one in workbook.sheets_metadata if one.typ == SheetTypeEnum.WorkSheet]
     visible = [one.name for one in sheets if one.visible == SheetVisibleEnum.Visible]
-    tables = {one.name: partial(_rows, workbook, one.name) for one in sheets}
+
+    def rows(name: str) -> Iterator[Cells]:
+        return workbook.get_sheet_by_name(name).iter_rows()
+
+    tables = {one.name: partial(rows, one.name) for one in sheets}
     sheet = choose(source, tables, visible) or [*visible, *tables][0]
     source.reading.sheet = sheet
     return _Sheet(source, sheet, enumerate(tables[sheet](), 1)).batches()
-
-
-def _rows(workbook: CalamineWorkbook, name: str) -> Iterator[Cells]:
-    return workbook.get_sheet_by_name(name).iter_rows()
 
 
 class _Sheet(Table):
@@ -158,21 +150,17 @@ class _Sheet(Table):
 
     def _number(self, line: int, cell: float) -> str:
         if abs(cell) >= EXACT_BELOW:
-            self.source.refuse(
-                f"expected at most 15 digits in a number cell, got {cell:.0f}: a spreadsheet rounds the others.",
-                "Format the column as text, then enter the numbers again from their source.",
-                line,
-            )
+            what = f"expected at most 15 digits in a number cell, got {cell:.0f}: a spreadsheet rounds the others."
+            hint = "Format the column as text, then enter the numbers again from their source."
+            self.source.refuse(what, hint, line)
         if cell != int(cell):
             raise unfit(cell, hint=_AS_TEXT)
         code = self._formats.get(line, "General")
         text = as_shown(int(cell), code)
         if text is None:
-            self.source.refuse(
-                f"expected a plain number, got {cell:.0f} in the number format {code!r}, which shows something else.",
-                "Save the sheet as CSV, which writes what is shown, or format the column as 0.",
-                line,
-            )
+            what = f"expected a plain number, got {cell:.0f} in the number format {code!r}, which shows something else."
+            hint = "Save the sheet as CSV, which writes what is shown, or format the column as 0."
+            self.source.refuse(what, hint, line)
         if text != str(int(cell)):
             self.source.reading.note("numbers were read as their number format shows them")
         return text
