@@ -196,11 +196,17 @@ async def _list(listing: Listing, work: WorkDirectory, before: RunRecord | None)
 def _refuse_invalid(options: Options, found: Input) -> None:
     """Raise before the first request where the input's invalid lines alone forbid publishing."""
     allowed = allowed_rejects(options, found)
+    if not found.invalid:
+        return
+    line, text, detail = found.read["invalid"]
+    first = f"The first is line {line}, {text!r}: {detail}"
+    if not found.requested:
+        what = f"{options.orders}: expected order numbers, got {found.invalid} invalid lines alone. {first}"
+        raise InputError(what, "Correct the list.")
     if found.invalid > allowed:
-        line, text, detail = found.read["invalid"]
         raise TooManyRejectsError(
             f"{options.orders}: {found.invalid} invalid lines are more than --max-rejects {options.max_rejects}"
-            f" allows ({allowed}); nothing was requested. The first is line {line}, {text!r}: {detail}",
+            f" allows ({allowed}); nothing was requested. {first}",
             "Correct the list. The same command with a higher --max-rejects leaves these lines out.",
             str(found.invalid),
         )
