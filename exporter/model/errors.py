@@ -114,7 +114,7 @@ def missing_extra(what: str, extra: str) -> UsageError:
     """Return the error that says which extra `what` needs: an option, or a file's name."""
     return UsageError(
         f"{what}: expected the extra '{extra}', got an installation without it.",
-        f"Run: pip install 'omnitron-exporter[{extra}]'.",
+        f"In the clone that you installed from, run: pip install '.[{extra}]'",
     )
 
 

@@ -500,7 +500,7 @@ def test_other_urls_are_refused(url: str) -> None:
 def test_without_the_extra_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     """One sentence, and nothing was made."""
     monkeypatch.setitem(sys.modules, "boto3", None)
-    with pytest.raises(UsageError, match=re.escape("pip install 'omnitron-exporter[s3]'")):
+    with pytest.raises(UsageError, match=re.escape("pip install '.[s3]'")):
         destination_of("s3://lake/orders")
 
 

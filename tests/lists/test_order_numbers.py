@@ -620,7 +620,7 @@ def test_workbook_needs_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "python_calamine", None)
     with pytest.raises(UsageError) as caught:
         read(workbook(cell("A1", "A1")), "orders.xlsx")
-    assert caught.value.hint == "Run: pip install 'omnitron-exporter[xlsx]'."
+    assert caught.value.hint == "In the clone that you installed from, run: pip install '.[xlsx]'"
     assert not isinstance(caught.value, InputError)
 
 

@@ -35,7 +35,7 @@ def command(old: str, new: str, out: str, overwrite: bool, full: bool, formats: 
     """Compare the datasets OLD and NEW, and write what changed into DIR, one row for each changed field.
 
     Items are matched by their id. An order that NEW did not ask for, or could not get, is not compared; it is
-    gone only where the API answered 404. It needs the extra: pip install 'omnitron-exporter[duckdb]'.
+    gone only where the API answered 404. It needs the extra `duckdb`.
     """
     from dataclasses import asdict
 

@@ -17,7 +17,7 @@ from exporter.cli.option_kinds import Command, show
 def command(number: str, datasets: tuple[str, ...], as_json: bool) -> int:
     """Show what each finished DATASET says of the order NUMBER, oldest first, and what changed in between.
 
-    A name with * stands for all datasets that fit. It needs the extra: pip install 'omnitron-exporter[duckdb]'.
+    A name with * stands for all datasets that fit. It needs the extra `duckdb`.
     """
     from exporter.run.compare import history
 
