@@ -180,6 +180,6 @@ def test_an_outage_at_the_defaults_ends_within_a_minute(tmp_path: Path) -> None:
             )
         ]
         for process in running:
-            process.end(60.0).said(6, "The API is not available", "run the same command", "to resume")
+            process.end(60.0).said(6, "The API is not available", "the same command", "to resume")
         assert len(server.arrivals) < 350
     assert [path.name for path in tmp_path.glob("*/out")] == []

@@ -19,7 +19,7 @@ from tests.support.wild_json import SAMPLE
 
 #: A terminal's title, a forged line with mail's escape, text that runs backwards, the 8-bit CSI.
 POISON = "\x1b]0;owned\x07\n12:00:00 ERROR forged\n~!touch owned\r\u202e\u2028\x9b2J\x85"
-_LINE = re.compile(r"\d\d:\d\d:\d\d [A-Z]+ |Error: |$| {2}")
+_LINE = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [A-Z]+ |Error: |$| {2}")
 
 
 def _poisoned() -> dict[str, Any]:
@@ -51,7 +51,7 @@ def server() -> Iterator[FaultyServer]:
 def _assert_harmless(text: str, what: str) -> None:
     bad = {char for char in text if not char.isprintable() and char != "\n"}
     assert not bad, f"{what}: {sorted(map(ascii, bad))}"
-    assert not re.search("^(~|12:00:00 ERROR forged)", text, re.MULTILINE), what
+    assert not re.search("^(~|(2026-11-30 )?12:00:00 ERROR forged)", text, re.MULTILINE), what
 
 
 @pytest.mark.parametrize("words", [(), ("--json", "--log-format", "json")], ids=["text", "json"])
