@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -46,6 +47,7 @@ from exporter.model.errors import (
     ExporterError,
     InputError,
     StorageError,
+    TooFewOrdersError,
     TooManyRejectsError,
     UsageError,
     missing_extra,
@@ -55,14 +57,13 @@ from exporter.model.options import PRUNE_AGE, Options
 from exporter.model.progress import ProgressCallback
 from exporter.model.records import RunRecord, Traffic
 from exporter.model.summary import Summary, summary_of
-from exporter.model.units import seconds
+from exporter.model.units import count_or_share, seconds
 from exporter.model.version import __version__
 from exporter.report.report_process import write_report_apart
 from exporter.run.compare import add_changes
 from exporter.run.compare import check_extra as check_changes_extra
-from exporter.run.expected_orders import fewest_orders, refuse_fewer
 from exporter.run.load import load_published
-from exporter.run.retention import remove_older, tell_unfinished
+from exporter.run.retention import newest, remove_older, tell_unfinished
 from exporter.store import upkeep
 from exporter.store.input_file import InputPlan, open_input
 from exporter.store.listed_numbers import Walk
@@ -104,12 +105,24 @@ async def export_async(
         on_progress: Called a few times a second with how far the run is.
         stop: Ask it for the end to stop the run; what was fetched is kept.
     """
-    # What cannot work is refused before anything is made.
+    now, began = time.time(), time.monotonic()
+    options, out, destination = prepared(options, now)
+    try:
+        with work_directory(out) as work:
+            run = _Run(options, out, destination, work, on_progress or (lambda _: None), stop or Stop())
+            published = await run.look()
+            return await (run.go(now, began) if published is None else run.finish_published(published))
+    except ExporterError as error:
+        error.out = out
+        raise
+
+
+def prepared(options: Options, now: float) -> tuple[Options, str, Destination]:
+    """Refuse what cannot work before anything is made; return the options of a run that begins now, its `out`, and that place."""
     choose_columns(options.select, options.drop, options.tables)
     # Once: a token file may be a pipe, and a link to a store may change. Workers on other machines read their
     # token file, of the same name.
-    store = options.store
-    options = replace(options, token=token_of(options), store=real_store(store))
+    token = token_of(options)
     if "xlsx" in options.formats and find_spec("xlsxwriter") is None:
         raise missing_extra("--format xlsx", "xlsx")
     if options.dask is not None:
@@ -118,66 +131,198 @@ async def export_async(
         check_changes_extra("--changes")
     if options.load is not None:
         kind_of(options.load)
-    now, began = time.time(), time.monotonic()
     out = resolve_out(options.out, datetime.fromtimestamp(now))  # noqa: DTZ006 - the machine's own; it knows `fold`
     destination = destination_of(out, "none" if options.proxy == "none" else None)
-    refuse_passing_store(store, out)
-    try:
-        return await _export(options, out, destination, now, began, on_progress, stop or Stop())
-    except ExporterError as error:
-        error.out = out
-        raise
+    _refuse_passing_store(options.store, out)
+    return replace(options, token=token, store=real_store(options.store)), out, destination
 
 
-async def _export(
-    options: Options,
-    out: str,
-    destination: Destination,
-    now: float,
-    began: float,
-    on_progress: ProgressCallback | None,
-    stop: Stop,
-) -> Summary:
-    """Run one export into `out`; see `export_async`."""
-    with work_directory(out) as work:
-        published = await _look(destination, work, options, out, stop)
-        if published is not None:
-            return await _finish_published(options, work, published, out, stop)
-        with _open_store(options, work) as store:
-            name = name_of(out, kept=options.store is not None)
-            listing = Listing(options=options, on_progress=on_progress or (lambda _: None), stop=stop)
-            walk = await _list(listing, work, store.unfinished_run(name)) if options.from_api else None
-            with open_input(str(work.listed) if walk else options.orders) as source:
-                plan = InputPlan(source, options.orders, options, work.plan)
+@dataclass(frozen=True)
+class _Run:
+    """One try of a run, its work directory held."""
+
+    options: Options
+    out: str
+    destination: Destination
+    work: WorkDirectory
+    on_progress: ProgressCallback
+    stop: Stop
+
+    async def look(self) -> Manifest | None:
+        """Return the dataset of a dead try of this run that had published; refuse what may not be replaced."""
+
+        def look() -> Manifest | None:
+            self.destination.repair(self.work.retired)
+            standing = self.destination.standing()
+            if standing is not None and self.work.marked() == standing.run_id:
+                return standing
+            refuse_to_replace(standing, self.destination, self.options, self.out)
+            return None
+
+        return await self._there(look, "looking at the destination")
+
+    async def _there(self, work: Callable[[], T], doing: str) -> T:
+        return await beside_the_loop(work, self.stop, doing=doing, interrupt=self.destination.interrupt)
+
+    @contextmanager
+    def _open_store(self) -> Iterator[Store]:
+        """Open the kept store under its own lock, or the work directory's."""
+        kept = self.options.store
+        path = Path(kept).absolute() if kept else self.work.store
+        with (
+            locked_store(path) if kept else nullcontext(),
+            closing(Store(path, self.options.api_url)) as store,
+        ):
+            yield store
+
+    async def finish_published(self, standing: Manifest) -> Summary:
+        """End a run whose process died after its dataset stood in its place."""
+        if self.options.store is not None:
+            with self._open_store() as store:
+                store.finish_run(standing.run_id, time.time())
+        with durable.storage_errors("removing the dataset that was replaced", self.work.path):
+            for old in (*self.work.path.glob("dataset*"), self.work.retired):
+                if manifest_in(old) is not None and (stranger := remove_dataset(old)) is not None:
+                    what = f"{old}: {stranger} came there in mid-run."
+                    raise StorageError(what, "Move it away, then run the same command again.")
+        await self._end()
+        return summary_of(standing, self.out)
+
+    async def _end(self) -> None:
+        """Load what was published, where that is asked for; an interrupted load leaves the work directory to resume by."""
+        try:
+            if self.options.load is not None:
+                await load_published(self.out, self.options.load, self.stop)
+        except StorageError:
+            self.work.remove()
+            raise
+        self.work.remove()
+
+    async def go(self, now: float, began: float) -> Summary:
+        """Plan, refresh, publish, and remove the work directory; `began` is `now` on the steady clock."""
+        options, name = self.options, name_of(self.out, kept=self.options.store is not None)
+        with self._open_store() as store:
+            listing = Listing(options=options, on_progress=self.on_progress, stop=self.stop)
+            walk = await _list(listing, self.work, store.unfinished_run(name)) if options.from_api else None
+            with open_input(str(self.work.listed) if walk else options.orders) as source:
+                plan = InputPlan(source, options.orders, options, self.work.plan)
                 found = await beside_the_loop(
-                    plan.make, stop, doing="reading the input", interrupt=plan.interrupt
+                    plan.make, self.stop, doing="reading the input", interrupt=plan.interrupt
                 )
             if walk is not None:
                 about = found.read | listing.about | {"pages": walk.pages, "listed": walk.orders}
                 found = msgspec.structs.replace(found, read=about)
             _refuse_invalid(options, found)
-            count = partial(fewest_orders, options)
-            fewest = await _there(destination, count, stop, "looking at the newest dataset")
-            refuse_fewer(options, found.requested, fewest, "order numbers", "exports them")
-            store.attach_plan(work.plan)
+            fewest = await self._there(self._fewest_orders, "looking at the newest dataset")
+            self._refuse_fewer(found.requested, fewest, "order numbers", "exports them")
+            store.attach_plan(self.work.plan)
             store.disbelieve_the_future(now)
             record = store.begin_run(name, now, options.resume_within_s)
             _tell_dropped(store, record, options)
-            run = _Run(
-                out=out,
-                destination=destination,
+            job = FetchJob(
                 options=options,
-                work=work,
+                work=self.work,
                 store=store,
                 input=found,
-                listing=walk.traffic if walk else Traffic(),
                 record=record,
                 freshness=options.freshness(record.started_at, now),
-                stop=stop,
+                stop=self.stop,
                 began=began,
-                fewest=fewest,
             )
-            return await run.go(on_progress)
+            fetched = await self._fetch(job)
+            self._judge(job, fetched.result, fewest)
+            finished = _manifest(job, fetched, walk.traffic if walk else Traffic())
+            return await self._publish(job, finished)
+
+    async def _publish(self, job: FetchJob, finished: Manifest) -> Summary:
+        options, work = self.options, self.work
+        if options.changes:
+            finished = await add_changes(finished, self.out, options, work, self.stop)
+        with durable.storage_errors("writing the manifest", work.staged):
+            durable.write_bytes(work.staged / manifest.MANIFEST_FILE, manifest.encode(finished), mode=None)
+        if options.report:
+            await self._report()
+        try:
+            await self.look()
+        except UsageError as error:  # it may be anybody's
+            raise came_in_mid_run(error) from None
+        work.mark(job.record.run_id)
+        await self._there(partial(self.destination.put, work.staged, work.retired), "publishing the dataset")
+        job.store.finish_run(job.record.run_id, job.now)
+        job.store.close()
+        if options.prune:
+            await self._prune(job)
+        await self._end()
+        removed = remove_older(options.out, self.out, options.keep) if options.keep else ()
+        tell_unfinished(options.out, self.out, remove=options.keep is not None)
+        return summary_of(finished, self.out, resumed=job.record.resumed, removed=removed)
+
+    async def _fetch(self, job: FetchJob) -> Fetched:
+        if self.options.dask is not None:
+            from exporter.fetch.cluster.coordinator import spread
+
+            return await spread(job, self.on_progress)
+        if job.record.resumed and self.work.ranges.exists():
+            what = "its unfinished run was started with --dask."
+            hint = f"Resume it with --dask, or remove {self.work.path} to start over."
+            raise UsageError(what, hint, option="out", value=self.out)
+        return await fetch(job, self.on_progress)
+
+    async def _prune(self, job: FetchJob) -> None:
+        """Remove from the kept store what the list no longer names; the dataset stands, whatever becomes of that."""
+        store, before = job.store.path, job.record.started_at - seconds(PRUNE_AGE, option="older_than")
+        prune = partial(upkeep.prune, store, self.work.plan, before)
+        try:
+            gone = await beside_the_loop(prune, self.stop, doing="pruning the store", interrupt=lambda: None)
+            log.info("%s: %d orders pruned that are no longer listed.", store, gone)
+        except StorageError as error:
+            log.warning("--prune: %s", error)
+
+    async def _report(self) -> None:
+        """Add the report to the staged dataset; a report that fails never keeps data from its readers."""
+        try:
+            await write_report_apart(self.work.staged)
+        except ExporterError as error:
+            log.warning("%s The dataset is published without its report: exporter report %s", error, self.out)
+
+    def _judge(self, job: FetchJob, result: PublishResult, fewest: int) -> None:
+        """Raise where what was rejected, or what fits no column, forbids publishing."""
+        rejects, allowed = sum(result.rejects_by_reason.values()), allowed_rejects(self.options, job.input)
+        if rejects > allowed:
+            reasons = ", ".join(f"{reason} {count}" for reason, count in result.rejects_by_reason.items())
+            again = "unavailable" in result.rejects_by_reason
+            asking = "and requests only the unavailable orders again" if again else "without new requests"
+            raise TooManyRejectsError(
+                f"{rejects} rejects ({reasons}) are more than --max-rejects {self.options.max_rejects} allows"
+                f" ({allowed}); nothing was published.{examples(job.store, job.freshness)}",
+                f"They are listed in {self.work.staged / 'rejects.jsonl'}. The same command with a higher"
+                f" --max-rejects publishes {asking}; with --retry-rejects it requests all of them again.",
+                str(rejects),
+            )
+        self._refuse_fewer(result.exported, fewest, "exported orders", "publishes without new requests")
+        drifted = {**result.unmapped_paths, **result.uncoerced}
+        if self.options.on_drift == "fail" and drifted:
+            raise DriftError(
+                f"{len(drifted)} paths fit no column ({', '.join(list(drifted)[:5])}); nothing was published.",
+                "The same command with --on-drift warn publishes without new requests.",
+            )
+
+    def _fewest_orders(self) -> int:
+        """Return the number that `expect_orders` stands for; 0 where it names a share and there is no dataset yet."""
+        expected, whole = self.options.expect_orders or "0", 0
+        if expected.endswith("%") and (place := newest(self.options.out)) is not None:
+            standing = destination_of(place).standing()
+            whole = standing.counts.exported if standing else 0
+        return math.ceil(count_or_share(expected, whole, option="expect_orders"))
+
+    def _refuse_fewer(self, found: int, fewest: int, what: str, way_on: str) -> None:
+        """Raise where a list cut short would replace a whole one; `what` was `found`, and `way_on` is what helps."""
+        if found < fewest:
+            raise TooFewOrdersError(
+                f"{found:,} {what} are fewer than --expect-orders {self.options.expect_orders} expects ({fewest:,});"
+                " nothing was published.",
+                f"Check the list. The same command with a lower --expect-orders {way_on}.",
+            )
 
 
 async def _list(listing: Listing, work: WorkDirectory, before: RunRecord | None) -> Walk:
@@ -225,24 +370,31 @@ def _tell_dropped(store: Store, record: RunRecord, options: Options) -> None:
         )
 
 
-async def _look(
-    destination: Destination, work: WorkDirectory, options: Options, out: str, stop: Stop
-) -> Manifest | None:
-    """Return the dataset of a dead try of this run that had published; refuse what may not be replaced."""
-
-    def look() -> Manifest | None:
-        destination.repair(work.retired)
-        standing = destination.standing()
-        if standing is not None and work.marked() == standing.run_id:
-            return standing
-        refuse_to_replace(standing, destination, options, out)
-        return None
-
-    return await _there(destination, look, stop, "looking at the destination")
-
-
-async def _there(destination: Destination, work: Callable[[], T], stop: Stop, doing: str) -> T:
-    return await beside_the_loop(work, stop, doing=doing, interrupt=destination.interrupt)
+def _manifest(job: FetchJob, fetched: Fetched, listing: Traffic) -> Manifest:
+    result, sent = fetched.result, fetched.traffic + listing
+    return Manifest(
+        manifest_version=manifest.MANIFEST_VERSION,
+        exporter_version=__version__,
+        run_id=job.record.run_id,
+        started_at=manifest.time_text(job.record.started_at),
+        finished_at=manifest.time_text(job.now),
+        api_url=job.options.api_url,
+        input=job.input,
+        counts=manifest.Counts(
+            requested=job.input.requested,
+            exported=result.exported,
+            rejected=job.input.requested - result.exported,
+            order_items=result.order_items,
+        ),
+        rejects_by_reason=result.rejects_by_reason,
+        requests=manifest.Requests(sent=sent.sent, retried=sent.retried, throttled=sent.throttled),
+        tables={name: manifest.table_of(files) for name, files in result.files.items()},
+        drift=manifest.Drift(unmapped_paths=result.unmapped_paths, uncoerced=result.uncoerced),
+        statistics=fetched.statistics,
+        timezone=job.options.timezone,
+        pii=manifest.pii_of(job.options.pii, job.options.pii_key),
+        stale_by_reason=result.stale_by_reason,
+    )
 
 
 def resolve_out(out: str, now: datetime) -> str:
@@ -274,182 +426,10 @@ def real_store(store: str | None) -> str | None:
     return os.path.realpath(store) if store is not None and Path(store).is_symlink() else store
 
 
-def refuse_passing_store(store: str | None, out: str) -> None:
+def _refuse_passing_store(store: str | None, out: str) -> None:
     """Raise a `UsageError` where a store that is to be kept would go with the dataset or the work directory."""
     folders = [place_of(out)] if "://" in out else [place_of(out), Path(out).absolute()]
     for folder in folders:
         if store is not None and Path(store).resolve().is_relative_to(folder.resolve()):
             what = f"expected a file outside of {folder}, which a run replaces or removes."
             raise UsageError(what, "Give another --store.", option="store", value=store)
-
-
-@contextmanager
-def _open_store(options: Options, work: WorkDirectory) -> Iterator[Store]:
-    """Open the kept store under its own lock, or the work directory's."""
-    path = Path(options.store).absolute() if options.store else work.store
-    with (
-        locked_store(path) if options.store else nullcontext(),
-        closing(Store(path, options.api_url)) as store,
-    ):
-        yield store
-
-
-async def _finish_published(
-    options: Options, work: WorkDirectory, standing: Manifest, out: str, stop: Stop
-) -> Summary:
-    """End a run whose process died after its dataset stood in its place."""
-    if options.store is not None:
-        with _open_store(options, work) as store:
-            store.finish_run(standing.run_id, time.time())
-    with durable.storage_errors("removing the dataset that was replaced", work.path):
-        for old in (*work.path.glob("dataset*"), work.retired):
-            if manifest_in(old) is not None and (stranger := remove_dataset(old)) is not None:
-                what = f"{old}: {stranger} came there in mid-run."
-                raise StorageError(what, "Move it away, then run the same command again.")
-    await _end(options, work, out, stop)
-    return summary_of(standing, out)
-
-
-async def _end(options: Options, work: WorkDirectory, out: str, stop: Stop) -> None:
-    """Load what was published, where that is asked for; an interrupted load leaves the work directory to resume by."""
-    try:
-        if options.load is not None:
-            await load_published(out, options.load, stop)
-    except StorageError:
-        work.remove()
-        raise
-    work.remove()
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Run(FetchJob):
-    """One try of a run, with everything opened."""
-
-    out: str
-    destination: Destination
-    listing: Traffic
-    fewest: int
-
-    async def go(self, on_progress: ProgressCallback | None) -> Summary:
-        """Refresh, publish, and remove the work directory."""
-        fetched = await self._fetch(on_progress)
-        self._judge(fetched.result)
-        finished = self._manifest(fetched)
-        if self.options.changes:
-            finished = await add_changes(finished, self.out, self.options, self.work, self.stop)
-        with durable.storage_errors("writing the manifest", self.work.staged):
-            path = self.work.staged / manifest.MANIFEST_FILE
-            durable.write_bytes(path, manifest.encode(finished), mode=None)
-        if self.options.report:
-            await self._report()
-        await self._look_again()
-        self.work.mark(self.record.run_id)
-        put = partial(self.destination.put, self.work.staged, self.work.retired)
-        await _there(self.destination, put, self.stop, "publishing the dataset")
-        self.store.finish_run(self.record.run_id, self.now)
-        self.store.close()
-        if self.options.prune:
-            await self._prune()
-        await _end(self.options, self.work, self.out, self.stop)
-        keep = self.options.keep
-        removed = remove_older(self.options.out, self.out, keep) if keep else ()
-        tell_unfinished(self.options.out, self.out, remove=keep is not None)
-        return summary_of(finished, self.out, resumed=self.record.resumed, removed=removed)
-
-    async def _fetch(self, on_progress: ProgressCallback | None) -> Fetched:
-        tell = on_progress or (lambda _: None)
-        if self.options.dask is not None:
-            from exporter.fetch.cluster.coordinator import spread
-
-            return await spread(self, tell)
-        self._refuse_ranges()
-        return await fetch(self, tell)
-
-    def _refuse_ranges(self) -> None:
-        """Refuse to ask again on this machine for what a cluster has fetched."""
-        if self.record.resumed and self.work.ranges.exists():
-            hint = f"Resume it with --dask, or remove {self.work.path} to start over."
-            raise UsageError(
-                "its unfinished run was started with --dask.", hint, option="out", value=self.out
-            )
-
-    async def _prune(self) -> None:
-        """Remove from the kept store what the list no longer names; the dataset stands, whatever becomes of that."""
-        before = self.record.started_at - seconds(PRUNE_AGE, option="older_than")
-        prune = partial(upkeep.prune, self.store.path, self.work.plan, before)
-        try:
-            gone = await beside_the_loop(prune, self.stop, doing="pruning the store", interrupt=lambda: None)
-            log.info("%s: %d orders pruned that are no longer listed.", self.store.path, gone)
-        except StorageError as error:
-            log.warning("--prune: %s", error)
-
-    async def _report(self) -> None:
-        """Add the report to the staged dataset; a report that fails never keeps data from its readers."""
-        try:
-            await write_report_apart(self.work.staged)
-        except ExporterError as error:
-            log.warning("%s The dataset is published without its report: exporter report %s", error, self.out)
-
-    def _judge(self, result: PublishResult) -> None:
-        """Raise where what was rejected, or what fits no column, forbids publishing."""
-        rejects = sum(result.rejects_by_reason.values())
-        allowed = allowed_rejects(self.options, self.input)
-        if rejects > allowed:
-            reasons = ", ".join(f"{reason} {count}" for reason, count in result.rejects_by_reason.items())
-            raise TooManyRejectsError(
-                f"{rejects} rejects ({reasons}) are more than --max-rejects {self.options.max_rejects} allows"
-                f" ({allowed}); nothing was published.{examples(self.store, self.freshness)}",
-                f"They are listed in {self.work.staged / 'rejects.jsonl'}. The same command with a higher"
-                f" --max-rejects publishes {_asking(result.rejects_by_reason)}; with --retry-rejects it requests all of"
-                " them again.",
-                str(rejects),
-            )
-        refuse_fewer(
-            self.options, result.exported, self.fewest, "exported orders", "publishes without new requests"
-        )
-        drifted = {**result.unmapped_paths, **result.uncoerced}
-        if self.options.on_drift == "fail" and drifted:
-            raise DriftError(
-                f"{len(drifted)} paths fit no column ({', '.join(list(drifted)[:5])}); nothing was published.",
-                "The same command with --on-drift warn publishes without new requests.",
-            )
-
-    async def _look_again(self) -> None:
-        """Refuse to replace what came to the destination in mid-run: it may be anybody's."""
-        try:
-            await _look(self.destination, self.work, self.options, self.out, self.stop)
-        except UsageError as error:
-            raise came_in_mid_run(error) from None
-
-    def _manifest(self, fetched: Fetched) -> Manifest:
-        result, sent = fetched.result, fetched.traffic + self.listing
-        return Manifest(
-            manifest_version=manifest.MANIFEST_VERSION,
-            exporter_version=__version__,
-            run_id=self.record.run_id,
-            started_at=manifest.time_text(self.record.started_at),
-            finished_at=manifest.time_text(self.now),
-            api_url=self.options.api_url,
-            input=self.input,
-            counts=manifest.Counts(
-                requested=self.input.requested,
-                exported=result.exported,
-                rejected=self.input.requested - result.exported,
-                order_items=result.order_items,
-            ),
-            rejects_by_reason=result.rejects_by_reason,
-            requests=manifest.Requests(sent=sent.sent, retried=sent.retried, throttled=sent.throttled),
-            tables={name: manifest.table_of(files) for name, files in result.files.items()},
-            drift=manifest.Drift(unmapped_paths=result.unmapped_paths, uncoerced=result.uncoerced),
-            statistics=fetched.statistics,
-            timezone=self.options.timezone,
-            pii=manifest.pii_of(self.options.pii, self.options.pii_key),
-            stale_by_reason=result.stale_by_reason,
-        )
-
-
-def _asking(rejects_by_reason: dict[str, int]) -> str:
-    """Say what a resumed run asks for after too many rejects."""
-    if "unavailable" in rejects_by_reason:
-        return "and requests only the unavailable orders again"
-    return "without new requests"

@@ -7,21 +7,18 @@ import tempfile
 import time
 from contextlib import closing
 from dataclasses import dataclass, replace
-from datetime import datetime
 from pathlib import Path
 
-from exporter.api.credentials import token_of
 from exporter.dataset.destination import destination_of
 from exporter.fetch.number_listing import Listing
 from exporter.fetch.work_directory import WorkDirectory, name_of, place_of
 from exporter.lists.how_read import sentence
-from exporter.model.column_selection import choose_columns
 from exporter.model.errors import InputError, StorageError, UsageError
 from exporter.model.freshness import may_resume
 from exporter.model.manifest import Input, Manifest
 from exporter.model.options import AskOptions, Options
 from exporter.model.rate import Rate
-from exporter.run.export import real_store, refuse_passing_store, refuse_to_replace, resolve_out
+from exporter.run.export import prepared, real_store, refuse_to_replace
 from exporter.store.input_file import InputPlan, open_input
 from exporter.store.listed_numbers import Walk, look_at_listing
 from exporter.store.order_store import Freshness, Store
@@ -120,11 +117,7 @@ def look(place: str, options: AskOptions, *, orders: str | None = None, may_be_n
 
 def dry_run(options: Options) -> Status:
     """Check what a run would check before its first request, raise what it would, and say what it would ask for."""
-    choose_columns(options.select, options.drop, options.tables)
-    token_of(options)
-    out = resolve_out(options.out, datetime.now())  # noqa: DTZ005 - the machine's own; it knows `fold`
-    destination = destination_of(out)
-    refuse_passing_store(options.store, out)
+    options, out, destination = prepared(options, time.time())
     refuse_to_replace(destination.standing(), destination, options, out)
     status = look(out, options, orders=None if options.from_api else options.orders, may_be_new=True)
     if options.from_api:
