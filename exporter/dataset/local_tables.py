@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from exporter.dataset.destination import destination_of
 from exporter.dataset.flatten.arrow_schema import SCHEMAS
 from exporter.dataset.object_store import ObjectStore
-from exporter.dataset.table_reading import part_reader
+from exporter.dataset.table_reading import part_reader, readable
 from exporter.dataset.verification import wrong_files
 from exporter.model.errors import InputError
 from exporter.model.manifest import MANIFEST_FILE, REJECTS_FILE, Manifest, decode
@@ -42,11 +42,10 @@ class LocalDataset:
         files = self.manifest.tables.get(table)
         if files is None:
             return []
-        paths = [self.folder / part.path for part in files.files if not part.path.endswith(".xlsx")]
-        parquet = [path for path in paths if path.suffix == ".parquet"]
-        if parquet and all(map(_is_plain, parquet)):
-            return parquet
-        return [self._rewritten(table, parquet or paths)]
+        paths = [self.folder / path for path in readable(files)]
+        if paths and all(map(_is_plain, paths)):
+            return paths
+        return [self._rewritten(table, paths)]
 
     def order(self, number: str) -> dict[str, Any] | None:
         """Return the state and the money of an order; None where it has no row."""
@@ -89,7 +88,9 @@ class LocalDataset:
 
 
 def _is_plain(path: Path) -> bool:
-    return not any(isinstance(field.type, pa.BaseExtensionType) for field in pq.read_schema(path))
+    return path.suffix == ".parquet" and not any(
+        isinstance(field.type, pa.BaseExtensionType) for field in pq.read_schema(path)
+    )
 
 
 def local_dataset(place: str, scratch: Path) -> LocalDataset:

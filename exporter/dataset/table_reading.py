@@ -13,11 +13,18 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from exporter.model.catalog import TABLES, Kind
+from exporter.model.manifest import TableFiles
 
 _ROWS = 16_384
 # A CSV record must fit into a block. The longest payload is 32 MiB; its JSON text doubles quotation marks.
 _BLOCK_BYTES = 1 * 1024 * 1024
 _LARGEST_BLOCK_BYTES = 96 * 1024 * 1024
+
+
+def readable(files: TableFiles) -> list[str]:
+    """Return the paths of a table's files in the one format to read it from, Parquet before CSV; a workbook is none."""
+    found = [[part.path for part in files.files if part.path.endswith(end)] for end in (".parquet", ".csv")]
+    return found[0] or found[1]
 
 
 def part_reader(path: Path, timezone: str = "UTC") -> ParquetPart | CsvPart:

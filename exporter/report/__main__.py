@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from exporter.model.errors import ExporterError, told
-from exporter.report import write_report
+from exporter.report.page import write_report
 from exporter.system.crash_place import crash_text
 from exporter.system.lean_process import be_lean
 

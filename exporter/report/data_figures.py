@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, TypeVar
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from exporter.dataset.table_reading import CsvPart, ParquetPart, part_reader
+from exporter.dataset.table_reading import CsvPart, ParquetPart, part_reader, readable
 from exporter.model.catalog import TABLES
 from exporter.model.errors import StorageError
-from exporter.model.manifest import Manifest, TableFiles
+from exporter.model.manifest import Manifest
 from exporter.model.order_statuses import NO_SALE
 from exporter.system import durable
 
@@ -55,27 +55,17 @@ _SUMS = ("rows", *Money._fields)
 
 @dataclass(frozen=True, kw_only=True)
 class DataFigures:
-    """What the page shows of the data.
+    """What the page shows of the data: orders counted, and their money added up, the most frequent first."""
 
-    Attributes:
-        written: The columns that were written, of those that are looked at; amounts only beside currencies.
-        by_day: Orders by the day on which they were placed.
-        by_status: Orders by status code, the most frequent first.
-        by_currency: Sums by currency, the most frequent first.
-        by_month: Sums by currency and first day of the month; so are the next two, by city of delivery and status.
-        by_items: Number of items to number of orders with that many; None where items were not written.
-        nulls: Of each table that can be read, the nulls of each column.
-    """
-
-    written: frozenset[str]
-    by_day: dict[date, int]
+    written: frozenset[str]  # of the columns that are looked at; amounts only beside currencies
+    by_day: dict[date, int]  # on which they were placed, in its order
     by_status: dict[str, int]
     by_currency: dict[str, Money]
-    by_month: dict[tuple[str, date | None], Money]
-    by_city: dict[tuple[str, str], Money]
+    by_month: dict[tuple[str, date | None], Money]  # by currency and the month's first day
+    by_city: dict[tuple[str, str], Money]  # of delivery
     of_status: dict[tuple[str, str], Money]
-    by_items: dict[int, int] | None
-    nulls: dict[str, list[Nulls]]
+    by_items: dict[int, int] | None  # how many orders have so many items; None where items were not written
+    nulls: dict[str, list[Nulls]]  # of each table that can be read
 
     @property
     def currency(self) -> str:
@@ -90,18 +80,16 @@ class DataFigures:
 
 
 def data_figures(dataset: Path, manifest: Manifest) -> DataFigures:
-    """Gather the figures of the dataset in a folder.
-
-    Raises:
-        StorageError: A file is missing or damaged.
-    """
+    """Gather the figures of the dataset in a folder; a `StorageError` where a file is missing or damaged."""
     tables = {
         name: _Table(name, [dataset / path for path in paths], manifest.timezone)
         for name, files in manifest.tables.items()
-        if (paths := _readable(files))
+        if (paths := readable(files))
     }
     orders, items = (tables.get(name) or tables.get("order_lines") for name in ("orders", "order_items"))
-    written = _written(orders.columns if orders else [])
+    columns = orders.columns if orders else []
+    without = () if {"currency", "amount"} <= set(columns) else ("currency", "amount")
+    written = [name for name in _WANTED if name in columns and name not in without]
     groups = _groups(orders.orders(written) if orders and written else ())
     days, statuses = groups["day"], groups["status"]
     month = pc.floor_temporal(days["day"], unit="month")
@@ -109,8 +97,8 @@ def data_figures(dataset: Path, manifest: Manifest) -> DataFigures:
     return DataFigures(
         written=frozenset(written),
         by_day=dict(sorted((day, count) for day, count in _counts(days, "day").items() if day)),
-        by_status=_falling(_counts(statuses, "status"), lambda count: count),
-        by_currency=_falling(by_currency, lambda money: money.orders) if "amount" in written else {},
+        by_status=falling(_counts(statuses, "status"), int),
+        by_currency=falling(by_currency, lambda money: money.orders) if "amount" in written else {},
         by_month=_money(days.append_column("month", month), "currency", "month"),
         by_city=_money(groups["city"], "currency", "city"),
         of_status=_money(statuses, "currency", "status"),
@@ -122,14 +110,6 @@ def data_figures(dataset: Path, manifest: Manifest) -> DataFigures:
 # --- the tables ---
 
 
-def _readable(files: TableFiles) -> list[str]:
-    """Return the files of the first format that can be read here, Parquet before CSV."""
-    by_ending = [
-        [part.path for part in files.files if part.path.endswith(end)] for end in (".parquet", ".csv")
-    ]
-    return by_ending[0] or by_ending[1]
-
-
 class _Table:
     """One table of the dataset, over all of its files."""
 
@@ -138,7 +118,7 @@ class _Table:
         self.columns = list(dict.fromkeys(self._read(lambda part: part.columns())))
 
     def orders(self, columns: list[str]) -> Iterator[pa.RecordBatch]:
-        """Yield a row for each order: of `order_lines` the first line of each."""
+        # Of `order_lines` the first line of each order.
         if "item_index" not in self.columns:
             yield from self._read(lambda part: part.batches(columns))
         else:
@@ -146,18 +126,17 @@ class _Table:
                 yield batch.filter(pc.equal(pc.fill_null(batch["item_index"], 0), 0))
 
     def item_places(self) -> Counter[int]:
-        """Count the items at each place of their order: `item_index` is always written."""
         places: Counter[int] = Counter()
         for batch in self._read(lambda part: part.batches(["item_index"])):
-            for group in pc.value_counts(batch["item_index"].drop_null()).to_pylist():
-                places[group["values"]] += group["counts"]
+            counts = pc.value_counts(batch["item_index"].drop_null()).to_pylist()
+            places.update({each["values"]: each["counts"] for each in counts})
         return places
 
     def nulls(self) -> list[Nulls]:
         personal = {column.name for column in TABLES.get(self._name, ()) if column.personal}
         counts: Counter[str] = Counter()
-        for name, count in self._read(lambda part: part.nulls().items()):
-            counts[name] += count
+        for found in self._read(lambda part: [part.nulls()]):
+            counts.update(found)
         return [Nulls(name, name in personal, counts[name]) for name in self.columns]
 
     def _read(self, what: Callable[[ParquetPart | CsvPart], Iterable[T]]) -> Iterator[T]:
@@ -169,12 +148,6 @@ class _Table:
                     raise StorageError(
                         f"{path}: it cannot be read: {str(error).splitlines()[0]}.", "Run: exporter verify."
                     ) from error
-
-
-def _written(columns: list[str]) -> list[str]:
-    money = {"currency", "amount"}
-    without = set() if money <= set(columns) else money
-    return [name for name in _WANTED if name in columns and name not in without]
 
 
 # --- the orders in groups ---
@@ -257,7 +230,8 @@ def _money(groups: pa.Table, *by: str) -> dict[Any, Money]:
     return {tuple(row[name] for name in by): Money(*(row[name] for name in Money._fields)) for row in rows}
 
 
-def _falling(counts: Mapping[str, T], size: Callable[[T], int]) -> dict[str, T]:
+def falling(counts: Mapping[str, T], size: Callable[[T], int]) -> dict[str, T]:
+    """Return what has a size, the largest first."""
     return dict(sorted(counts.items(), key=lambda item: (-size(item[1]), item[0])))
 
 

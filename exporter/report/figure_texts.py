@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from http import HTTPStatus
+from http.client import responses
 from pathlib import PurePath
 from typing import TypeVar
 
 from exporter.model.order_statuses import STATUS_NAMES
 from exporter.model.outside_text import visible
 from exporter.report.data_figures import NO_CODE, NOT_A_CODE, Money
-
-__all__ = [
-    "city_name", "counted", "currency_name", "day", "duration", "file_name", "first_place", "listed", "milliseconds",
-    "moment", "money", "month", "most_net", "number", "of_currency", "percent", "renamed", "short", "status_name",
-]  # fmt: skip
 
 K = TypeVar("K")
 N = TypeVar("N", int, Decimal)
@@ -65,8 +60,8 @@ def http_name(status: str) -> str:
     >>> http_name("502"), http_name("799"), http_name("none")
     ('502 Bad Gateway', '799', 'no answer')
     """
-    known = {str(known.value): f"{status} {known.phrase}" for known in HTTPStatus}
-    return known.get(status, "no answer" if status == "none" else status)
+    known = {str(code): f"{code} {phrase}" for code, phrase in responses.items()} | {"none": "no answer"}
+    return known.get(status, status)
 
 
 def listed(names: list[str]) -> str:
@@ -134,14 +129,14 @@ def milliseconds(value: float) -> str:
     return f"{number(float(value))} ms" if value < 1000 else f"{number(value / 1000)} s"
 
 
-def money(amount: Decimal, digits: int = 2) -> str:
-    """Return an exact amount, with at least so many digits after the point.
+def money(amount: Decimal | str) -> str:
+    """Return an exact amount, with at least two digits after the point.
 
-    >>> money(Decimal("1234.5000")), money(Decimal("0.1250")), money(Decimal("7.5"), 4)
-    ('1,234.50', '0.125', '7.5000')
+    >>> money(Decimal("1234.5000")), money("0.1250"), money("-7.5")
+    ('1,234.50', '0.125', '-7.50')
     """
-    whole, _, fraction = f"{amount:,f}".partition(".")
-    return f"{whole}.{fraction.rstrip('0').ljust(digits, '0')}"
+    whole, _, fraction = f"{Decimal(amount):,f}".partition(".")
+    return f"{whole}.{fraction.rstrip('0').ljust(2, '0')}"
 
 
 def short(amount: Decimal) -> str:
@@ -190,21 +185,16 @@ def first_place(values: Mapping[K, N]) -> tuple[list[K], N]:
     return [key for key, value in values.items() if value == most], most
 
 
-def of_currency(
-    sums: Mapping[tuple[str, K], Money], currency: str, name: Callable[[K], str]
-) -> list[tuple[str, Money]]:
-    """Return the sums of one currency in the order of their keys, whose `name` is told."""
-    ordered = sorted(
-        (str(key), name(key), money)
-        for (of, key), money in sums.items()
-        if of == currency and key is not None
-    )
-    return [(named, money) for _, named, money in ordered]
+def named(sums: Mapping[tuple[str, K], Money], name: Callable[[K], str]) -> Iterator[tuple[str, str, Money]]:
+    """Yield currency, `name` and sums of each key, in the order of both; what has no key is left out."""
+    for (currency, key), of in sorted(sums.items(), key=lambda item: (item[0][0], str(item[0][1]))):
+        if key is not None:
+            yield currency, name(key), of
 
 
-def most_net(sums: list[tuple[str, Money]], currency: str, before: str = "") -> str:
-    """Say where the net sum is largest; a tie is told as one."""
-    most = max(of.net for _, of in sums)
-    where = [before + name for name, of in sums if of.net == most]
-    told = f"{money(most)} {currency_name(currency)}"
+def most_net(sums: list[tuple[str, str, Money]], before: str = "") -> str:
+    """Say where the net sum of a currency is largest; a tie is told as one."""
+    most = max(of.net for *_, of in sums)
+    where = [before + name for _, name, of in sums if of.net == most]
+    told = f"{money(most)} {currency_name(sums[0][0])}"
     return f"The most {where[0]}: {told}." if len(where) == 1 else f"The most, {told} each: {listed(where)}."

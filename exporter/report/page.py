@@ -1,22 +1,51 @@
-"""The page: what `page.html` is filled with."""
+"""The page, written into a dataset: `page.html` filled with figures, by the names of the functions that tell them."""
 
 from __future__ import annotations
 
+from inspect import isfunction
+from pathlib import Path
 from urllib.parse import urlsplit
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
-from exporter.model.manifest import Manifest
+from exporter.model import units
+from exporter.model.errors import InputError
+from exporter.model.manifest import CHANGE_COUNTS, MANIFEST_FILE, REPORT_FILE, decode
 from exporter.model.order_statuses import NO_SALE
-from exporter.model.outside_text import visible
-from exporter.report import bars, figure_texts, table_rows
-from exporter.report.data_figures import DataFigures
-from exporter.report.date_steps import steps
-from exporter.report.run_figures import RunFigures
+from exporter.report import bars, figure_texts
+from exporter.report.data_figures import data_figures
+from exporter.report.run_figures import run_figures
+from exporter.system.durable import storage_errors, write_bytes
 
 
-def page(manifest: Manifest, run: RunFigures, data: DataFigures) -> bytes:
-    """Return the page about one dataset, as HTML; whatever is put into it is escaped."""
+def write_report(dataset: Path) -> None:
+    """Write `report.html` into a dataset, from its manifest and its tables alone; one that is there is replaced.
+
+    Raises:
+        InputError: The folder holds no dataset of ours.
+        StorageError: A file of the dataset cannot be read, or the report cannot be written.
+    """
+    path, report = dataset / MANIFEST_FILE, dataset / REPORT_FILE
+    with storage_errors("reading the manifest", path):
+        if not path.is_file():
+            raise InputError(
+                f"{dataset}: expected a finished dataset with its {MANIFEST_FILE}, got none.",
+                "Give the folder that `exporter run` was given as --out.",
+            )
+        manifest = decode(path.read_bytes(), str(path))
+    html = _template().render(
+        manifest=manifest,
+        run=run_figures(manifest.statistics),
+        data=data_figures(dataset, manifest),
+        host=urlsplit(manifest.api_url).netloc.rpartition("@")[2],
+        NO_SALE=NO_SALE,
+        CHANGE_COUNTS=CHANGE_COUNTS,
+    )
+    with storage_errors("writing the report", report):
+        write_bytes(report, f"{html}\n".encode("utf-8", "replace"), mode=None)
+
+
+def _template() -> Template:
     environment = Environment(
         loader=PackageLoader(__package__, ""),
         autoescape=True,
@@ -24,15 +53,12 @@ def page(manifest: Manifest, run: RunFigures, data: DataFigures) -> bytes:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"steps": steps, "visible": visible}
-    for module in (bars, figure_texts, table_rows):
-        environment.filters |= {name: getattr(module, name) for name in module.__all__}
-    environment.globals |= {
-        "month": figure_texts.month,
-        "status_name": figure_texts.status_name,
-        "city_name": figure_texts.city_name,
+    functions = {
+        name: each
+        for module in (bars, figure_texts, units)
+        for name, each in vars(module).items()
+        if isfunction(each)
     }
-    host = urlsplit(manifest.api_url).netloc.rpartition("@")[2]
-    template = environment.get_template("page.html")
-    html = template.render(manifest=manifest, run=run, data=data, host=host, NO_SALE=NO_SALE)
-    return f"{html}\n".encode("utf-8", "replace")
+    environment.filters |= functions
+    environment.globals |= functions
+    return environment.get_template("page.html")

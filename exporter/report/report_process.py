@@ -13,14 +13,9 @@ from exporter.system.child_process import python_path
 
 
 async def write_report_apart(dataset: Path) -> None:
-    """Write `report.html` into a dataset in a process of its own, which does not outlive this call.
+    """Call `write_report` in a process of its own, which does not outlive this call.
 
-    Args:
-        dataset: See `exporter.report.write_report`.
-
-    Raises:
-        UsageError: See `exporter.report.write_report`.
-        StorageError: As there, or the process was killed.
+    It raises what that raises, and a `StorageError` where the process was killed.
     """
     ours = {name: value for name, value in os.environ.items() if not name.startswith("EXPORTER_")}
     process = await asyncio.create_subprocess_exec(

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from statistics import fmean
 from typing import Annotated, Any, NamedTuple
 
 import msgspec
+
+from exporter.report.data_figures import falling
 
 
 class Pause(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,9 +34,12 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
     counts: list[int] = []
 
     @property
-    def total(self) -> int:
-        """Requests."""
-        return sum(self.counts)
+    def buckets(self) -> list[tuple[float, float, int]]:
+        """From, to and requests of each range, from the fastest to the slowest that there was."""
+        edges = pairwise([0.0, *self.edges, math.inf])
+        every = [(*edge, count) for edge, count in zip(edges, self.counts, strict=False)]
+        occupied = [place for place, (*_, count) in enumerate(every) if count]
+        return every[occupied[0] : occupied[-1] + 1] if occupied else []
 
     def quantile(self, share: float) -> float | None:
         """Estimate the latency that `share` of the requests stayed within, in milliseconds.
@@ -43,12 +50,12 @@ class Latency(msgspec.Struct, frozen=True, kw_only=True):
         >>> Latency(edges=[10, 20], counts=[0, 4, 0]).quantile(0.5)
         15.0
         """
-        wanted, below, low = share * self.total, 0, 0.0
-        for high, count in zip(self.edges, self.counts, strict=False):
-            if count and below + count >= wanted:
-                return low + (high - low) * (wanted - below) / count
-            below, low = below + count, high
-        return low if self.total else None
+        left = share * sum(count for *_, count in self.buckets)
+        for low, high, count in self.buckets:
+            if count >= left:
+                return low if math.isinf(high) else low + (high - low) * left / count
+            left -= count
+        return None
 
 
 class Step(NamedTuple):
@@ -63,14 +70,9 @@ class Step(NamedTuple):
 class RunFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What the last try was like, as `Statistics` of `model` records it.
 
-    Attributes:
-        step_s: Seconds of one step of the timeline.
-        answers: Answers in each step; the last one may have been cut short. Empty where nothing was asked.
-        permitted_per_s: Requests a second permitted in each step; None for no limit.
-        pauses: Times without requests, none touching another.
-        latency_ms: Requests by how long they took.
-        statuses: Answers by HTTP status, the most frequent first; `none` where no answer came.
-        failures: Requests that had to be repeated, by what was wrong.
+    `answers` and `permitted_per_s` (None for no limit) have a number for each step; the last step may have been cut
+    short. No pause touches another. `statuses` are the most frequent first, `none` where no answer came; `failures`
+    are requests that had to be repeated, by what was wrong.
     """
 
     step_s: Annotated[float, msgspec.Meta(gt=0)] = 1.0
@@ -112,12 +114,9 @@ class RunFigures(msgspec.Struct, frozen=True, kw_only=True):
         for first in range(0, len(self.answers), by):
             limits = [limit for limit in self.permitted_per_s[first : first + by] if limit is not None]
             start_s, end_s = first * self.step_s, (first + by) * self.step_s
-            yield Step(
-                start_s,
-                fmean(self.answers[first : first + by]) / self.step_s,
-                fmean(limits) if limits else None,
-                sum(max(0.0, min(end_s, pause.end_s) - max(start_s, pause.at_s)) for pause in self.pauses),
-            )
+            paused = (min(end_s, pause.end_s) - max(start_s, pause.at_s) for pause in self.pauses)
+            rate = fmean(self.answers[first : first + by]) / self.step_s
+            yield Step(start_s, rate, fmean(limits) if limits else None, sum(max(0.0, s) for s in paused))
 
     @property
     def causes(self) -> dict[str, int]:
@@ -125,7 +124,7 @@ class RunFigures(msgspec.Struct, frozen=True, kw_only=True):
         causes: Counter[str] = Counter()
         for failure, count in self.failures.items():
             causes[_cause(failure)] += count
-        return _falling(causes)
+        return falling(causes, int)
 
 
 def run_figures(statistics: Mapping[str, Any]) -> RunFigures:
@@ -134,7 +133,7 @@ def run_figures(statistics: Mapping[str, Any]) -> RunFigures:
         run = msgspec.convert(dict(statistics), type=RunFigures)
     except msgspec.ValidationError:
         return RunFigures()
-    return msgspec.structs.replace(run, pauses=_merged(run.pauses), statuses=_falling(run.statuses))
+    return msgspec.structs.replace(run, pauses=_merged(run.pauses), statuses=falling(run.statuses, int))
 
 
 def _merged(pauses: list[Pause]) -> list[Pause]:
@@ -168,7 +167,3 @@ def _cause(failure: str) -> str:
         return f"HTTP {answered[2]}" + (" from the proxy" if answered[1].lower() == "proxy" else "")
     text = failure.removeprefix("The API answered with ").rstrip(".")
     return text[:1].upper() + text[1:]
-
-
-def _falling(counts: Mapping[str, int]) -> dict[str, int]:
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

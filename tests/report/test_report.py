@@ -23,9 +23,9 @@ from exporter.demo.orders import order_payload
 from exporter.model.catalog import ORDER_ITEMS, ORDERS
 from exporter.model.errors import ExporterError, InputError, StorageError
 from exporter.model.manifest import MANIFEST_FILE, REPORT_FILE, decode
-from exporter.report import write_report
+from exporter.report.bars import steps
 from exporter.report.data_figures import DataFigures, data_figures
-from exporter.report.date_steps import steps
+from exporter.report.page import write_report
 from exporter.report.report_process import write_report_apart
 from exporter.report.run_figures import Latency, run_figures
 from tests.support.datasets import STATISTICS, Dataset, demo_payloads

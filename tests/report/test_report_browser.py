@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from exporter.report import REPORT_FILE, write_report
+from exporter.model.manifest import REPORT_FILE
+from exporter.report.page import write_report
 from tests.support.datasets import STATISTICS, Dataset, demo_payloads
 from tests.support.processes import wait_until
 

@@ -17,7 +17,8 @@ def command(out: str) -> int:
     One page that needs no network: what the data looks like, and how the run went, in counts and sums. A
     report that is there is replaced.
     """
-    from exporter.report import REPORT_FILE, write_report
+    from exporter.model.manifest import REPORT_FILE
+    from exporter.report.page import write_report
 
     write_report(Path(out))
     click.echo(str(Path(out) / REPORT_FILE))
