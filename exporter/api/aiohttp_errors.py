@@ -23,9 +23,11 @@ from exporter.model.errors import (
     BadResponseError,
     ExporterError,
     HopelessError,
+    StorageError,
     TransientError,
 )
 from exporter.model.limit_headers import limit_told
+from exporter.system.durable import RAISE_FILES, TOO_MANY_FILES
 
 #: What an attempt can raise besides our own errors.
 FOREIGN = (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError)
@@ -107,7 +109,7 @@ def _broken_off(error: Exception) -> TransientError:
     return TransientError(f"the connection failed ({type(error).__name__})")
 
 
-def _not_connected(error: aiohttp.ClientConnectorError) -> TransientError:
+def _not_connected(error: aiohttp.ClientConnectorError) -> ExporterError:
     cause = error.os_error
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         if cause.errno in _NO_SUCH_HOST:
@@ -117,6 +119,8 @@ def _not_connected(error: aiohttp.ClientConnectorError) -> TransientError:
     where = f"no connection to {proxy}{error.host}:{error.port}"
     if isinstance(cause, ssl.SSLError):
         return TransientError(f"{where}: TLS: {_tls_words(cause)}")
+    if cause.errno in TOO_MANY_FILES:
+        return StorageError(f"{where}: too many files are open.", RAISE_FILES)
     if cause.errno == errno.ECONNREFUSED:
         return TransientError(f"{where}: it refuses connections")
     return TransientError(f"{where} ({cause.strerror or type(cause).__name__})")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from itertools import islice
 
 from exporter.model import units
@@ -11,9 +11,10 @@ from exporter.model.freshness import STALE
 from exporter.model.manifest import Input
 from exporter.model.options import Options
 from exporter.model.records import FETCHED
-from exporter.store.order_store import Freshness, Store
+from exporter.store.order_store import Freshness, RejectRow, Store
 
-_EXAMPLES = 3
+#: Rejects that are named where there are too many.
+EXAMPLES = 3
 
 
 def allowed_rejects(options: Options, found: Input) -> int:
@@ -32,11 +33,11 @@ def most_new_rejects(options: Options, found: Input, states: Mapping[str | None,
     return allowed_rejects(options, found) - found.invalid - standing
 
 
-def examples(store: Store, freshness: Freshness) -> str:
-    """Return a sentence with the first rejects, and what came back for each; empty where there is none."""
+def examples(rejects: Iterable[RejectRow]) -> str:
+    """Return a sentence with the first of some rejects, and what came back for each; empty where there is none."""
     told = [
         f"line {line}, {number}: {reason}{f' ({detail})' if detail else ''}"
-        for line, number, reason, _, _, detail in islice(store.rejects(freshness), _EXAMPLES)
+        for line, number, reason, _, _, detail in islice(rejects, EXAMPLES)
     ]
     return f" For example {'; '.join(told)}." if told else ""
 
@@ -53,7 +54,7 @@ def raise_stopped_early(store: Store, freshness: Freshness, max_rejects: str) ->
         return  # the publish tells more: it lists the rejects
     rejects = {state: count for state, count in states.items() if state not in (FETCHED, STALE)}
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in rejects.items())
-    settled, told = sum(states.values()), examples(store, freshness)
+    settled, told = sum(states.values()), examples(store.rejects(freshness))
     what = f"{sum(rejects.values()):,} rejects ({reasons or 'invalid lines'})"
     raise stopped_early(what, max_rejects, settled, settled + pending, told)
 

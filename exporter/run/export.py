@@ -69,6 +69,7 @@ from exporter.store.input_file import InputPlan, open_input
 from exporter.store.listed_numbers import Walk
 from exporter.store.order_store import Store
 from exporter.system import durable
+from exporter.system.open_files import make_room_for
 from exporter.system.stopping import Stop, beside_the_loop
 
 log = logging.getLogger("exporter")
@@ -119,6 +120,7 @@ async def export_async(
 
 def prepared(options: Options, now: float) -> tuple[Options, str, Destination]:
     """Refuse what cannot work before anything is made; return the options of a run that begins now, its `out`, and that place."""
+    make_room_for(options.concurrency)
     choose_columns(options.select, options.drop, options.tables)
     # Once: a token file may be a pipe, and a link to a store may change. Workers on other machines read their
     # token file, of the same name.

@@ -234,6 +234,10 @@ _AGAIN = "Remove the cause, then run the same command again to resume."
 _BROKEN = "Restore a copy of it, or remove it: the next run then fetches its orders again."
 _NO_STORE = "If it is your own file, give another place; if it was a store, restore a copy of it."
 
+#: What this process, and the whole machine, says where no more files can be opened.
+TOO_MANY_FILES = (errno.EMFILE, errno.ENFILE)
+RAISE_FILES = "Raise the limit of open files (ulimit -n), then run the same command again to resume."
+
 _OS_FAULTS = {
     errno.ENOSPC: ("the disk is full", _ROOM),
     errno.EDQUOT: ("the disk quota is used up", _ROOM),
@@ -250,8 +254,7 @@ _OS_FAULTS = {
     errno.ENOTEMPTY: ("something else is there", _PLACE),
     errno.EXDEV: ("it is on another file system", _PLACE),
     errno.ENAMETOOLONG: ("the name is too long", _PLACE),
-    errno.EMFILE: ("too many files are open", "Raise the limit of open files (ulimit -n)."),
-    errno.ENFILE: ("too many files are open", "Raise the limit of open files (ulimit -n)."),
+    **dict.fromkeys(TOO_MANY_FILES, ("too many files are open", RAISE_FILES)),
 }
 
 # https://www.sqlite.org/rescode.html: extended codes that say more than their primary one, then those.

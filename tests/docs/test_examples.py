@@ -26,6 +26,7 @@ from exporter.model.manifest import MANIFEST_FILE, decode
 from exporter.report.data_figures import data_figures
 from tests.support.datasets import Dataset, demo_payloads
 from tests.support.processes import ROOT, Api, Exporter, clean_environment, wait_until
+from tests.support.standing import manifest_of
 
 EXAMPLES = ROOT / "examples"
 UNITS = ("omnitron-export.service", "omnitron-export.timer")
@@ -365,6 +366,53 @@ def test_the_dag_uses_airflow_3() -> None:
     # Loaded by Airflow 3.3 (task SDK 1.3.2) on 2026-11-24.
     assert imports == {"airflow.sdk.dag", "airflow.sdk.task", "airflow.sdk.exceptions.AirflowFailException"}
     assert ast.unparse(tree.body[-1]) == "omnitron_export()"
+
+
+#: What the DAG asks of Airflow, without a scheduler: its task is called as the function that it is.
+DAG_WITHOUT_AIRFLOW = """
+import logging, sys, types
+
+class AirflowFailException(Exception):
+    pass
+
+logging.basicConfig(format="%(levelname)s %(message)s")
+sdk, errors = types.ModuleType("airflow.sdk"), types.ModuleType("airflow.sdk.exceptions")
+sdk.task = lambda **options: lambda function: function
+sdk.dag = lambda **options: lambda function: lambda: None
+errors.AirflowFailException = AirflowFailException
+sys.modules |= {"airflow": types.ModuleType("airflow"), "airflow.sdk": sdk, "airflow.sdk.exceptions": errors}
+source, folder, fails = sys.argv[1:]
+dag = {"__name__": "airflow_dag"}
+exec(open(source).read(), dag)
+dag |= {"FOLDER": folder, "FAIL_ON_REJECTS": fails == "fails"}
+print(dag["export_orders"]("numbers.txt", "2026-11-30"))
+"""
+
+
+@pytest.mark.parametrize("fails", ["fails", "warns"])
+def test_the_dag_tells_of_rejects(fails: str, exporter: Exporter) -> None:
+    """With `FAIL_ON_REJECTS` the task fails for good, without it warns; the dataset is there either way."""
+    with (exporter.cwd / "numbers.txt").open("a") as numbers:
+        numbers.write("no-such-order\n")
+    ended = subprocess.run(
+        [sys.executable, "-c", DAG_WITHOUT_AIRFLOW, EXAMPLES / "airflow_dag.py", exporter.cwd, fails],
+        env=dict(exporter.env),
+        cwd=exporter.cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    dataset = exporter.cwd / "2026-11-30"
+    rejects = f"1 rejected orders: {dataset}/rejects.jsonl"
+    assert manifest_of(dataset)["counts"]["exported"] == 60
+    if fails == "fails":
+        assert (ended.returncode, ended.stderr.splitlines()[-1]) == (
+            1,
+            f"AirflowFailException: {rejects}",
+        )
+    else:
+        assert (ended.returncode, ended.stdout) == (0, f"{dataset}\n")
+        assert f"WARNING {rejects}" in ended.stderr
 
 
 def docker_instructions() -> list[tuple[str, str]]:

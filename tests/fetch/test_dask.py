@@ -289,7 +289,10 @@ def test_a_list_of_wrong_numbers_is_not_asked_to_its_end(
     exporter, before = api.exporter(tmp_path, lines), api.asked()
     words = ("--dask", cluster.address, "--rate", "200/s", "--max-rejects")
     exporter.run(*words, 20).said(
-        4, "are more than --max-rejects 20 allows: stopped after", "of 1,400 orders"
+        4,
+        "are more than --max-rejects 20 allows: stopped after",
+        "of 1,400 orders",
+        "For example line 2, wrong-",
     )
     assert api.asked() - before < len(lines) // 2
     assert not (tmp_path / "out").exists()

@@ -14,11 +14,13 @@ from exporter.model.freshness import Freshness
 from exporter.store.order_store import Store
 from exporter.store.plan import make_plan
 from tests.support.clients import serving
-from tests.support.processes import exporter_for
+from tests.support.processes import demo_api, exporter_for
 from tests.support.servers import moves
 from tests.support.servers.moves import Behaviour, Step
 from tests.support.standing import manifest_of
 
+#: What the first version has left: a dataset, a kept store, and a work directory that a kill -9 has left behind.
+FIRST = Path(__file__).parents[1] / "data" / "version-1"
 NUMBERS = [f"a{index}" for index in range(60)]
 WALL = moves.answer(b"<html><title>Denied</title>", 403, {"Content-Type": "text/html"})
 NIGHTLY = ("--store", "kept.db", "--overwrite", "--patience", "1s")
@@ -125,7 +127,7 @@ def test_five_percent_of_a_short_list_allow_one_reject(tmp_path: Path) -> None:
 def test_a_store_of_the_first_version_is_read(tmp_path: Path) -> None:
     """It is brought to this version on opening: payloads and outcomes are there, and whole."""
     path = tmp_path / "kept.db"
-    shutil.copy(Path(__file__).parents[1] / "data" / "stores" / "version-1.db", path)
+    shutil.copy(FIRST / "kept.db", path)
     with closing(Store(path)) as store:
         numbers = [row[0] for row in store._connection.execute("SELECT number FROM orders ORDER BY id")]
         make_plan(tmp_path / "plan.db", [Batch(lines=range(1, len(numbers) + 1), order_numbers=numbers)])
@@ -138,6 +140,45 @@ def test_a_store_of_the_first_version_is_read(tmp_path: Path) -> None:
         assert json.loads(order.payload)["number"] == order.order_number
     with closing(Store(path)) as store:
         assert store._connection.execute("PRAGMA user_version").fetchone() == (2,)
+
+
+def test_an_unfinished_run_of_the_first_version_is_resumed(tmp_path: Path) -> None:
+    """Killed with 6 of 13 orders: they are in the dataset that this version publishes, without a request for them."""
+    work = tmp_path / "unfinished.partial"
+    shutil.copytree(FIRST / "unfinished", work)
+    with demo_api(orders=200) as api:
+        work.chmod(0o700)
+        for path in work.iterdir():
+            path.chmod(0o700 if path.is_dir() else 0o600)
+        with closing(sqlite3.connect(work / "store.db")) as store:
+            store.execute("UPDATE meta SET value = ? WHERE key = 'api_url'", (api.url,))
+            store.commit()
+        exporter = api.exporter(tmp_path, (FIRST / "numbers.txt").read_text().split())
+        ended = exporter.run("--resume-within", "36500d", "--max-rejects", 1, "--json", out="unfinished")
+        assert ended.code == 3, ended.err
+        assert "Resuming the run that began at 2026-11-30" in ended.err
+        assert (ended.summary["exported"], len(api.stats()["by_order"])) == (12, 7)
+
+
+def test_a_dataset_of_the_first_version_is_read(tmp_path: Path) -> None:
+    """By `verify`, `status`, `history`, `report`, `changes` and `load`."""
+    shutil.copytree(FIRST / "dataset", tmp_path / "nights" / "old")
+    numbers = (FIRST / "numbers.txt").read_text().split()
+    with demo_api(orders=200) as api:
+        exporter = api.exporter(tmp_path, numbers)
+        assert "is what its manifest says" in exporter("verify", "nights/old").out
+        assert "12 of 13" in exporter("status", "nights/old").out
+        assert exporter("report", "nights/old").code == 0
+        assert exporter("load", "nights/old", "sqlite:shop.db").code == 0
+        assert exporter.run("--max-rejects", 1, "--changes", out="nights/new").code == 3
+        ended = exporter("changes", "nights/old", "nights/new", "--out", "changes", "--json")
+        assert ended.code == 0, ended.err
+        assert {name: ended.summary[name] for name in ("compared", "changed", "gone")} == {
+            "compared": 12,
+            "changed": 0,
+            "gone": 0,
+        }
+        assert numbers[0] in exporter("history", numbers[0], "nights/old").out
 
 
 def test_the_address_may_be_given_as_the_vendor_shows_it(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from exporter.model.records import FETCHED, Outcome, RunRecord, Traffic
 from exporter.store.order_store import Freshness, PlannedOrder, Store
 from exporter.store.plan import make_plan
 from tests.support.processes import Api, Exporter, wait_until
-from tests.support.standing import contents
+from tests.support.standing import contents, manifest_of
 
 BOTH = ("--format", "parquet", "--format", "csv")
 KIB = 1024
@@ -168,6 +168,63 @@ def test_a_read_only_disk(exporter: Exporter, small_disk: Path) -> None:
     exporter.run(out=small_disk / "out").said(7, str(small_disk), "read-only")
     subprocess.run(["mount", "-o", "remount,rw", small_disk], check=True)
     assert exporter.run(out=small_disk / "out").code == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="descriptors are limited by ulimit")
+def test_too_few_descriptors(api: Api, tmp_path: Path) -> None:
+    """Exit 7 before the first request, with the limit as the cause; one that may be raised is no cause."""
+    exporter, before = api.exporter(tmp_path, api.numbers[:40]), api.asked()
+    for limit in ("-n 12", "-n 24"):
+        few = Exporter(
+            cwd=exporter.cwd, env=exporter.env, prefix=("bash", "-c", f'ulimit {limit} && exec "$@"', "-")
+        )
+        few.run().said(7, f"may have {limit[3:]} files open", "needs 72", "ulimit -n", "--concurrency")
+        assert not (tmp_path / "out.partial").exists()
+    assert api.asked() == before
+    low = Exporter(
+        cwd=exporter.cwd, env=exporter.env, prefix=("bash", "-c", 'ulimit -S -n 24 && exec "$@"', "-")
+    )
+    assert low.run().code == 0, "a limit that this user may raise is raised"
+    assert manifest_of(tmp_path / "out")["requests"]["retried"] == 0
+
+
+def test_a_process_that_can_open_no_more_files(api: Api, tmp_path: Path) -> None:
+    """A program around the exporter has used up all descriptors: no order is lost to it, and the cause is told."""
+    script = tmp_path / "script.py"
+    script.write_text("""
+import os, resource, exporter
+
+def use_up(progress):
+    used = max(map(int, os.listdir("/dev/fd")))
+    if limited and progress.phase == "fetching":
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 2, before[1]))
+
+before = resource.getrlimit(resource.RLIMIT_NOFILE)
+options = exporter.Options(orders="numbers.txt", out="out", rate="unlimited",
+    api_url=os.environ["EXPORTER_API_URL"], token=os.environ["EXPORTER_API_TOKEN"])
+limited = True
+try:
+    exporter.export(options, on_progress=use_up)
+except exporter.StorageError as error:
+    print(error)
+limited = False
+resource.setrlimit(resource.RLIMIT_NOFILE, before)
+print(exporter.export(options).exported)
+""")
+    exporter = api.exporter(tmp_path, api.numbers[:200])
+    ended = subprocess.run(
+        [sys.executable, script],
+        env=dict(exporter.env),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    told, exported = ended.stdout.splitlines()
+    assert "too many files are open" in told
+    assert "ulimit -n" in told
+    assert exported == "200"
 
 
 # --- gone

@@ -78,6 +78,12 @@ class Conversation:
                     await self._news.wait()
         raise self._failure
 
+    @property
+    def down_since(self) -> float | None:
+        """Since when no range that is being done has an answer; None while one has."""
+        times = [seat.report.down_since for seat in self._seats.values()]
+        return max((at for at in times if at is not None), default=None) if None not in times else None
+
     def _forget_who_is_gone(self) -> None:
         """Take back the shares of those whose worker is gone, and of those that nobody hears of any more."""
         since = time.monotonic() - _GONE_S

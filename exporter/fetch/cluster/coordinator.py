@@ -15,7 +15,8 @@ from collections import deque
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import asdict, replace
-from typing import Any
+from itertools import chain
+from typing import Any, NoReturn
 
 import msgspec
 from distributed import KilledWorker
@@ -30,7 +31,7 @@ from exporter.fetch.cluster.range_worker import look_at_worker, run_range
 from exporter.fetch.cluster.ranges import Range, cut, gather
 from exporter.fetch.fetch_job import Fetched, FetchJob, pace_of, tell_plan, tick
 from exporter.fetch.refresh import Standing, stopped
-from exporter.fetch.reject_limit import most_new_rejects, stopped_early
+from exporter.fetch.reject_limit import examples, most_new_rejects, stopped_early
 from exporter.model.errors import ApiUnavailableError, ExporterError, UsageError, error_of
 from exporter.model.manifest import Pii, pii_of
 from exporter.model.options import TableOptions, part_of
@@ -165,7 +166,7 @@ class _Spread:
             fetched=self._pending_at_start - self._left() - whole.rejected,
             published=sum(each.orders for each in self._ranges if each.done),
         )
-        return self._job.progress(phase, whole, self._talk.pace.snapshot())
+        return self._job.progress(phase, whole, self._talk.pace.snapshot(), self._talk.down_since)
 
     async def _on_cluster(self, on_progress: ProgressCallback) -> None:
         work, talk = self._job.work, self._talk
@@ -197,22 +198,29 @@ class _Spread:
                     self._take(each, task.result())
                     if each.done is None:
                         waiting.appendleft(each)
-                self._raise_if_hopeless()
+                if self._is_hopeless():
+                    break
         finally:
             await self._end(set(running))
+        if self._is_hopeless():
+            self._raise_stopped_early()
 
     async def _watch_stop(self) -> None:
         await self._job.stop.wait()
         log.warning("Stopping: no new requests; waiting for those in flight.")
         raise stopped(self._job.stop, self._pending_at_start - self._left())
 
-    def _raise_if_hopeless(self) -> None:
-        """End the run as soon as more rejects are certain than it may have, unless the publish is there to tell more."""
-        options, counts, left = self._job.options, self._job.input, self._left()
-        rejected, most = sum(each.rejected for each in self._ranges), most_new_rejects(options, counts, {})
-        if left and most is not None and rejected > most:
-            rejects = f"{rejected + counts.invalid:,} rejects"
-            raise stopped_early(rejects, options.max_rejects, counts.requested - left, counts.requested)
+    def _is_hopeless(self) -> bool:
+        """Whether more rejects are certain than the run may have, unless the publish is there to tell more."""
+        most = most_new_rejects(self._job.options, self._job.input, {})
+        return bool(self._left()) and most is not None and sum(each.rejected for each in self._ranges) > most
+
+    def _raise_stopped_early(self) -> NoReturn:
+        options, counts = self._job.options, self._job.input
+        rejects = f"{sum(each.rejected for each in self._ranges) + counts.invalid:,} rejects"
+        told = examples(chain.from_iterable(each.rejects(self._freshness) for each in self._ranges))
+        settled = counts.requested - self._left()
+        raise stopped_early(rejects, options.max_rejects, settled, counts.requested, told)
 
     async def _end(self, running: set[asyncio.Task[Ended]]) -> None:
         """Let the workers stop asking and keep what they have."""

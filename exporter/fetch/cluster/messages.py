@@ -87,6 +87,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         answers: Counted without refusals; `latency_s` is what one takes of late.
         refusals: (Retry-After or None, latency, what was answered) of each 429.
         logs: (level, template, text) of each line of the log.
+        down_since: See `Progress`.
         over: Whether it needs no share any more, and nothing will follow.
     """
 
@@ -102,6 +103,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     figures: Figures | None = None
     standing: Standing | None = None
     logs: list[tuple[int, str, str]] = []
+    down_since: float | None = None
     over: bool = False
 
 

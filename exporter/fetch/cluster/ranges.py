@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import pairwise
+from itertools import islice, pairwise
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from exporter.dataset.publishing.publish_job import PublishResult
 from exporter.fetch.cluster.messages import Done
 from exporter.fetch.refresh import Standing
+from exporter.fetch.reject_limit import EXAMPLES
 from exporter.fetch.work_directory import WorkDirectory
 from exporter.model.errors import ExporterError, StorageError
 from exporter.model.manifest import REJECTS_FILE, part_name
 from exporter.model.options import FileFormat
 from exporter.model.records import FETCHED, PartFile
-from exporter.store.order_store import Freshness, Store
+from exporter.store.order_store import Freshness, RejectRow, Store
 from exporter.store.plan import SCHEMA
 from exporter.system import durable
+
+T = TypeVar("T")
 
 _SMALLEST, _LARGEST = 250, 50_000
 #: Several for each worker, so that none waits long for the last one; each costs its worker some 50 ms.
@@ -85,13 +89,21 @@ class Range:
         settled = "unavailable" not in done.result.rejects_by_reason
         return done if is_whole and done.key == key and settled else None
 
+    def rejects(self, freshness: Freshness) -> list[RejectRow]:
+        """Return its first rejects, while nobody works on it."""
+        return self._read(lambda store: list(islice(store.rejects(freshness), EXAMPLES)), [])
+
     def _states(self, freshness: Freshness) -> dict[str | None, int]:
+        return self._read(lambda store: store.states(freshness), {None: self.orders})
+
+    def _read(self, read: Callable[[Store], T], otherwise: T) -> T:
+        """Read its store, which may not be there yet, or be damaged: its worker will tell."""
         try:
             with closing(Store(self.folder.store, readonly=True)) as store:
                 store.attach_plan(self.folder.plan)
-                return store.states(freshness)
+                return read(store)
         except (ExporterError, sqlite3.Error):
-            return {None: self.orders}  # not there yet, or damaged: its worker will tell
+            return otherwise
 
 
 def finish(folder: WorkDirectory, done: Done) -> None:

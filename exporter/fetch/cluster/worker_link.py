@@ -148,6 +148,7 @@ class Link(logging.Handler):
             figures=tally.statistics.take() if tally else None,
             standing=tally.standing() if tally else None,
             logs=[self._logs.popleft() for _ in range(len(self._logs))],
+            down_since=tally.down_since() if tally else None,
             over=over,
         )
         pace.answers, pace.refusals = 0, []
