@@ -296,7 +296,7 @@ class _Run:
             asking = "and requests only the unavailable orders again" if again else "without new requests"
             raise TooManyRejectsError(
                 f"{rejects} rejects ({reasons}) are more than --max-rejects {self.options.max_rejects} allows"
-                f" ({allowed}); nothing was published.{examples(job.store, job.freshness)}",
+                f" ({allowed}); nothing was published.{examples(job.store.rejects(job.freshness))}",
                 f"They are listed in {self.work.staged / 'rejects.jsonl'}. The same command with a higher"
                 f" --max-rejects publishes {asking}; with --retry-rejects it requests all of them again.",
                 str(rejects),
