@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -23,8 +23,18 @@ from exporter import __version__
 from exporter.fetch.cluster.messages import Check
 from exporter.fetch.cluster.range_worker import unfit
 from exporter.model.manifest import Pii
+from tests.support.clients import serving
 from tests.support.dask_cluster import DaskCluster, running_cluster
-from tests.support.processes import TOKEN, Api, Exporter, clean_environment, demo_api, wait_until
+from tests.support.processes import (
+    TOKEN,
+    Api,
+    Exporter,
+    clean_environment,
+    demo_api,
+    exporter_for,
+    wait_until,
+)
+from tests.support.servers import moves
 from tests.support.servers.process import faulty_process
 from tests.support.standing import contents, manifest_of
 
@@ -279,6 +289,32 @@ def test_an_api_that_is_away_ends_the_run(cluster: DaskCluster, tmp_path: Path, 
     """Where no worker gets an answer the run ends with exit 6."""
     exporter = Api(url="http://127.0.0.1:9", numbers=api.numbers[:10]).exporter(tmp_path)
     exporter.run("--dask", cluster.address, "--max-attempts", 1).said(6, "not available")
+
+
+def test_the_display_says_since_when_the_api_is_down(cluster: DaskCluster, tmp_path: Path) -> None:
+    """As on one machine: for the whole outage of all workers, and not before and after it."""
+    script = """
+import os, sys, exporter
+
+told = []
+options = exporter.Options(orders="numbers.txt", out="out", rate="unlimited", dask=sys.argv[1], dask_insecure=True,
+    api_url=os.environ["EXPORTER_API_URL"], token=os.environ["EXPORTER_API_TOKEN"])
+exporter.export(options, on_progress=lambda progress: told.append(progress.down_since))
+print(told[0], any(told), told[-1])
+"""
+    times: list[float] = []
+
+    def deployed(number: str, nth: int) -> Iterable[moves.Step]:
+        """Good 150 times, then away for three seconds."""
+        times.append(time.monotonic())
+        away = len(times) > 150 and times[-1] < times[150] + 3.0
+        return (moves.end(moves.End.RESET) if away else moves.late(0.02))(number, nth)
+
+    with serving(deployed) as server:
+        exporter = exporter_for(server.url, tmp_path, [f"a{index}" for index in range(600)])
+        words, env = [sys.executable, "-c", script, cluster.address], dict(exporter.env)
+        ended = subprocess.run(words, env=env, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (ended.stdout, ended.returncode) == ("None True None\n", 0), ended.stderr
 
 
 def test_a_list_of_wrong_numbers_is_not_asked_to_its_end(
