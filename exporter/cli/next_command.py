@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-
 import click
 from click.core import ParameterSource
 
 from exporter.cli.option_kinds import key_of
 from exporter.model.options import shown
+from exporter.model.shell_words import shell_command
 from exporter.model.summary import Summary
 from exporter.model.units import seconds
 
@@ -52,7 +51,7 @@ def _command(ctx: click.Context, changes: dict[str, str], leave_out: set[str]) -
             options.append(flag)
         else:
             options += [word for value in values for word in (flag, value)]
-    return shlex.join([*arguments, *options])
+    return shell_command([*arguments, *options])
 
 
 def _given(ctx: click.Context, parameter: click.Parameter) -> list[str]:

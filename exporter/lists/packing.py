@@ -6,7 +6,6 @@ import bz2
 import gzip
 import io
 import lzma
-import shlex
 import shutil
 import tarfile
 import tempfile
@@ -19,6 +18,7 @@ from typing import BinaryIO, cast
 import zstandard
 
 from exporter.lists.how_read import Source
+from exporter.model.shell_words import shell_word
 
 #: What reading damaged packed data raises.
 BROKEN = (
@@ -103,7 +103,7 @@ def _of_zip(source: Source) -> BinaryIO | None:
     if any(name.replace("\\", "/").lower() in _DOCUMENTS for name in names):
         source.stream.seek(0)
         return None
-    hint = f"Unpack it: unzip {shlex.quote(source.name)}"
+    hint = f"Unpack it: unzip {shell_word(source.name)}"
     name = _only(source, "zip", names, hint)
     try:
         return cast("BinaryIO", archive.open(name))
@@ -115,7 +115,7 @@ def _of_tar(source: Source) -> BinaryIO:
     archive = tarfile.open(fileobj=source.stream, mode="r:")  # noqa: SIM115 - `read` closes it
     source.files.append(archive)
     inside = {one.name: one for one in archive.getmembers() if not one.isdir()}
-    name = _only(source, "tar", list(inside), f"Unpack it: tar -xf {shlex.quote(source.name)}")
+    name = _only(source, "tar", list(inside), f"Unpack it: tar -xf {shell_word(source.name)}")
     source.stream.seek(-len(_TAR_END), io.SEEK_END)
     member = archive.extractfile(inside[name])
     if member is None or source.stream.read() != _TAR_END:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain, islice
@@ -13,6 +12,7 @@ from exporter.lists import column_choice
 from exporter.lists.batch import Batch, NoOrderNumberError, Sieve, complaint, text_of
 from exporter.lists.cell_values import is_furniture, unwrapped
 from exporter.lists.how_read import Source
+from exporter.model.shell_words import shell_word
 
 Cells = Sequence[Any]
 Record = tuple[int, Cells]
@@ -153,7 +153,7 @@ class Table:
     def _missing(self, expected: str) -> NoReturn:
         names = self._rows[self._first_row] if self._rows else []
         named = (name for name in names if name and not any(map(str.isdigit, name)))
-        example = shlex.quote(next(named, "NAME"))
+        example = shell_word(next(named, "NAME"))
         what = f"expected one column {expected}, got {column_choice.listed(names)}."
         hint = f"Name the column of order numbers, as in --column {example} or --column 1 for the first."
         self.source.refuse(what, hint, (self._top[self._first_row][0] or None) if self._top else None)
@@ -202,7 +202,7 @@ def _refuse_tables(source: Source, names: list[str], expected: str) -> NoReturn:
 
 
 def _choices(names: Sequence[str], option: str = "--column") -> str:
-    return " or ".join(f"{option} {shlex.quote(name)}" for name in names)
+    return " or ".join(f"{option} {shell_word(name)}" for name in names)
 
 
 def _rank(rows: Rows, wanted: str | None = None) -> int:  # of the surest known column, 0 the best

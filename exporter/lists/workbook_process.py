@@ -10,7 +10,6 @@ import io
 import json
 import os
 import re
-import shlex
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -28,6 +27,7 @@ from exporter.lists.number_formats import as_shown, look
 from exporter.lists.table import Cells, Record, Table, choose
 from exporter.model.errors import ExporterError, told
 from exporter.model.options import AskOptions
+from exporter.model.shell_words import shell_word
 
 _MEMORY = 192 << 20
 _MEMORY_BY_BYTE = 30  # of the file, which is compressed
@@ -77,7 +77,7 @@ def _limit_memory(size: int) -> None:
 
 
 def _refuse(source: Source, error: BaseException) -> NoReturn:
-    name = shlex.quote(source.name)
+    name = shell_word(source.name)
     hint = f"Save it again as .xlsx, or convert it to CSV: soffice --headless --convert-to csv {name}"
     what = "got one that needs too much memory" if isinstance(error, MemoryError) else f"got {error}"
     if type(error).__name__ == "PasswordError":

@@ -13,6 +13,7 @@ import json
 import logging
 import math
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
@@ -106,6 +107,9 @@ async def export_async(
         on_progress: Called a few times a second with how far the run is.
         stop: Ask it for the end to stop the run; what was fetched is kept.
     """
+    if sys.platform == "win32" and not isinstance(asyncio.get_running_loop(), asyncio.ProactorEventLoop):
+        what = "export_async() was called in an event loop that cannot start processes."
+        raise UsageError(what, "Use asyncio.ProactorEventLoop, which asyncio.run() takes by itself.")
     now, began = time.time(), time.monotonic()
     options, out, destination = prepared(options, now)
     try:

@@ -10,6 +10,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from exporter.model.errors import StorageError
 from exporter.store.order_store import Freshness, Store
 from exporter.store.store_file import uri_to_look_at
@@ -116,18 +118,28 @@ def holder(lock: Path) -> Holder | None:
         pid, started_at = int(facts["pid"]), float(facts["started_at"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return Holder(pid=pid, started_at=started_at, alive=_is_alive(pid))
+    return Holder(
+        pid=pid, started_at=started_at, alive=_is_alive(pid) if os.name == "posix" else _is_held(lock)
+    )
 
 
 def _is_alive(pid: int) -> bool:
     try:
-        if os.name == "posix":  # elsewhere signal 0 would end it
-            os.kill(pid, 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         pass  # somebody else's
     return True
+
+
+def _is_held(lock: Path) -> bool:
+    """Tell whether a process holds the lock, where signal 0 would end it: by taking the lock for a moment."""
+    try:
+        with FileLock(lock, blocking=False):
+            return False
+    except (Timeout, OSError):
+        return True
 
 
 @contextmanager
