@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from itertools import chain
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,10 +25,10 @@ def schemas_of(options: TableOptions) -> dict[str, pa.Schema]:
     """Return the columns that are written of each table; times are in the zone asked for."""
     zoned = pa.timestamp("us", options.timezone)
     chosen = choose_columns(options.select, options.drop, options.tables)
-    fields = {table: [SCHEMAS[table].field(name) for name in names] for table, names in chosen.items()}
+    fields = {table: map(SCHEMAS[table].field, names) for table, names in chosen.items()}
     return {
         table: pa.schema(
-            [each.with_type(zoned) if pa.types.is_timestamp(each.type) else each for each in those]
+            each.with_type(zoned) if pa.types.is_timestamp(each.type) else each for each in those
         )
         for table, those in fields.items()
     }
@@ -49,10 +50,9 @@ class DatasetWriter(AbstractContextManager["DatasetWriter"]):
         book: str = "orders",
     ) -> None:
         self._schemas = schemas
+        formats = [each for each in options.formats if each != "xlsx"]
         self._writers = {
-            name: [
-                TableWriter(folder, name, each, schema, options) for each in options.formats if each != "xlsx"
-            ]
+            name: [TableWriter(folder, name, each, schema, options) for each in formats]
             for name, schema in schemas.items()
         }
         # By column, so that each can be joined and its pieces let go before the next: half the memory.
@@ -83,30 +83,24 @@ class DatasetWriter(AbstractContextManager["DatasetWriter"]):
 
     def close(self, counts: Mapping[str, str]) -> dict[str, list[PartFile]]:
         """Finish every file; return those of each table, over all formats. A workbook says `counts` too."""
-        files = {
-            name: [part for each in writers for part in each.close()]
-            for name, writers in self._writers.items()
-        }
+        files = {name: [part for one in each for part in one.close()] for name, each in self._writers.items()}
         if self._book is not None:
             for name, books in self._book.close(counts).items():
                 files[name] += books
         return files
 
     def __exit__(self, *_: object) -> None:
-        for writer in (writer for writers in self._writers.values() for writer in writers):
+        for writer in chain.from_iterable(self._writers.values()):
             writer.abort()
         if self._book is not None:
             self._book.abort()
 
     def _write_row_group(self, name: str) -> None:
         if any(map(len, self._waiting[name][0])):
-            table = pa.table([_joined(arrays) for arrays in self._waiting[name]], schema=self._schemas[name])
+            columns = []
+            for arrays in self._waiting[name]:
+                columns.append(pa.concat_arrays(arrays))
+                arrays.clear()
+            table = pa.table(columns, schema=self._schemas[name])
             for writer in self._writers[name]:
                 writer.write(table)
-
-
-def _joined(arrays: list[pa.Array]) -> pa.Array:
-    """Return one array of these, and let them go."""
-    joined = pa.concat_arrays(arrays)
-    arrays.clear()
-    return joined

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
 from exporter.dataset.object_store import ObjectStore, object_store
@@ -21,33 +20,28 @@ class Directory:
 
     def standing(self) -> Manifest | None:
         """Return the manifest of the dataset that is there, None for nothing; a `UsageError` for anything else."""
-        manifest, self._seen = self._path / MANIFEST_FILE, None
+        file, self._seen = self._path / MANIFEST_FILE, None
         with durable.storage_errors("looking at it", self._path):
-            if manifest.is_file():
-                found = decode(manifest.read_bytes(), str(manifest))
-                self._seen = found.run_id
-                return found
+            if file.is_file():
+                manifest = decode(file.read_bytes(), str(file))
+                self._seen = manifest.run_id
+                return manifest
             empty = not self._path.exists() or (self._path.is_dir() and not any(self._path.iterdir()))
-        if not empty or self._path.is_symlink():
-            raise self._refusal(
-                "expected a free name, got something that is not one of our datasets.", "Give another --out."
-            )
-        return None
+        if empty and not self._path.is_symlink():
+            return None
+        what = "expected a free name, got something that is not one of our datasets."
+        raise self._refusal(what, "Give another --out.")
 
     def refuse_strangers(self, standing: Manifest) -> None:
         """Raise a `UsageError` where what is not ours would be lost with a dataset, or the place is a link."""
         if self._path.is_symlink():
-            raise self._refusal(
-                "expected a directory, got a link to one.",
-                f"Give the directory itself: {self._path.resolve()}",
-            )
+            hint = f"Give the directory itself: {self._path.resolve()}"
+            raise self._refusal("expected a directory, got a link to one.", hint)
         with durable.storage_errors("looking at it", self._path):
             stranger = stranger_in(self._path, standing)
         if stranger is not None:
-            raise self._refusal(
-                f"expected nothing beside the dataset there, got {stranger}, which is not ours.",
-                "Move it away, or give another --out.",
-            )
+            what = f"expected nothing beside the dataset there, got {stranger}, which is not ours."
+            raise self._refusal(what, "Move it away, or give another --out.")
 
     def repair(self, retired: Path) -> None:
         """Put back the old dataset where a kill came while it was being replaced; `retired` is that of `put`."""
@@ -60,27 +54,25 @@ class Directory:
         `retired` is a free name for the old one. After a `StorageError`, what was there is still there.
         """
         with durable.storage_errors("publishing the dataset", self._path):
-            replaced = durable.put_in_place(staged, self._path, replace=True, retired=retired)
+            replaced = durable.put_in_place(staged, self._path, retired)
             if replaced is None:
                 return
             try:
-                self._refuse_newcomers(replaced)
+                self._refuse_newcomers(Directory(replaced))
             except UsageError as error:
-                durable.put_in_place(replaced, self._path, replace=True, retired=staged)
+                durable.put_in_place(replaced, self._path, staged)
                 raise came_in_mid_run(error) from None
             remove_dataset(replaced)
 
     def interrupt(self) -> None:
         """Make what is under way in another thread end soon: a rename is over at once."""
 
-    def _refuse_newcomers(self, replaced: Path) -> None:
+    def _refuse_newcomers(self, replaced: Directory) -> None:
         """Refuse what came between the last look and the exchange: it is not ours to remove."""
-        standing = Directory(replaced).standing()
-        if standing is None:
-            return
-        if standing.run_id != self._seen:
-            raise self._refusal("another dataset is there.", "")
-        Directory(replaced).refuse_strangers(standing)
+        if (standing := replaced.standing()) is not None:
+            if standing.run_id != self._seen:
+                raise self._refusal("another dataset is there.", "")
+            replaced.refuse_strangers(standing)
 
     def _refusal(self, problem: str, hint: str) -> UsageError:
         return UsageError(problem, hint, option="out", value=self._path)
@@ -106,9 +98,11 @@ def destination_of(out: str, proxy: str | None = None) -> Destination:
 
 def stranger_in(folder: Path, manifest: Manifest) -> str | None:
     """Return the name of something in a dataset's directory that is not ours; None where there is nothing."""
-    folders = {str(parent) for name in manifest.names for parent in PurePosixPath(name).parents}
-    names = (path.relative_to(folder).as_posix() for path in _below(folder))
-    return next((name for name in names if name not in manifest.names | folders), None)
+    known = manifest.names | {
+        str(parent) for name in manifest.names for parent in PurePosixPath(name).parents
+    }
+    names = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+    return next((name for name in names if name not in known), None)
 
 
 def came_in_mid_run(error: UsageError) -> StorageError:
@@ -139,11 +133,8 @@ def remove_dataset(folder: Path) -> str | None:
     of it stays.
     """
     manifest = manifest_in(folder)
-    stranger = (
-        next((path.name for path in folder.iterdir()), None)
-        if manifest is None
-        else stranger_in(folder, manifest)
-    )
+    others = (path.name for path in folder.iterdir())
+    stranger = next(others, None) if manifest is None else stranger_in(folder, manifest)
     if stranger is not None:
         return stranger
     for inner, _, files in os.walk(folder, topdown=False):
@@ -157,12 +148,3 @@ def remove_dataset(folder: Path) -> str | None:
     durable.step("remove")
     durable.sync_folder(folder.parent)
     return None
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    """Yield every file, link and empty folder below."""
-    for path in folder.iterdir():
-        if path.is_dir() and not path.is_symlink() and any(path.iterdir()):
-            yield from _below(path)
-        else:
-            yield path

@@ -6,6 +6,7 @@ A prefix of an object store is copied to this machine; CSV and Parquet's JSON ty
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,8 +40,7 @@ class LocalDataset:
 
         An `InputError` where its only files are for spreadsheets, which hold no exact values.
         """
-        files = self.manifest.tables.get(table)
-        if files is None:
+        if (files := self.manifest.tables.get(table)) is None:
             return []
         paths = [self.folder / path for path in readable(files)]
         if paths and all(map(_is_plain, paths)):
@@ -67,24 +67,22 @@ class LocalDataset:
         with durable.storage_errors("reading the dataset", self.folder):
             readers = [part_reader(path, self.manifest.timezone) for path in exact]
         if not readers or readers[0].for_spreadsheets:
-            raise InputError(
-                f"{self.place}: expected {table} as Parquet or CSV, got files for spreadsheets, which hold no exact"
-                " values.",
-                "Export with --format parquet.",
-            )
-        names, known = readers[0].columns(), SCHEMAS[table]
-        schema = pa.schema(
-            [known.field(name) if name in known.names else (name, pa.string()) for name in names]
-        )
+            what = "Parquet or CSV, got files for spreadsheets, which hold no exact values."
+            raise InputError(f"{self.place}: expected {table} as {what}", "Export with --format parquet.")
+        names = readers[0].columns()
+        schema = pa.schema(fields_of(table, names))
         target = self.scratch / f"{table}.parquet"
-        with (
-            durable.storage_errors("copying the table", target),
-            pq.ParquetWriter(str(target), schema) as writer,
-        ):
+        with durable.storage_errors("copying the table", target), pq.ParquetWriter(target, schema) as writer:
             for batch in (batch for reader in readers for batch in reader.batches(names)):
                 columns = [getattr(column, "storage", column) for column in batch.columns]
                 writer.write_batch(pa.record_batch(columns, names=names).cast(schema))
         return target
+
+
+def fields_of(table: str, names: Iterable[str]) -> list[pa.Field]:
+    """Return the fields of a table's columns; what the catalogue does not know is text."""
+    known = SCHEMAS[table]
+    return [known.field(name) if name in known.names else pa.field(name, pa.string()) for name in names]
 
 
 def _is_plain(path: Path) -> bool:
@@ -114,7 +112,6 @@ def local_dataset(place: str, scratch: Path) -> LocalDataset:
             place=place, folder=folder, manifest=decode(manifest.read_bytes(), str(manifest)), scratch=scratch
         )
         for difference in wrong_files(folder, found.manifest):
-            raise InputError(
-                f"{place}: it is not what its manifest says: {difference}", f"Run: exporter verify {place}"
-            )
+            what = f"{place}: it is not what its manifest says: {difference}"
+            raise InputError(what, f"Run: exporter verify {place}")
     return found

@@ -46,7 +46,9 @@ class TableWriter(AbstractContextManager["TableWriter"]):
         """Append rows with the writer's schema; for Parquet they make one row group of their own."""
         with durable.storage_errors("writing the table", self._path):
             while table.num_rows:
-                file = self._with_room()
+                if self._file is not None and self._rows == self._rows_per_file:
+                    self._finish(self._file)
+                file = self._file or self._begin()
                 piece = table.slice(0, (self._rows_per_file or _WITHOUT_END) - self._rows)
                 file.write(piece)
                 self._rows += piece.num_rows
@@ -61,22 +63,16 @@ class TableWriter(AbstractContextManager["TableWriter"]):
 
     def abort(self) -> None:
         """Remove every file of this table, finished or not; nothing happens after `close`."""
-        if self._closed:
-            return
-        self._closed = True
-        if self._file is not None:
-            with suppress(OSError):  # the disk's complaint has been heard, or nobody needs it
-                self._file.close()
-        with durable.storage_errors("removing the unfinished table", self._path):
-            durable.remove_tree(self._path)
+        if not self._closed:
+            self._closed = True
+            if self._file is not None:
+                with suppress(OSError):  # the disk's complaint has been heard, or nobody needs it
+                    self._file.close()
+            with durable.storage_errors("removing the unfinished table", self._path):
+                durable.remove_tree(self._path)
 
     def __exit__(self, *_: object) -> None:
         self.abort()
-
-    def _with_room(self) -> _ParquetFile | _CsvFile:
-        if self._file is not None and self._rows == self._rows_per_file:
-            self._finish(self._file)
-        return self._file or self._begin()
 
     def _begin(self) -> _ParquetFile | _CsvFile:
         path = self._path

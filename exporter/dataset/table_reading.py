@@ -77,26 +77,11 @@ class CsvPart:
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """Yield the rows of these columns, in their order; ids and codes as text."""
-        yield from self._read({name: self._type(name) for name in columns})
-
-    def nulls(self) -> Counter[str]:
-        """Count the nulls of each column."""
-        counts: Counter[str] = Counter()
-        for batch in self._read(dict.fromkeys(self.columns(), pa.string())):
-            for name, column in zip(batch.schema.names, batch.columns, strict=True):
-                counts[name] += column.null_count
-        return counts
-
-    def _type(self, name: str) -> pa.DataType:
-        typed: dict[Kind | None, pa.DataType] = {
-            Kind.DECIMAL: pa.decimal128(20, 4),
-            Kind.TIMESTAMP: self._moment,
-        }
-        return pa.int64() if name == "item_index" else typed.get(_KINDS.get(name), pa.string())
-
-    def _read(self, types: dict[str, pa.DataType]) -> Iterator[pa.RecordBatch]:
-        """Start with small blocks; where a record does not fit, go on with the largest."""
-        passed = 0
+        typed = {Kind.DECIMAL: pa.decimal128(20, 4), Kind.TIMESTAMP: self._moment}
+        types = {name: typed[_KINDS[name]] if _KINDS.get(name) in typed else pa.string() for name in columns}
+        if "item_index" in types:
+            types["item_index"] = pa.int64()
+        passed = 0  # a record that does not fit into a small block is read by the largest
         for block_bytes in (_BLOCK_BYTES, _LARGEST_BLOCK_BYTES):
             skip, passed = passed, 0
             try:
@@ -108,6 +93,13 @@ class CsvPart:
             except pa.ArrowInvalid as error:
                 if "block size" not in str(error) or block_bytes == _LARGEST_BLOCK_BYTES:
                     raise
+
+    def nulls(self) -> Counter[str]:
+        """Count the nulls of each column."""
+        counts: Counter[str] = Counter()
+        for batch in self.batches(self.columns()):
+            counts.update({name: batch[name].null_count for name in batch.schema.names})
+        return counts
 
     def _open(self, types: dict[str, pa.DataType], block_bytes: int) -> pa_csv.CSVStreamingReader:
         return pa_csv.open_csv(

@@ -31,6 +31,7 @@ _BATCH = 10_000
 #: Tables of a comparison: their rows are counted, by a column of each.
 _COUNTED = {"changes": ("order_number",), "changed_orders": ("number",)}
 _Differences = Iterator[tuple[str, str]]  # each with its kind and its sentence
+_Rows = Iterator[tuple[object, ...]]
 
 
 def verify(out: Path) -> Iterator[str]:
@@ -56,7 +57,7 @@ def verify(out: Path) -> Iterator[str]:
 
 def wrong_files(out: Path, manifest: Manifest) -> Iterator[str]:
     """Yield how the files and counts of a dataset differ from its manifest, without reading rows."""
-    found = chain(_wrong_sums(manifest), _wrong_bytes(out, manifest), _wrong_rejects(out, manifest))
+    found = chain(_wrong_sums(manifest), _wrong_bytes(out, manifest), _wrong_lists(out, manifest))
     return (sentence for _, sentence in found)
 
 
@@ -65,7 +66,7 @@ def _differences(out: Path, manifest: Manifest) -> _Differences:
     yield from _strangers(out, manifest)
     damaged = list(_wrong_bytes(out, manifest))
     yield from damaged
-    yield from _wrong_rejects(out, manifest)
+    yield from _wrong_lists(out, manifest)
     if not damaged:
         yield from _wrong_rows(out, manifest)
 
@@ -94,9 +95,9 @@ def _wrong_sums(manifest: Manifest) -> _Differences:
 
 
 def _by_format(files: Iterable[PartFile]) -> dict[str, list[PartFile]]:
-    formats: dict[str, list[PartFile]] = {}
+    formats: defaultdict[str, list[PartFile]] = defaultdict(list)
     for part in files:
-        formats.setdefault(part.path.rsplit(".", 1)[-1], []).append(part)
+        formats[part.path.rpartition(".")[2]].append(part)
     return formats
 
 
@@ -124,7 +125,7 @@ def _wrong_bytes(out: Path, manifest: Manifest) -> _Differences:
                 yield "file", f"{part.path}: its SHA-256 is not the manifest's."
 
 
-def _wrong_rejects(out: Path, manifest: Manifest) -> _Differences:
+def _wrong_lists(out: Path, manifest: Manifest) -> _Differences:
     if not manifest.is_comparison:
         yield from _wrong_list(out, REJECTS_FILE, manifest.rejects_by_reason)
     if manifest.stale_by_reason:
@@ -143,13 +144,11 @@ def _wrong_list(out: Path, name: str, by_reason: Mapping[str, int]) -> _Differen
             try:
                 reject = json.loads(line)
                 reasons[reject["reason"]] += 1
-                in_order = before < reject["line"]
+                if before >= reject["line"]:
+                    yield "reject", f"{name}:{line_number}: not in the input's order."
                 before = reject["line"]
             except (ValueError, KeyError, TypeError):
                 yield "reject", f"{name}:{line_number}: expected a reject as a JSON object."
-                continue
-            if not in_order:
-                yield "reject", f"{name}:{line_number}: not in the input's order."
     for reason in sorted(reasons.keys() | by_reason.keys()):
         expected = by_reason.get(reason, 0)
         if reasons[reason] != expected:
@@ -157,19 +156,33 @@ def _wrong_list(out: Path, name: str, by_reason: Mapping[str, int]) -> _Differen
 
 
 def _wrong_rows(out: Path, manifest: Manifest) -> _Differences:
-    formats: defaultdict[str, dict[str, _Rows]] = defaultdict(dict)
+    formats: defaultdict[str, dict[str, list[PartFile]]] = defaultdict(dict)
     for name, table in manifest.tables.items():
         for ending, parts in _by_format(table.files).items():
-            formats[ending][name] = _Rows(out, parts, (KEYS | _COUNTED)[name])
+            formats[ending][name] = parts
     formats.pop("xlsx", None)  # its digest was right, and reading it takes the memory of a whole workbook
     for ending, tables in formats.items():
+        counts: Counter[str] = Counter()
+        rows = {name: _rows(out, parts, (KEYS | _COUNTED)[name], counts) for name, parts in tables.items()}
         try:
-            yield from _wrong_tables(tables, manifest.counts, ending)
+            yield from _wrong_tables(rows, manifest.counts, ending)
         except InputError as error:
             yield "file", error.problem
             continue
-        for rows in tables.values():
-            yield from rows.wrong_counts()
+        for part in chain.from_iterable(tables.values()):
+            if counts[part.path] != part.rows:
+                yield "file", f"{part.path}: expected {part.rows:,} rows, got {counts[part.path]:,}."
+
+
+def _rows(out: Path, parts: list[PartFile], columns: tuple[str, ...], counts: Counter[str]) -> _Rows:
+    """Yield the rows of some columns of a table, over all of its part files, and count those of each."""
+    for part in parts:
+        try:
+            for batch in part_reader(out / part.path).batches(columns):
+                counts[part.path] += len(batch)
+                yield from zip(*(batch[name].to_pylist() for name in columns), strict=True)
+        except (pa.ArrowException, KeyError) as error:
+            raise InputError(f"{part.path}: it cannot be read: {str(error).splitlines()[0]}.") from None
 
 
 def _wrong_tables(tables: dict[str, _Rows], counts: Counts, ending: str) -> _Differences:
@@ -186,7 +199,7 @@ def _wrong_tables(tables: dict[str, _Rows], counts: Counts, ending: str) -> _Dif
             yield from seen.twice(f"order_lines.{ending}")
 
 
-def _by_order(rows: Iterable[tuple[object, ...]]) -> Iterator[tuple[str, list[object]]]:
+def _by_order(rows: _Rows | tuple[()]) -> Iterator[tuple[str, list[object]]]:
     """Yield each order number with the `item_index` of its rows, which are together."""
     for number, group in groupby(rows, key=itemgetter(0)):
         yield str(number), [index for _, index in group]
@@ -226,28 +239,6 @@ def _wrong_indexes(number: str, indexes: list[object], table: str) -> _Differenc
         some = ", ".join(map(str, indexes[:_MOST_OF_A_KIND])) + (" …" if indexes[_MOST_OF_A_KIND:] else "")
         what = f"expected item_index 0 to {len(indexes) - 1}, got {some}"
         yield "item_index", f"{table}: order {number}: {what}."
-
-
-class _Rows:
-    """Some columns of a table, over all of its part files, counted on the way."""
-
-    def __init__(self, out: Path, parts: list[PartFile], columns: tuple[str, ...]) -> None:
-        self._out, self._parts, self._columns = out, parts, columns
-        self._counts: Counter[str] = Counter()
-
-    def __iter__(self) -> Iterator[tuple[object, ...]]:
-        for part in self._parts:
-            try:
-                for batch in part_reader(self._out / part.path).batches(self._columns):
-                    self._counts[part.path] += len(batch)
-                    yield from zip(*(batch[name].to_pylist() for name in self._columns), strict=True)
-            except (pa.ArrowException, KeyError) as error:
-                raise InputError(f"{part.path}: it cannot be read: {str(error).splitlines()[0]}.") from None
-
-    def wrong_counts(self) -> _Differences:
-        for part in self._parts:
-            if self._counts[part.path] != part.rows:
-                yield "file", f"{part.path}: expected {part.rows:,} rows, got {self._counts[part.path]:,}."
 
 
 class _Seen:

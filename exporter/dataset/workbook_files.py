@@ -69,7 +69,9 @@ class WorkbookWriter:
         """Append rows of every table, by name."""
         with durable.storage_errors("writing the workbook", self._path()):
             book = self._book or self._begin()
-            if len(tables) > 1 and not self._fit(tables, book.rows) and self._fit(tables, {}):
+            sizes = {name: table.num_rows for name, table in tables.items()}
+            fits = all(book.rows[name] + size <= self._most_rows for name, size in sizes.items())
+            if len(tables) > 1 and not fits and max(sizes.values()) <= self._most_rows:
                 book = self._next(book)
             rest = dict(tables)
             while True:
@@ -94,9 +96,6 @@ class WorkbookWriter:
             self._book.discard()
             self._book = None
         durable.remove_tree(self._scratch)
-
-    def _fit(self, tables: Mapping[str, pa.Table], rows: Mapping[str, int]) -> bool:
-        return all(rows.get(name, 0) + table.num_rows <= self._most_rows for name, table in tables.items())
 
     def _path(self) -> Path:
         if self._in_folder:
@@ -137,15 +136,12 @@ class _Book:
         self._formats = {
             text: self._book.add_format({"num_format": text}) for text in (_DATE, _MONEY, _WHOLE)
         }
-        self._sheets = {name: self._begin_sheet(name, schema) for name, schema in schemas.items()}
+        self._sheets: dict[str, Worksheet] = {name: self._book.add_worksheet(name) for name in schemas}
+        for name, sheet in self._sheets.items():
+            sheet.freeze_panes(1, 0)
+            _write_texts(sheet, 0, schemas[name].names, self._bold)
         self.rows = dict.fromkeys(schemas, 0)
         self._cut = 0
-
-    def _begin_sheet(self, name: str, schema: pa.Schema) -> Worksheet:
-        sheet = self._book.add_worksheet(name)
-        sheet.freeze_panes(1, 0)
-        self._write_texts(sheet, 0, schema.names, self._bold)
-        return sheet
 
     def write(self, name: str, table: pa.Table) -> None:
         sheet = self._sheets[name]
@@ -170,10 +166,6 @@ class _Book:
                     sheet.write_boolean(row, at, value)
                 else:
                     sheet.write_number(row, at, value, formats[at])
-
-    def _write_texts(self, sheet: Worksheet, row: int, texts: Sequence[str], style: Format | None) -> None:
-        for at, text in enumerate(texts):
-            sheet.write_string(row, at, text, style)
 
     def _fitting(self, text: str) -> str:
         if len(text) <= _LONGEST_TEXT // 2:  # Excel counts UTF-16 units
@@ -203,10 +195,13 @@ class _Book:
         for row, (what, text) in enumerate(facts.items()):
             sheet.write_string(row, 0, what, self._bold)
             sheet.write_string(row, 1, text)
-        self._write_texts(sheet, len(facts) + 1, _ABOUT_COLUMNS, self._bold)
+        _write_texts(sheet, len(facts) + 1, _ABOUT_COLUMNS, self._bold)
         fields = ((name, field) for name, schema in self._schemas.items() for field in schema)
         for row, (name, field) in enumerate(fields, start=len(facts) + 2):
-            self._write_texts(sheet, row, (name, field.name, *_explained(field)), None)
+            known = {key.decode(): text.decode() for key, text in (field.metadata or {}).items()}
+            personal = "yes" if known.get("personal") == "true" else ""
+            meaning = known.get("description", ""), personal, known.get("path", "")
+            _write_texts(sheet, row, (name, field.name, *meaning))
         for place, width in enumerate((24, 34, 80, 10, 40)):
             sheet.set_column(place, place, width)
 
@@ -219,10 +214,9 @@ class _Book:
         self.path.unlink(missing_ok=True)
 
 
-def _explained(field: pa.Field) -> tuple[str, str, str]:
-    facts = field.metadata or {}
-    personal = "yes" if facts.get(b"personal") == b"true" else ""
-    return facts.get(b"description", b"").decode(), personal, facts.get(b"path", b"").decode()
+def _write_texts(sheet: Worksheet, row: int, texts: Sequence[str], style: Format | None = None) -> None:
+    for at, text in enumerate(texts):
+        sheet.write_string(row, at, text, style)
 
 
 def _width(name: str, column: pa.ChunkedArray) -> int:

@@ -24,8 +24,7 @@ from exporter.model.progress import Phase, Progress, ProgressCallback
 from exporter.model.rate import Rate
 from exporter.model.records import Traffic
 from exporter.store.order_store import Freshness
-from exporter.system.stopping import beside_the_loop, unless_stopped
-from exporter.system.task_groups import task_group
+from exporter.system.stopping import beside_the_loop, task_group, unless_stopped
 
 log = logging.getLogger("exporter")
 

@@ -24,8 +24,7 @@ from exporter.model.progress import Progress, ProgressCallback
 from exporter.model.run_statistics import Statistics
 from exporter.store.listed_numbers import ListedNumbers, Walk
 from exporter.system import durable
-from exporter.system.stopping import Stop, beside_the_loop, unless_stopped
-from exporter.system.task_groups import task_group
+from exporter.system.stopping import Stop, beside_the_loop, task_group, unless_stopped
 
 log = logging.getLogger("exporter")
 

@@ -31,8 +31,7 @@ from exporter.model.rate import backoff_s, concurrency_hint
 from exporter.model.records import FETCHED, Answer, Outcome, RunRecord, Traffic
 from exporter.model.run_statistics import Statistics
 from exporter.store.order_store import Freshness, Store
-from exporter.system.stopping import Stop
-from exporter.system.task_groups import task_group
+from exporter.system.stopping import Stop, task_group
 
 log = logging.getLogger("exporter")
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from exporter.model.errors import ExporterError, told
 from exporter.report.page import write_report
+from exporter.system.child_process import be_lean
 from exporter.system.crash_place import crash_text
-from exporter.system.lean_process import be_lean
 
 
 def main(arguments: list[str]) -> int:

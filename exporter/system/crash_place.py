@@ -8,15 +8,10 @@ from pathlib import Path
 _PACKAGE = Path(__file__).parents[1]
 
 
-def place_in_our_code(error: BaseException) -> str:
-    """Return the innermost place in this package that the error came through, as `exporter/store.py:120`."""
-    frames = traceback.extract_tb(error.__traceback__)
-    ours = [frame for frame in frames if Path(frame.filename).is_relative_to(_PACKAGE)]
-    if not ours:
-        return "code that it uses"
-    return f"{Path(ours[-1].filename).relative_to(_PACKAGE.parent).as_posix()}:{ours[-1].lineno}"
-
-
 def crash_text(error: BaseException) -> str:
-    """Return an error's type and place, as `TypeError in exporter/store.py:120`."""
-    return f"{type(error).__name__} in {place_in_our_code(error)}"
+    """Return an error's type and the innermost place in this package, as `TypeError in exporter/store.py:120`."""
+    place = "code that it uses"
+    for frame in traceback.extract_tb(error.__traceback__):
+        if (file := Path(frame.filename)).is_relative_to(_PACKAGE):
+            place = f"{file.relative_to(_PACKAGE.parent).as_posix()}:{frame.lineno}"
+    return f"{type(error).__name__} in {place}"

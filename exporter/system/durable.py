@@ -52,15 +52,9 @@ def write_bytes(path: Path, data: bytes, *, mode: int | None = 0o600) -> None:
 
 
 def write_lines(path: Path, lines: Iterable[bytes], *, mode: int | None = 0o600) -> None:
-    """Write a whole file that is on the disk when this returns, or leave what stood there.
+    """Write a whole file that is on the disk when this returns, or leave what stood there and raise the `OSError`.
 
-    Args:
-        path: The file to create or replace; its folder exists.
-        lines: Its bytes, a piece at a time, each with its own line end.
-        mode: Its permissions, or None for what the umask gives.
-
-    Raises:
-        OSError: When the disk refuses; the temporary file is gone then.
+    Its folder exists, each line has its own end; None as `mode` gives the permissions that the umask gives.
     """
     beside = path.with_name(f".{path.name}.{os.urandom(4).hex()}.partial")
     try:
@@ -153,24 +147,18 @@ def remove_tree(path: Path) -> None:
 # --- a dataset into place ---
 
 
-def put_in_place(staged_dir: Path, out_dir: Path, *, replace: bool, retired: Path) -> Path | None:
-    """Make a staged dataset the one that readers see, in one rename.
+def put_in_place(staged_dir: Path, out_dir: Path, retired: Path) -> Path | None:
+    """Make a staged dataset the one that readers see; return where the old one is now, None where there was none.
 
-    With `replace`, old and new are exchanged in one step on Linux. Where the system cannot do that,
-    the old one is renamed to `retired` first; a kill between the two renames leaves no dataset at
-    `out_dir` until `repair` puts the old one back. It is never lost.
+    Old and new are exchanged in one step on Linux. Where the system cannot do that, the old one is renamed
+    to `retired` first; a kill between the two renames leaves no dataset at `out_dir` until `repair` puts
+    the old one back. It is never lost. After an `OSError`, `out_dir` is as it was.
 
     All three are on one file system, the staged files are synced, and `out_dir` is not a link.
-
-    Returns:
-        Where the old dataset is now, for the caller to remove, or None where there was none.
-
-    Raises:
-        OSError: The disk refuses, or `out_dir` is not empty and `replace` is false; `out_dir` is as it was.
     """
     for folder, _, _ in os.walk(staged_dir, topdown=False):
         sync_folder(Path(folder))
-    if not (replace and out_dir.exists()):
+    if not out_dir.exists():
         rename(staged_dir, out_dir)
         return None
     if _exchange(staged_dir, out_dir):
@@ -230,6 +218,7 @@ _PERMISSION = "Give this user permission to write there, or give another place."
 _HARDWARE = "Check the disk and the system's log, then run the same command again."
 _GONE = "Check that the folder exists and is mounted, then run the same command again."
 _PLACE = "Give another place."
+_CLOSE = "Close that program, then run the same command again."
 _AGAIN = "Remove the cause, then run the same command again to resume."
 _BROKEN = "Restore a copy of it, or remove it: the next run then fetches its orders again."
 _NO_STORE = "If it is your own file, give another place; if it was a store, restore a copy of it."
@@ -244,7 +233,7 @@ _OS_FAULTS = {
     errno.EFBIG: ("the file would be larger than allowed", _ROOM),
     errno.EACCES: ("permission denied", _PERMISSION),
     errno.EPERM: ("permission denied", _PERMISSION),
-    errno.EBUSY: ("a program has it open", "Close that program, then run the same command again."),
+    errno.EBUSY: ("a program has it open", _CLOSE),
     errno.EROFS: ("the file system is read-only", _PERMISSION),
     errno.EIO: ("the disk reports an input/output error", _HARDWARE),
     errno.ENOENT: ("it is not there", _GONE),
@@ -268,14 +257,8 @@ _SQLITE_FAULTS = {
     sqlite3.SQLITE_CANTOPEN: ("the store cannot be opened", _GONE),
     sqlite3.SQLITE_CORRUPT: ("the store is corrupt", _BROKEN),
     sqlite3.SQLITE_NOTADB: ("it is not a store", _NO_STORE),
-    sqlite3.SQLITE_BUSY: (
-        "another program holds the store",
-        "Close that program, then run the same command again.",
-    ),
-    sqlite3.SQLITE_LOCKED: (
-        "another program holds the store",
-        "Close that program, then run the same command again.",
-    ),
+    sqlite3.SQLITE_BUSY: ("another program holds the store", _CLOSE),
+    sqlite3.SQLITE_LOCKED: ("another program holds the store", _CLOSE),
 }
 # What comes without a code of its own: text that is no UTF-8 (Python's own error, or a `UnicodeDecodeError`
 # where it is in SQLite's complaint itself), a header's unknown format.
@@ -284,11 +267,10 @@ _SIGNS_OF_ROT = ("decode to UTF-8", "unsupported file format")
 
 @contextmanager
 def storage_errors(doing: str, path: Path) -> Iterator[None]:
-    """Turn what the disk or SQLite refuses while the block is `doing` something, as `writing the manifest`, to a path.
+    """Turn what the disk or SQLite refuses while the block is `doing` something to a path into a `StorageError`.
 
-    Raises:
-        StorageError: For the failures of storage. Timeouts and connection errors, which Python counts
-            among the `OSError`s, and SQLite errors that are mistakes of ours pass as they are.
+    Timeouts and connection errors, which Python counts among the `OSError`s, and SQLite errors that are mistakes
+    of ours pass as they are.
     """
     try:
         yield

@@ -29,11 +29,7 @@ NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 
 def claim(path: Path) -> None:
-    """See to it that an empty file of ours alone is there, or a file that was already.
-
-    Raises:
-        StorageError: What is there is not ours alone.
-    """
+    """See to it that an empty file is there, or one that was already: a `StorageError` where it is not ours alone."""
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | NO_FOLLOW, 0o600))
     except FileExistsError:
@@ -41,21 +37,15 @@ def claim(path: Path) -> None:
 
 
 def refuse_foreign(path: Path, *, forbidden: int = OTHERS_WRITE) -> None:
-    """Raise where something is at `path` that is not ours alone; nothing there is fine.
-
-    Raises:
-        StorageError: It belongs to somebody else, others may do what is `forbidden` (bits of its mode), or it is a link.
-    """
+    """Raise a `StorageError` where something is at `path` that is not ours alone, as `fault_of` says; nothing is fine."""
     try:
         found = path.lstat()
     except FileNotFoundError:
         return
     if fault := fault_of(found, path, forbidden=forbidden):
-        raise StorageError(
-            f"{path}: expected a {'folder' if stat.S_ISDIR(found.st_mode) else 'file'} of this user alone,"
-            f" but {fault}. Somebody else could read or change it.",
-            "Find out who made it. Then remove it, or give another place.",
-        )
+        kind = "folder" if stat.S_ISDIR(found.st_mode) else "file"
+        what = f"{path}: expected a {kind} of this user alone, but {fault}. Somebody else could read or change it."
+        raise StorageError(what, "Find out who made it. Then remove it, or give another place.")
 
 
 def fault_of(
@@ -98,23 +88,16 @@ def _keeps_no_owners(folder: Path, device: int) -> bool:
         return False
     if device not in _said:
         _said.add(device)
-        log.warning(
-            "%s is on a file system without owners or modes: anyone who can reach it can read it.", folder
-        )
+        what = "%s is on a file system without owners or modes: anyone who can reach it can read it."
+        log.warning(what, folder)
     return True
 
 
 def state_folder() -> Path:
-    """Return the folder of what the program keeps for itself.
-
-    Raises:
-        UsageError: Nothing says where this user's home is.
-    """
+    """Return the folder of what the program keeps for itself; a `UsageError` where this user has no home."""
     home = os.environ.get("XDG_STATE_HOME")
     try:
         return Path(home or Path.home() / ".local" / "state") / "omnitron-exporter"
     except RuntimeError:
-        raise UsageError(
-            "This user has no home: neither HOME is set nor does the system know one.",
-            "Set XDG_STATE_HOME to a folder of this user.",
-        ) from None
+        what = "This user has no home: neither HOME is set nor does the system know one."
+        raise UsageError(what, "Set XDG_STATE_HOME to a folder of this user.") from None

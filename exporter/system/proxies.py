@@ -16,12 +16,8 @@ log = logging.getLogger("exporter")
 def proxy_for(url: str, given: str | None) -> str | None:
     """Return the URL of the proxy that a request to `url` goes through, and say so in the log; None for none.
 
-    Args:
-        url: Where the request goes.
-        given: What `--proxy` says; where that is None, the environment decides, and this machine needs no proxy.
-
-    Raises:
-        UsageError: A variable names something else than an HTTP proxy.
+    Where `--proxy`, what was `given`, is None, the environment decides, and this machine needs no proxy. A `UsageError`
+    where a variable names something else than an HTTP proxy.
     """
     if given is not None:
         return _told(url, None if given == "none" else given, "--proxy")

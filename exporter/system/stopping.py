@@ -1,15 +1,15 @@
-"""A request to end soon, and blocking work that heeds it."""
+"""How work ends: by a request to end soon, beside the loop, or as a group of tasks with one plain error."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from threading import Thread
 from typing import Any, TypeVar
 
-from exporter.model.errors import InterruptedRunError
+from exporter.model.errors import ExporterError, InterruptedRunError
 
 T = TypeVar("T")
 #: Work that does not heed the interruption is left behind: a read from a terminal may last for ever.
@@ -47,21 +47,11 @@ class Stop:
 async def beside_the_loop(
     work: Callable[[], T], stop: Stop, *, doing: str, interrupt: Callable[[], object]
 ) -> T:
-    """Do blocking work in a thread, so that a signal is heeded while it goes on.
+    """Do blocking work, as `reading the input`, in a thread, so that a signal is heeded while it goes on.
 
-    Args:
-        work: What to do.
-        stop: The end may be asked for.
-        doing: What the work is, for the message: `reading the input`.
-        interrupt: Makes the work end soon, by any error.
-
-    Raises:
-        InterruptedRunError: The end was asked for before the work was done.
+    An `InterruptedRunError` where the end was asked for first; `interrupt` makes the work end soon, by any error.
     """
-    result: Future[T] = Future()
-    # A daemon: the process must be able to end while a thread waits for input that never comes.
-    Thread(target=_fulfil, args=(result, work), name=doing, daemon=True).start()
-    working = asyncio.wrap_future(result)
+    working = asyncio.wrap_future(in_thread(work, doing))
     stopped = asyncio.ensure_future(stop.wait())
     either: set[asyncio.Future[Any]] = {working, stopped}
     try:
@@ -93,8 +83,28 @@ async def unless_stopped(task: asyncio.Task[T], stop: Stop, what: str, hint: str
         await asyncio.wait({task})
 
 
-def _fulfil(result: Future[T], work: Callable[[], T]) -> None:
+def in_thread(work: Callable[[], T], name: str | None = None) -> Future[T]:
+    """Begin blocking work in a thread that never keeps the process from ending, whatever it waits for."""
+    result: Future[T] = Future()
+
+    def fulfil() -> None:
+        try:
+            result.set_result(work())
+        except BaseException as error:
+            result.set_exception(error)
+
+    Thread(target=fulfil, name=name, daemon=True).start()
+    return result
+
+
+@asynccontextmanager
+async def task_group() -> AsyncIterator[asyncio.TaskGroup]:
+    """Open an `asyncio.TaskGroup` whose end raises one error: the most telling, of ours before any other."""
     try:
-        result.set_result(work())
-    except BaseException as error:
-        result.set_exception(error)
+        async with asyncio.TaskGroup() as group:
+            yield group
+    except BaseExceptionGroup as errors:
+        telling: BaseException = errors.subgroup(ExporterError) or errors
+        while isinstance(telling, BaseExceptionGroup):
+            telling = telling.exceptions[0]
+        raise telling from None

@@ -24,7 +24,7 @@ import boto3  # type: ignore[import-untyped] # ships no types
 import pytest
 from botocore import exceptions  # type: ignore[import-untyped] # ships no types
 
-from exporter.dataset import s3
+from exporter.dataset import object_store
 from exporter.dataset.destination import destination_of
 from exporter.model.errors import StorageError, UsageError
 from tests.support.datasets import Dataset, demo_payloads
@@ -528,16 +528,16 @@ def test_a_prefix_is_verified(lake: Lake, exporter: Exporter) -> None:
 
 def test_a_store_that_is_silent_ends_the_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """It takes the connection and never answers: a `StorageError`, within a minute at the defaults."""
-    backoff_s = sum(2**attempt for attempt in range(s3._RETRIES[1][2] - 1))
-    assert s3._RETRIES[1][2] * s3._SILENT_S + backoff_s < 60
-    monkeypatch.setattr(s3, "_SILENT_S", 0.2)
+    backoff_s = sum(2**attempt for attempt in range(object_store._RETRIES[1][2] - 1))
+    assert object_store._RETRIES[1][2] * object_store._SILENT_S + backoff_s < 60
+    monkeypatch.setattr(object_store, "_SILENT_S", 0.2)
     monkeypatch.setenv("AWS_MAX_ATTEMPTS", "2")
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "a")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
         with pytest.raises(StorageError, match="the store did not answer in time"):
-            s3.Bucket("lake").read("orders/manifest.json")
+            object_store.ObjectStore("lake").read("orders/manifest.json")
 
 
 def _family(kind: type[Exception]) -> Iterator[type[Exception]]:
@@ -554,7 +554,7 @@ def test_whatever_the_client_library_raises_is_a_storage_error(kind: type[Except
     error = kind(**dict.fromkeys(fields | {"error"}, "s3cret"))
     with (
         pytest.raises(StorageError, match="reading it failed") as caught,
-        s3.Bucket("lake")._request("reading it", "key"),
+        object_store.ObjectStore("lake")._request("reading it", "key"),
     ):
         raise error
     assert "s3cret" not in str(caught.value)

@@ -147,7 +147,7 @@ def test_a_dataset_is_synced_before_it_is_seen_and_the_names_after(
     if two_renames:
         monkeypatch.setattr(durable, "_exchange", lambda _first, _second: False)
     out, staged = dataset(tmp_path / "out", "old"), dataset(tmp_path / "work" / "staged", "new")
-    durable.put_in_place(staged, out, replace=True, retired=tmp_path / "work" / "retired")
+    durable.put_in_place(staged, out, tmp_path / "work" / "retired")
     change = ["<rename>", tmp_path.name, "work"]
     assert steps == [
         "orders.parquet",
@@ -173,22 +173,9 @@ def test_what_is_not_there_is_removed_without_complaint(tmp_path: Path) -> None:
 def test_a_first_dataset_is_put_in_place(tmp_path: Path) -> None:
     """A staged dataset becomes OUT where nothing stood, and nothing stays behind."""
     staged = dataset(tmp_path / "work" / "staged", "new")
-    assert durable.put_in_place(staged, tmp_path / "out", replace=True, retired=tmp_path / "r") is None
+    assert durable.put_in_place(staged, tmp_path / "out", tmp_path / "r") is None
     assert content(tmp_path / "out") == NEW
     assert not staged.exists()
-
-
-def test_without_replace_a_dataset_is_never_overwritten(tmp_path: Path) -> None:
-    """A dataset that appeared at OUT meanwhile stays, and so does the staged one."""
-    out = dataset(tmp_path / "out", "old")
-    staged = dataset(tmp_path / "staged", "new")
-    with (
-        pytest.raises(StorageError, match="something else is there"),
-        durable.storage_errors("publishing", out),
-    ):
-        durable.put_in_place(staged, out, replace=False, retired=tmp_path / "r")
-    assert content(out) == OLD
-    assert content(staged) == NEW
 
 
 @pytest.fixture(params=["one exchange", "two renames"])
@@ -206,7 +193,7 @@ def test_an_old_dataset_is_replaced_and_handed_back(tmp_path: Path, way: str) ->
     staged = dataset(tmp_path / "work" / "staged", "new")
     retired = tmp_path / "work" / "retired"
     dataset(retired, "left by an earlier run")
-    old = durable.put_in_place(staged, out, replace=True, retired=retired)
+    old = durable.put_in_place(staged, out, retired)
     assert old == (staged if way == "one exchange" else retired)
     assert content(out) == NEW
     assert content(old) == OLD
@@ -219,7 +206,7 @@ def test_a_failed_second_rename_puts_the_old_dataset_back(
     monkeypatch.setattr(durable, "_exchange", lambda _first, _second: False)
     out = dataset(tmp_path / "out", "old")
     with pytest.raises(FileNotFoundError):
-        durable.put_in_place(tmp_path / "nothing", out, replace=True, retired=tmp_path / "retired")
+        durable.put_in_place(tmp_path / "nothing", out, tmp_path / "retired")
     assert content(out) == OLD
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
 
@@ -231,7 +218,7 @@ PUBLISH = """
     staged, out, retired, two_renames = map(Path, sys.argv[1:])
     if two_renames.name == "yes":
         durable._exchange = lambda first, second: False
-    durable.put_in_place(staged, out, replace=True, retired=retired)
+    durable.put_in_place(staged, out, retired)
 """
 
 
@@ -265,7 +252,7 @@ def test_a_reader_always_finds_a_dataset(tmp_path: Path) -> None:
     assert reader.stdout is not None
     assert reader.stdout.readline() == "reading\n"
     for _ in range(200):
-        durable.put_in_place(staged, out, replace=True, retired=tmp_path / "retired")
+        durable.put_in_place(staged, out, tmp_path / "retired")
     answer, _ = reader.communicate("stop\n", timeout=30)
     reads, mixed = map(int, answer.split())
     assert reads > 20

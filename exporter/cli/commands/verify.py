@@ -33,7 +33,7 @@ def _differences_at(out: str) -> list[str]:
 
     if "://" in out:
         with TemporaryDirectory(prefix="exporter-") as folder:
-            object_store(out).download_all(Path(folder))
+            object_store(out).download(Path(folder), whatever=True)
             return list(verify(Path(folder)))
     if not Path(out).is_dir():
         raise UsageError(f"{out}: expected the directory of a dataset, got none.", "Give the --out of a run.")

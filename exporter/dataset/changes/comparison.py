@@ -8,7 +8,7 @@ compared value by value. What does not fit in memory goes to the disk.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from exporter.dataset.changes.change_schema import (
 )
 from exporter.dataset.dataset_writer import DatasetWriter
 from exporter.dataset.flatten.arrow_schema import SCHEMAS
-from exporter.dataset.local_tables import LocalDataset
+from exporter.dataset.local_tables import LocalDataset, fields_of
 from exporter.model import manifest
 from exporter.model.catalog import TABLES, Kind
 from exporter.model.column_selection import KEYS
@@ -75,10 +75,8 @@ class Comparison(AbstractContextManager["Comparison"]):
                 self._compare(self._old)
             return self._counts()
         except duckdb.OutOfMemoryException as error:
-            raise StorageError(
-                f"Comparing {self._new.place} needs more memory or more room for temporary files: {error}.",
-                "Make room, then run: exporter changes.",
-            ) from None
+            what = f"Comparing {self._new.place} needs more memory or more room for temporary files: {error}."
+            raise StorageError(what, "Make room, then run: exporter changes.") from None
 
     def write(self, folder: Path, options: TableOptions, *, full: bool) -> dict[str, TableFiles]:
         """Write what differs into a folder, with `full` the whole rows too; return the files of each table."""
@@ -97,16 +95,12 @@ class Comparison(AbstractContextManager["Comparison"]):
 
     def rows(self) -> Iterator[pa.Table]:
         """Yield the table of changes, a batch at a time: changed and gone orders as they stood, then new ones."""
-        seen = dict.fromkeys(("seen_before", "seen_after"), "NULL")
-        if self._old is not None:
-            times = self._old.manifest.started_at, self._new.manifest.finished_at
-            seen = {name: literal(time) for name, time in zip(seen, times, strict=True)}
-        names = [
-            f"{seen[name]}::TIMESTAMPTZ AS {name}" if name in seen else quoted(name)
-            for name in CHANGES_SCHEMA.names
-        ]
+        *names, before, after = CHANGES_SCHEMA.names
+        since = literal(self._old.manifest.started_at) if self._old else "NULL"
+        until = literal(self._new.manifest.finished_at) if self._old else "NULL"
+        seen = f"{since}::TIMESTAMPTZ AS {before}, {until}::TIMESTAMPTZ AS {after}"
         rows = f"({SELECT_CHANGES}) ORDER BY part, seq, item, place"
-        return self._tables(f"SELECT {', '.join(names)} FROM {rows}", CHANGES_SCHEMA)
+        return self._tables(f"SELECT {_listed(names)}, {seen} FROM {rows}", CHANGES_SCHEMA)
 
     def _do(self, query: str) -> None:
         self._database.execute(query)
@@ -121,23 +115,19 @@ class Comparison(AbstractContextManager["Comparison"]):
     def _open(self, side: str, dataset: LocalDataset) -> None:
         self._types[side] = {}
         for table in ("orders", "order_items"):
-            files = dataset.parquet(table)
-            if not files and table == "orders":
-                raise InputError(
-                    f"{dataset.place}: expected the table orders, got a dataset without it.",
-                    "Export with --tables orders,order_items.",
-                )
-            if files:
-                listed = ", ".join(literal(str(path)) for path in files)
+            if files := dataset.parquet(table):
+                rows = f"FROM read_parquet([{', '.join(literal(str(path)) for path in files)}])"
                 one = f"WHERE {KEYS[table][0]} = {literal(self._only)}" if self._only is not None else ""
                 places = "file_index::BIGINT AS file_index, file_row_number"
-                rows = f"FROM read_parquet([{listed}])"
                 self._do(f"CREATE VIEW {side}_{table} AS SELECT *, {places} {rows} {one}")
                 described = self._all(f"DESCRIBE SELECT * {rows}")
                 self._types[side][table] = {name: kind for name, kind, *_ in described}
+            elif table == "orders":
+                what = f"{dataset.place}: expected the table orders, got a dataset without it."
+                raise InputError(what, "Export with --tables orders,order_items.")
         rejects = dataset.rejects()
-        listed_rejects = pa.table({"number": list(rejects), "reason": list(rejects.values())}, _REJECTS)
-        self._database.register("handed", listed_rejects)
+        texts = [pa.array(each, pa.string()) for each in (list(rejects), list(rejects.values()))]
+        self._database.register("handed", pa.table(texts, ["number", "reason"]))
         self._do(f"CREATE TEMP TABLE {side}_rejects AS SELECT * FROM handed")
 
     def _compare(self, old: LocalDataset) -> None:
@@ -192,10 +182,9 @@ class Comparison(AbstractContextManager["Comparison"]):
             SELECT * FROM pairs WHERE seq BETWEEN {first} AND {first + _AT_ONCE - 1}""")
         for side in _SIDES:
             self._read_some(side, "orders", f"{side}_", "")
-        columns = self._both_columns("orders")
         self._do(f"""
             CREATE OR REPLACE TEMP TABLE joined AS
-            SELECT seq, -1 AS item, number AS order_number, NULL::BIGINT AS item_id, {columns}
+            SELECT seq, -1 AS item, number AS order_number, NULL::BIGINT AS item_id, {self._both_columns("orders")}
             FROM batch JOIN old_batch_orders AS o USING (number) JOIN new_batch_orders AS n USING (number)""")
         self._gather_columns("orders", "currency")
         if self._with_items:
@@ -259,11 +248,8 @@ class Comparison(AbstractContextManager["Comparison"]):
 
     def _gather_whole_items(self) -> None:
         for side, change in (("old", "removed"), ("new", "added")):
-            price, currency = (
-                quoted(f"{side}.{name}") if name in self._common["order_items"] else "NULL"
-                for name in ("price", "price_currency")
-            )
-            amounts = f"{price}, NULL" if side == "old" else f"NULL, {price}"
+            have = [f"{side}.{name}" for name in self._common["order_items"]]
+            amounts, currency = _amounts(side, have, f"{side}.price", f"{side}.price_currency")
             self._do(f"""
                 INSERT INTO gathered
                 SELECT 0, seq, item, -1, order_number, item_id, 'order', 'item_{change}', CASE WHEN item_id IS NULL
@@ -276,11 +262,7 @@ class Comparison(AbstractContextManager["Comparison"]):
             (1, "old", "new", "gone", "NULL"),
             (2, "new", "old", "returned", "'new'"),
         ):
-            amount, currency = (
-                quoted(name) if name in self._types[side]["orders"] else "NULL"
-                for name in ("amount", "currency")
-            )
-            amounts = f"{amount}, NULL" if side == "old" else f"NULL, {amount}"
+            amounts, currency = _amounts(side, self._types[side]["orders"], "amount", "currency")
             self._do(f"""
                 CREATE TEMP TABLE {side}_alone AS
                 SELECT row_number() OVER (ORDER BY file, place) AS seq, number, reason,
@@ -296,12 +278,16 @@ class Comparison(AbstractContextManager["Comparison"]):
     def _counts(self) -> Changes:
         if self._old is None:
             return Changes()
-        orders = self._counted("""
+        orders: dict[str, int] = dict(
+            self._all("""
             SELECT CASE WHEN change IN ('new', 'gone', 'returned') THEN change ELSE 'changed' END AS what,
                 count(DISTINCT order_number) FROM gathered GROUP BY what""")
-        not_compared = self._counted("""
+        )
+        not_compared: dict[str, int] = dict(
+            self._all("""
             SELECT coalesce(reason, 'not_asked_for') AS why, count(*)
             FROM (FROM old_alone UNION ALL FROM new_alone) WHERE change IS NULL GROUP BY why ORDER BY why""")
+        )
         older = self._old.manifest
         return Changes(
             compared_with=manifest.ComparedWith(
@@ -322,18 +308,17 @@ class Comparison(AbstractContextManager["Comparison"]):
                 SELECT coalesce(currency, ''), coalesce("column", change), sum(delta)::VARCHAR
                 FROM ({SELECT_CHANGES}) WHERE item = -1 AND delta IS NOT NULL
                 AND (kind = 'refund' OR "column" = 'amount' OR "column" IS NULL) GROUP BY ALL ORDER BY ALL"""),
-            columns=self._counted("""
+            columns=dict(
+                self._all("""
                 SELECT CASE WHEN item = -1 THEN 'orders.' ELSE 'order_items.' END
                     || regexp_replace("column", '^order_items\\[\\d+\\]\\.', '') AS name, count(*)
-                FROM gathered WHERE change = 'changed' GROUP BY name ORDER BY count(*) DESC, name"""),
+                FROM gathered WHERE change = 'changed' GROUP BY name ORDER BY count(*) DESC, name""")
+            ),
             columns_not_compared={table: names for table, names in self._left_out.items() if names},
         )
 
     def _count(self, of: str) -> int:
         return int(self._all(f"SELECT count(*) FROM {of}")[0][0])
-
-    def _counted(self, query: str) -> dict[str, int]:
-        return dict(self._all(query))
 
     def _nested(self, query: str) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}
@@ -343,33 +328,28 @@ class Comparison(AbstractContextManager["Comparison"]):
 
     def _whole_rows(self) -> tuple[pa.Schema, Iterator[pa.Table]]:
         """Return the schema and the rows of every order that differs, as they were and as they are."""
-        known = SCHEMAS["orders"]
         if self._old is None:
-            return pa.schema([CHANGE_TYPE, *known]), iter(())
-        have = {side: self._types[side]["orders"] for side in _SIDES}
-        fields = [known.field(name) if name in known.names else (name, pa.string()) for name in have["new"]]
-        schema = pa.schema([CHANGE_TYPE, *fields])
-        queries = []
-        for side, kind, at, where in (
-            ("old", "update_preimage", "0", "part = 0"),
-            ("new", "update_postimage", "1", "part = 0"),
-            ("old", "delete", "0", "part = 1"),
-            ("new", "insert", "0", "part = 2"),
-        ):
-            columns = [
-                quoted(name) if name in have[side] else f"NULL AS {quoted(name)}" for name in have["new"]
-            ]
-            queries.append(f"""
-                SELECT '{kind}' AS _change_type, {", ".join(columns)}, part, seq, {at} AS turn FROM {side}_orders
-                JOIN (SELECT DISTINCT part, seq, order_number AS number FROM gathered WHERE {where}) USING (number)""")
-        every = f"({' UNION ALL '.join(queries)})"
-        return schema, self._tables(
-            f"SELECT {_listed(schema.names)} FROM {every} ORDER BY part, seq, turn", schema
-        )
+            return pa.schema([CHANGE_TYPE, *SCHEMAS["orders"]]), iter(())
+        old, new = (self._types[side]["orders"] for side in _SIDES)
+        was = ", ".join(quoted(name) if name in old else f"NULL AS {quoted(name)}" for name in new)
+        found = "(SELECT DISTINCT part, seq, order_number AS number FROM gathered)"
+        query = f"""
+            SELECT if(part = 0, 'update_preimage', 'delete') AS _change_type, {was}, part, seq, 0 AS turn
+            FROM old_orders JOIN {found} USING (number) WHERE part < 2 UNION ALL
+            SELECT if(part = 0, 'update_postimage', 'insert'), {_listed([*new])}, part, seq, 1
+            FROM new_orders JOIN {found} USING (number) WHERE part <> 1"""
+        schema = pa.schema([CHANGE_TYPE, *fields_of("orders", new)])
+        listed = _listed(schema.names)
+        return schema, self._tables(f"SELECT {listed} FROM ({query}) ORDER BY part, seq, turn", schema)
 
 
 _ITEM_PLACES = ("file", "last_file", "place", "last_place")
-_REJECTS = pa.schema([("number", pa.string()), ("reason", pa.string())])
+
+
+def _amounts(side: str, have: Collection[str], *names: str) -> tuple[str, str]:
+    """Return the SQL of old and new amount of what one side alone has, and that of its currency."""
+    amount, currency = (quoted(name) if name in have else "NULL" for name in names)
+    return f"{amount}, NULL" if side == "old" else f"NULL, {amount}", currency
 
 
 def _listed(names: list[str]) -> str:

@@ -16,8 +16,8 @@ import msgspec
 from exporter.dataset.publishing.publish_job import OVER, Message, PublishJob
 from exporter.model.errors import ExporterError, told
 from exporter.system import durable
+from exporter.system.child_process import be_lean
 from exporter.system.crash_place import crash_text
-from exporter.system.lean_process import be_lean
 
 # The fetching process goes first: it keeps the API's pace, and this one always catches up.
 _NICE = 5

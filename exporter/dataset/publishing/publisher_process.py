@@ -14,8 +14,7 @@ import msgspec
 from exporter.dataset.publishing.publish_job import OVER, Message, PublishJob, PublishResult
 from exporter.model import errors
 from exporter.model.outside_text import visible
-from exporter.system.child_process import python_path, signals_held
-from exporter.system.lean_process import PUBLISHING_MEMORY
+from exporter.system.child_process import PUBLISHING_MEMORY, python_path, signals_held
 
 log = logging.getLogger("exporter")
 

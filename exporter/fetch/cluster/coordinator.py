@@ -39,8 +39,7 @@ from exporter.model.progress import Phase, Progress, ProgressCallback
 from exporter.model.records import Traffic
 from exporter.model.version import __version__
 from exporter.system import durable
-from exporter.system.stopping import beside_the_loop
-from exporter.system.task_groups import task_group
+from exporter.system.stopping import beside_the_loop, task_group
 
 log = logging.getLogger("exporter")
 

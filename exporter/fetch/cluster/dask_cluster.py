@@ -20,8 +20,7 @@ from exporter.fetch.cluster import local_workers
 from exporter.fetch.cluster.messages import SECRETS
 from exporter.model.errors import ExporterError, UsageError
 from exporter.model.options import Options, is_loopback
-from exporter.system.child_process import signals_held
-from exporter.system.lean_process import MEMORY
+from exporter.system.child_process import MEMORY, signals_held
 
 _dask: Any = _untyped
 _comm: Any = _untyped_comm

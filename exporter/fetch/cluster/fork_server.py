@@ -11,8 +11,7 @@ from importlib.util import find_spec
 from multiprocessing import forkserver, get_context, resource_tracker
 
 from exporter.fetch.cluster import local_workers
-from exporter.system.child_process import python_path, signals_held
-from exporter.system.lean_process import MEMORY, without_numpy
+from exporter.system.child_process import MEMORY, python_path, signals_held, without_numpy
 
 # Dask's own way to be told how workers begin.
 _METHOD = "DASK_DISTRIBUTED__WORKER__MULTIPROCESSING_METHOD"

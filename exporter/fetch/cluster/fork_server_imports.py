@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import importlib
 
-from exporter.system.lean_process import be_lean
+from exporter.system.child_process import be_lean
 
 be_lean()
 for _name in (

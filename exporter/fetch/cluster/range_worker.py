@@ -24,8 +24,8 @@ from exporter.model.manifest import pii_of
 from exporter.model.options import Options
 from exporter.model.version import __version__
 from exporter.store.order_store import Store
+from exporter.system.child_process import be_lean
 from exporter.system.crash_place import crash_text
-from exporter.system.lean_process import be_lean
 
 
 def dask_setup(_worker: object) -> None:
