@@ -215,16 +215,19 @@ if Path(
 
     def test_a_token_that_a_real_systemd_hands_over(api: Api, victim: Exporter, shared: Path) -> None:
         """A service of another user than root gets its credential by an access list, and the run takes it."""
-        user = ["setpriv", f"--reuid={MALLORY}", f"--regid={MALLORY}", "--clear-groups"]
+        import pwd
+
+        nobody = pwd.getpwnam("nobody").pw_uid  # systemd takes no user that has no entry
+        user = ["setpriv", f"--reuid={nobody}", f"--regid={nobody}", "--clear-groups"]
         if subprocess.run([*user, sys.executable, "-c", ""], cwd="/", check=False).returncode != 0:
             pytest.skip("this Python cannot be run by another user")
         token, place = victim.cwd / "token", shared / "night"
         token.write_text(TOKEN)
         token.chmod(0o600)
         place.mkdir()
-        os.chown(place, MALLORY, MALLORY)
+        os.chown(place, nobody, nobody)
         service = ["systemd-run", "--pipe", "--wait", "--quiet", "--collect", f"--working-directory={place}"]
-        service += [f"--property=LoadCredential=token:{token}", f"--property=User={MALLORY}"]
+        service += [f"--property=LoadCredential=token:{token}", "--property=User=nobody"]
         service += [f"--setenv=PYTHONPATH={ROOT}", f"--setenv=EXPORTER_API_URL={api.url}"]
         script = 'EXPORTER_TOKEN_FILE=$CREDENTIALS_DIRECTORY/token exec "$@"'
         words = ["sh", "-c", script, "sh", sys.executable, "-m", "exporter", "run", "-", "--out", "out"]
