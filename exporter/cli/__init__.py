@@ -16,21 +16,22 @@ from exporter.cli.option_kinds import Session
 from exporter.cli.standard_streams import drop_unwritable, prepare_streams
 from exporter.model.version import __version__
 
+#: Each command with the file of `exporter.cli.commands` that holds it, and what `--help` says of it.
 COMMANDS = {
-    "run": "Export the orders of a file of order numbers.",
-    "demo": "See a complete export at work, with its own demo API.",
-    "numbers": "List the API's order numbers into a file, as input for run.",
-    "changes": "Compare two datasets: what changed, order by order.",
-    "history": "Show one order's history, from several datasets.",
-    "load": "Load a dataset into PostgreSQL, DuckDB or SQLite.",
-    "status": "Show what a dataset, a work directory or a store holds.",
-    "store": "Prune or copy a store that you keep.",
-    "verify": "Check a dataset against its manifest.",
-    "report": "Write the page report.html about a dataset.",
-    "schema": "Print every column of every table.",
-    "config": "Show the settings in effect, and where each came from.",
-    "serve": "Run the demo API by itself, to try options.",
-    "completion": "Print the script that completes commands in your shell.",
+    "run": ("run", "Export the orders of a file of order numbers."),
+    "demo": ("demo", "See a complete export at work, with its own demo API."),
+    "numbers": ("run", "List the API's order numbers into a file, as input for run."),
+    "changes": ("datasets", "Compare two datasets: what changed, order by order."),
+    "history": ("datasets", "Show one order's history, from several datasets."),
+    "load": ("datasets", "Load a dataset into PostgreSQL, DuckDB or SQLite."),
+    "status": ("places", "Show what a dataset, a work directory or a store holds."),
+    "store": ("places", "Prune or copy a store that you keep."),
+    "verify": ("datasets", "Check a dataset against its manifest."),
+    "report": ("datasets", "Write the page report.html about a dataset."),
+    "schema": ("reference", "Print every column of every table."),
+    "config": ("reference", "Show the settings in effect, and where each came from."),
+    "serve": ("demo", "Run the demo API by itself, to try options."),
+    "completion": ("reference", "Print the script that completes commands in your shell."),
 }
 
 
@@ -41,17 +42,18 @@ class _LazyGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"exporter.cli.commands.{cmd_name}").command
+        file, _ = COMMANDS[cmd_name]
+        command: click.Command = getattr(import_module(f"exporter.cli.commands.{file}"), cmd_name)
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([(name, purpose) for name, (_, purpose) in COMMANDS.items()])
 
 
 @click.group(
     cls=_LazyGroup,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True},
     epilog="Example: exporter demo",
 )
 @click.version_option(__version__, message="%(prog)s %(version)s")

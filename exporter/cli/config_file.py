@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ def load_settings(ctx: click.Context, _: click.Parameter, path: Path | None) -> 
     for key, value in _read(chosen).items():
         if key in own:
             values[own[key].name] = _checked(chosen, key, value, own[key])
-        elif key not in (others := _every_setting()):
+        elif key not in (others := _every_setting(ctx)):
             hint = f"The nearest is {nearest(key, {*own, *others})}."
             raise UsageError(f"{chosen}: unknown setting {key!r}.", hint)
     ctx.default_map = {**(ctx.default_map or {}), **values}
@@ -82,8 +81,8 @@ def _checked(path: Path, key: str, value: Any, option: Option) -> Any:
     return [value] if option.multiple and not isinstance(value, list) else value
 
 
-def _every_setting() -> set[str]:
-    from exporter.cli import COMMANDS  # one file serves all of them
-
-    commands = (import_module(f"exporter.cli.commands.{name}").command for name in COMMANDS)
-    return {key for command in commands for key in settings_of(command)}
+def _every_setting(ctx: click.Context) -> set[str]:
+    program = ctx.find_root().command  # one file serves all its commands
+    assert isinstance(program, click.Group)
+    commands = (program.get_command(ctx, name) for name in program.list_commands(ctx))
+    return {key for command in commands if command for key in settings_of(command)}

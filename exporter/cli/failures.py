@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import platform
+import sys
+import traceback
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import NamedTuple
 
 import click
 
 from exporter.cli.notification import notify
 from exporter.cli.option_kinds import Session, name_of, nearest, source_of
-from exporter.model.errors import ExporterError, TooManyRejectsError
+from exporter.model.errors import ExporterError, TooManyRejectsError, UsageError
 from exporter.model.outside_text import json_line, visible
+from exporter.model.version import __version__
 
 #: After these the same command goes on where it stopped.
 _RESUMABLE = {1, 5, 6, 7, 130, 143}
@@ -131,10 +137,9 @@ def _sentence(text: str) -> str:
 
 
 def _of_bug(error: BaseException, session: Session) -> Failure:
-    from exporter.cli.bug_report import write_report
     from exporter.system.crash_place import crash_text
 
-    report = write_report(error)
+    report = _written_report(error)
     how = f"the file {report}, which holds no data of yours" if report else "these words"
     return Failure(
         what=f"A bug of the exporter stopped it: {crash_text(error)}; what was fetched is kept.",
@@ -142,3 +147,36 @@ def _of_bug(error: BaseException, session: Session) -> Failure:
         exit_code=1,
         command=_way_on(ExporterError(""), session),
     )
+
+
+def _written_report(error: BaseException) -> Path | None:
+    """Write a file to report a bug with beside the program's other state; None where none could be written."""
+    from exporter.system import durable, private_files
+
+    about = f"omnitron-exporter {__version__}, Python {platform.python_version()}, {sys.platform}"
+    try:
+        path = private_files.state_folder() / f"bug-{datetime.now(UTC):%Y%m%d-%H%M%S}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        durable.write_lines(path, (f"{line}\n".encode() for line in (about, *_error_lines(error, set()))))
+    except (OSError, UsageError):
+        return None
+    return path
+
+
+def _error_lines(error: BaseException, seen: set[int]) -> Iterator[str]:
+    """Yield where in the code it happened, and nothing of what was being worked on.
+
+    The messages of foreign exceptions are left out. They quote what they could not handle: an aiohttp error
+    its request's headers, token included, a decoder the payload with its personal data.
+    """
+    seen.add(id(error))
+    yield f"{type(error).__module__}.{type(error).__qualname__}"
+    for frame in traceback.extract_tb(error.__traceback__):
+        yield f"  {frame.filename}:{frame.lineno} in {frame.name}: {frame.line}"
+    if isinstance(error, BaseExceptionGroup):
+        for member in error.exceptions:
+            yield from _error_lines(member, seen)
+    for behind in (error.__cause__, error.__context__):
+        if behind is not None and id(behind) not in seen:
+            yield "behind it:"
+            yield from _error_lines(behind, seen)

@@ -141,7 +141,7 @@ def _field_settings(name: str) -> dict[str, Any]:
     if get_origin(hint) is Literal:
         hint = (Words if multiple else click.Choice)(get_args(hint))
     known = {"type": hint, "multiple": multiple}
-    return known | {"default": default, "show_default": True} if default else known
+    return known | {"default": default} if default else known
 
 
 def together(*decorators: Callable[[Any], Any]) -> Callable[[F], F]:

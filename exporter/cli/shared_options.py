@@ -29,7 +29,9 @@ config_option = click.option(
 )
 
 api_options = together(
-    settings("The API", "--api-url URL  Base URL of the API (or EXPORTER_API_URL).", default=""),
+    settings(
+        "The API", "--api-url URL  Base URL of the API (or EXPORTER_API_URL).", default="", show_default=False
+    ),
     settings(
         "The API",
         """
@@ -81,7 +83,6 @@ fault_rate_option = click.option(
     "--fault-rate",
     type=click.FloatRange(0, 1),
     default=0.0,
-    show_default=True,
     help="Share of faulty answers.",
 )
 
@@ -90,7 +91,6 @@ log_options = together(
         "--log-format",
         type=click.Choice(["text", "json"]),
         default="text",
-        show_default=True,
         is_eager=True,
         help="Of the log on stderr.",
     ),

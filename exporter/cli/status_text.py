@@ -11,18 +11,17 @@ from exporter.cli.option_kinds import show
 from exporter.model.units import duration_text, size_text
 
 if TYPE_CHECKING:
-    from exporter.model.manifest import Input, Manifest
+    from exporter.model.manifest import Manifest
     from exporter.run.place_status import Ask, Status
     from exporter.store.overview import Holder, Holdings
 
 
 def show_status(status: Status, *, as_json: bool) -> None:
-    """Print a status: as one JSON object, or for people."""
-    show(_as_json(status), lines(status), as_json=as_json)
+    """Print a status: as one JSON object, or for people, for 80 columns."""
+    show(_as_json(status), _lines(status), as_json=as_json)
 
 
-def lines(status: Status) -> Iterator[str]:
-    """Yield the status as text for 80 columns."""
+def _lines(status: Status) -> Iterator[str]:
     if status.dataset is not None:
         yield f"Dataset {status.out}"
         yield from _dataset(status.dataset, status.now)
@@ -43,7 +42,7 @@ def lines(status: Status) -> Iterator[str]:
 
 
 def _dataset(manifest: Manifest, now: float) -> Iterator[str]:
-    from exporter.cli.run_outcome import file_lines
+    from exporter.cli.outcome_text import file_lines
     from exporter.model.summary import summary_of
 
     summary = summary_of(manifest, "")
@@ -68,21 +67,16 @@ def _store(holdings: Holdings, now: float) -> Iterator[str]:
 
 
 def _ask(ask: Ask) -> Iterator[str]:
+    from exporter.lists.how_read import sentence
+
     yield "The next run, with these options"
     counts = "" if ask.pending is None else f"{ask.pending:,} of {ask.orders:,} orders of "
     yield from _wrapped("fetches", f"{counts}{ask.of}")
-    if ask.input is not None:
-        yield from _wrapped("input", input_text(ask.input))
+    if (found := ask.input) is not None:
+        counts = f"{found.duplicates:,} duplicates, {found.blank:,} blank, {found.invalid:,} invalid lines"
+        yield from _wrapped("input", f"{sentence(found.read)}; {counts}")
     if ask.seconds is not None and ask.pending:
         yield _row("takes", f"{duration_text(ask.seconds)} at {ask.rate}")
-
-
-def input_text(record: Input) -> str:
-    """Return what an input holds and how it was read, in one line."""
-    from exporter.lists.how_read import sentence
-
-    counts = f"{record.duplicates:,} duplicates, {record.blank:,} blank, {record.invalid:,} invalid lines"
-    return f"{sentence(record.read)}; {counts}"
 
 
 def _wrapped(label: str, text: str) -> Iterator[str]:

@@ -50,7 +50,7 @@ def test_every_command_is_listed_with_its_purpose(offline: Offline) -> None:
     """`exporter` alone shows the help; each command in it exists and has a purpose."""
     ended = offline()
     assert ended.code == 2
-    for name, purpose in COMMANDS.items():
+    for name, (_, purpose) in COMMANDS.items():
         assert re.search(rf"^  {name} +{re.escape(purpose)}$", ended.err, re.MULTILINE)
 
 
@@ -394,5 +394,5 @@ def test_the_help_of_run_shows_what_most_people_need(offline: Offline) -> None:
     few, every = offline("run", "--help").out, offline("run", "--help-all").out
     shown = re.findall(r"^  (--[a-z-]+)", few, re.MULTILINE)
     assert len(set(shown) - {"--help", "--help-all"}) == 12
-    taken = {max(option.opts, key=len) for option in exporter.cli.commands.run.command.params} - {"orders"}
+    taken = {max(option.opts, key=len) for option in exporter.cli.commands.run.run.params} - {"orders"}
     assert set(re.findall(r"^  (?:-h, )?(--[a-z-]+)", every, re.MULTILINE)) == taken | {"--help"}

@@ -8,12 +8,11 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Iterator
-from importlib import import_module
 from pathlib import Path
 
 import click
 
-from exporter.cli import COMMANDS
+from exporter.cli import COMMANDS, exporter
 from exporter.cli.failures import _RESUMABLE
 from exporter.cli.option_kinds import Option, key_of
 from exporter.model import catalog_text, errors
@@ -60,7 +59,8 @@ def commands() -> dict[str, click.Command]:
     """Return every command by its words, as `run` and `store prune`; a group's own words do nothing."""
     found: dict[str, click.Command] = {}
     for name in COMMANDS:
-        command = import_module(f"exporter.cli.commands.{name}").command
+        command = exporter.get_command(click.Context(exporter), name)
+        assert command is not None
         inner = command.commands if isinstance(command, click.Group) else {}
         found |= {f"{name} {word}": one for word, one in inner.items()} or {name: command}
     return found
@@ -117,9 +117,9 @@ def _default(option: click.Option) -> str:
         return told[1]
     if option.required:
         return "must be given"
-    if option.is_flag or not option.show_default:
-        return ""
     default = option.default
+    if option.is_flag or option.show_default is False or not isinstance(default, str | int | float | tuple):
+        return ""
     return f"`{','.join(default) if isinstance(default, tuple) else default}`"
 
 

@@ -1,8 +1,9 @@
-"""`exporter run`: the main job."""
+"""`exporter run` and `exporter numbers`: what asks the API."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -160,11 +161,11 @@ def _orders_or_list(ctx: click.Context, argument: click.Parameter, orders: str |
     return orders
 
 
-@click.command("run", cls=Command, epilog=EPILOG, often=_OFTEN)
+@click.command(cls=Command, epilog=EPILOG, often=_OFTEN)
 @click.argument("orders", type=PATH, metavar="ORDERS", required=False, callback=_orders_or_list)
 @run_options(required=True)
 @option("--dry-run", is_flag=True, section=_INPUT, help="Say what would be requested, and request nothing.")
-def command(
+def run(
     orders: str | None,
     as_json: bool,
     metrics_file: str | None,
@@ -184,7 +185,7 @@ def command(
     stopped. After 1 and 4 to 7, 130 and 143 the same command resumes.
     """
     from exporter.cli.metrics_file import reported
-    from exporter.cli.run_outcome import print_summary
+    from exporter.cli.outcome_text import print_summary
     from exporter.cli.watching import watching
 
     if dry_run:
@@ -214,7 +215,7 @@ def _tell_end(summary: Summary, url: str | None, *, aloud: bool) -> None:
     import logging
 
     from exporter.cli.notification import notify
-    from exporter.cli.run_outcome import facts_of
+    from exporter.cli.outcome_text import facts_of
 
     rejected = sum(summary.rejects_by_reason.values())
     if rejected and aloud:
@@ -239,3 +240,42 @@ def _export(options: Options, on_progress: ProgressCallback) -> Summary:
     from exporter.run.export import export_async
 
     return run_stoppable(lambda stop: export_async(options, on_progress=on_progress, stop=stop))
+
+
+# `--out` and `--overwrite` come from the command line alone: those of the environment and the
+# configuration file are meant for datasets.
+@click.command(cls=Command, epilog="Example: exporter numbers --out numbers.txt --status 500,550")
+@config_option
+@click.option("--out", required=True, metavar="FILE", help="Text file, one order number on each line.")
+@click.option("--overwrite", is_flag=True, help="Replace FILE.")
+@listing_options
+@timezone_option
+@click.option(
+    "--page-size",
+    type=click.IntRange(1),
+    metavar="N",
+    default=100,
+    help="Orders on a page, as far as the API permits.",
+)
+@pace_options
+@api_options
+@log_options
+def numbers(out: str, overwrite: bool, page_size: int, quiet: bool, log_format: str, **settings: Any) -> int:
+    """List the API's orders, all or those selected, and write their numbers to FILE, as input for `exporter run`.
+
+    Orders that move between pages meanwhile are written once. FILE appears complete or not at all. After a stop
+    or a kill the same command resumes.
+    """
+    from exporter.cli.signals import run_stoppable
+    from exporter.cli.watching import watching
+    from exporter.fetch.number_listing import Listing, list_numbers
+    from exporter.model.options import Options
+    from exporter.model.outside_text import visible
+
+    options = Options(from_api=True, out=out, overwrite=overwrite, **settings, **secrets_from_environment())
+    with watching(quiet=quiet, log_format=log_format) as on_progress:
+        listing = partial(Listing, options=options, page_size=page_size, on_progress=on_progress)
+        listed, walk = run_stoppable(lambda stop: list_numbers(listing(stop=stop)))
+    if not quiet:
+        click.echo(f"{listed:,} order numbers from {walk.pages:,} pages: {visible(out)}")
+    return 0

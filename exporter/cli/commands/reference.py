@@ -1,4 +1,4 @@
-"""`exporter config`: the settings in effect, and where each came from."""
+"""`exporter schema`, `config` and `completion`: columns, the settings in effect, and the script for a shell."""
 
 from __future__ import annotations
 
@@ -19,9 +19,25 @@ _HIDDEN = "(hidden)"
 _WIDEST = 34
 
 
-@click.command("config", cls=Command, epilog="Example: exporter config --rate 5/s")
+@click.command(cls=Command, epilog="Example: exporter schema --format sql | duckdb orders.duckdb")
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["text", "markdown", "json", "sql"]),
+    default="text",
+    help="For a terminal, a data dictionary, programs, or as CREATE TABLE for DuckDB and PostgreSQL.",
+)
+def schema(form: Any) -> int:
+    """Print every column of every table: its name, its type, whether it is personal, and its meaning."""
+    from exporter.model.catalog_text import render
+
+    click.echo(render(form), nl=False)
+    return 0
+
+
+@click.command(cls=Command, epilog="Example: exporter config --rate 5/s")
 @run_options(required=False)
-def command(as_json: bool, **_: Any) -> int:
+def config(as_json: bool, **_: Any) -> int:
     """Show what `exporter run` would work with, and where each setting came from.
 
     A flag beats the environment, which beats the configuration file. In the environment, white space
@@ -61,3 +77,22 @@ def _unknown_variables(ctx: click.Context) -> Iterator[str]:
     for name in sorted(os.environ):
         if name.startswith("EXPORTER_") and name not in known:
             yield f"{name} is set, and no option has that name; the nearest is {nearest(name, known)}."
+
+
+@click.command(cls=Command, epilog='Example: eval "$(exporter completion bash)"')
+@click.argument("shell", metavar="bash|zsh|fish", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> int:
+    """Print the script that completes commands and options in that shell.
+
+    For good: put the example's line into ~/.bashrc, or the same for zsh into ~/.zshrc; for fish write the
+    output to ~/.config/fish/completions/exporter.fish.
+    """
+    from click.shell_completion import get_completion_class
+
+    from exporter.cli import exporter
+
+    complete = get_completion_class(shell)
+    assert complete is not None
+    instance = complete(exporter, {}, "exporter", "_EXPORTER_COMPLETE")
+    click.echo(instance.source_template % instance.source_vars())
+    return 0

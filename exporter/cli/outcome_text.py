@@ -1,4 +1,4 @@
-"""What a person or a script is told at the end of a run that published."""
+"""What a person or a script is told of a run that published, and of two datasets that were compared."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import Any
 import click
 import msgspec
 
-from exporter.cli.change_text import change_lines
 from exporter.cli.next_command import command_for_rejects
 from exporter.cli.option_kinds import show
 from exporter.model.errors import StorageError
-from exporter.model.manifest import Changes
+from exporter.model.manifest import CHANGE_COUNTS, Changes
 from exporter.model.records import PartFile
 from exporter.model.summary import Summary
 from exporter.model.units import duration_text, size_text
 from exporter.system import durable
 
-_LABEL = 10
+_NUMBERS_END = 22
+_MOST_SHOWN = 3
 _MOST_PATHS = 5
 
 
@@ -68,7 +68,7 @@ def _lines(summary: Summary) -> Iterator[str]:
 
 
 def _row(label: str, value: str, more: str = "") -> str:
-    return f"  {label:<{_LABEL}}{value:>12}   {more}".rstrip()
+    return f"  {label}{value:>{_NUMBERS_END - len(label)}}   {more}".rstrip()
 
 
 def _counted(counts: dict[str, int]) -> str:
@@ -107,3 +107,45 @@ def _notes(summary: Summary) -> Iterator[str]:
             alone = ctx.params["store"] is not None
             yield f"To request them again{'' if alone else ', and all others, as no --store keeps them'}:"
             yield f"  {command_for_rejects(ctx, summary)}"
+
+
+def change_lines(changes: Changes) -> Iterator[str]:
+    """Yield what a comparison brought, for a terminal of 80 columns."""
+    if changes.compared_with is None:
+        yield "Nothing to compare with: no dataset was there before."
+        return
+    yield f"Changed since {changes.compared_with.place}, of {changes.compared:,} orders in both"
+    yield ""
+    more = {"not_compared": _listed(changes.not_compared_reasons.items())}
+    for word in CHANGE_COUNTS:
+        yield _row(word.replace("_", " "), f"{getattr(changes, word):,}", more.get(word, ""))
+    yield _row("items", f"+{changes.items_added:,} −{changes.items_removed:,}")
+    moves = [(f"{old} → {new}", count) for old, tos in changes.statuses.items() for new, count in tos.items()]
+    yield from _rows("status", sorted(moves, key=lambda move: -move[1]))
+    for currency, sums in changes.deltas.items():
+        yield from _rows(currency, sums.items())
+    yield from _rows("columns", changes.columns.items())
+    yield from _change_notes(changes)
+
+
+def _change_notes(changes: Changes) -> Iterator[str]:
+    if changes.matched_by_position:
+        yield f"  Items without ids were matched by their position, in {changes.matched_by_position:,} orders."
+    for table, names in changes.columns_not_compared.items():
+        few = ", ".join(names[:_MOST_SHOWN]) + (
+            f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+        )
+        yield f"  Not compared, because the datasets do not both have them alike: {few} of {table}."
+
+
+def _rows(label: str, counts: Any) -> Iterator[str]:
+    pairs = list(counts)
+    if pairs:
+        rest = f" and {len(pairs) - _MOST_SHOWN} more" if len(pairs) > _MOST_SHOWN else ""
+        yield _row(label, "", _listed(pairs[:_MOST_SHOWN]) + rest)
+
+
+def _listed(counts: Any) -> str:
+    return " · ".join(
+        f"{name} {count:,}" if isinstance(count, int) else f"{name} {count}" for name, count in counts
+    )
