@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from exporter.api.open_transport import FORCED
+from exporter.api.transport import FORCED
 from tests.support.processes import Api, Exporter, demo_api
 
 # How long one example takes tells of the machine's other work, not of ours.

@@ -18,13 +18,12 @@ from urllib.parse import quote
 from yarl import URL
 
 from exporter.api.aiohttp_errors import FOREIGN, limit_of, page_of, proxys_refusal, translated
+from exporter.api.credentials import trust_of
 from exporter.api.deadlines import Deadline, Deadlines
 from exporter.api.identity import Identity
-from exporter.api.open_transport import open_transport
 from exporter.api.pace import Gate
 from exporter.api.payload_check import check
-from exporter.api.tls_trust import trust_of
-from exporter.api.transport import Response, Route, Sending, Transport
+from exporter.api.transport import Response, Route, Sending, Transport, open_transport
 from exporter.model.errors import (
     AttemptError,
     BadResponseError,
@@ -54,7 +53,7 @@ _AMONG_ANSWERS = 20
 _CONNECT_SHARE = 0.95
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(slots=True)
 class _Attempt(Sending):
     """What one attempt asks for, and what it has done so far; a page has no order number."""
 
@@ -88,24 +87,17 @@ class Client:
         self._in_flight = 0
         self._deadlines = Deadlines(options.timeout_s)
         self._draining = False
-        self._door = asyncio.Event()
-        self._door.set()
+        #: While it is not set, no request is started but questions.
+        self.door = asyncio.Event()
+        self.door.set()
         self._good_at = self._limit_at = -math.inf
         #: How much had been sent at each of the last bare 503s.
         self._bare: deque[int] = deque(maxlen=_BARE_REFUSALS)
 
-    def hold(self) -> None:
-        """Start no request any more but questions, until `release`."""
-        self._door.clear()
-
-    def release(self) -> None:
-        """Let those that were held go on."""
-        self._door.set()
-
     async def drain(self, grace_s: float) -> None:
         """Start no request any more, and wait that long, at most, until those in flight have arrived."""
         self._draining = True
-        self._door.set()
+        self.door.set()
         deadline = time.monotonic() + grace_s
         while self._in_flight and time.monotonic() < deadline:  # noqa: ASYNC110 - once a run; an event would cost each request
             await asyncio.sleep(0.02)
@@ -118,14 +110,9 @@ class Client:
     async def fetch(
         self, order_number: str, attempt: int, *, timeout_s: float | None = None, is_question: bool = False
     ) -> Answer:
-        """Ask once for an order.
+        """Ask once for an order, within `timeout_s` or the options' seconds; `attempt`, from 1, is for counting only.
 
-        Args:
-            order_number: The number as the input has it.
-            attempt: Which attempt for this order, from 1; for counting only.
-            timeout_s: Seconds for the whole answer; those of the options where None.
-            is_question: It finds out whether the API serves orders: nothing holds it, and its refusal slows
-                the pace.
+        A question finds out whether the API serves orders: nothing holds it, and its refusal slows the pace.
 
         Raises:
             AttemptError: One of its children, which says whether asking again may help. The pace has
@@ -142,7 +129,7 @@ class Client:
         return (await self._ask(path, None, attempt, self._timeout_s, is_question)).payload
 
     async def _ask(
-        self, path: str, order_number: str | None, attempt: int, timeout_s: float, is_question: bool
+        self, path: str, order_number: str | None, count: int, timeout_s: float, is_question: bool
     ) -> Answer:
         """Ask once; again where the API moved the path, or with a login where it wants a new token."""
         identity, renewed = self._identity, False
@@ -150,23 +137,17 @@ class Client:
             if identity.header is None:
                 await identity.log_in(self._transport, refused=None)
             await self._pace.slot()
-            while not (is_question or self._door.is_set()):
-                await self._door.wait()
+            while not (is_question or self.door.is_set()):
+                await self.door.wait()
                 await self._pace.slot()
             if self._draining:
                 raise asyncio.CancelledError
             # Path and token are read after the wait for the slot: others may have learnt new ones.
-            header = identity.header or ""
-            this = _Attempt(
-                target=path if order_number is None else path + self._slash,
-                header=header,
-                order_number=order_number,
-                count=attempt,
-                timeout_s=timeout_s,
-                is_question=is_question,
-            )
+            header, target = identity.header or "", path if order_number is None else path + self._slash
             try:
-                return await self._attempt(this)
+                return await self._attempt(
+                    _Attempt(target, header, order_number, count, timeout_s, is_question)
+                )
             except _SlashLearnedError:
                 continue
             except TokenRefusedError:
@@ -174,7 +155,7 @@ class Client:
                     raise
                 await identity.log_in(self._transport, refused=header)
                 renewed = True
-                attempt += 1
+                count += 1
 
     async def _attempt(self, this: _Attempt) -> Answer:
         """Make one request under a deadline, and tell whoever counts how it ended."""
@@ -214,8 +195,8 @@ class Client:
                 answer = Answer(payload, number and check(payload, number, self._max_items))
             except AttemptError as error:
                 error.page = page_of(response.headers, payload)
-                if limit_of(response)[0]:
-                    raise _limited(response) from None
+                if (limit := _limit(response)) is not None:
+                    raise limit from None
                 raise
             self._good_at = time.monotonic()
             return answer
@@ -268,8 +249,8 @@ class Client:
         status = response.status
         if status == 401:
             return self._identity.refusal("401")
-        if status == 429 or (status >= 400 and limit_of(response)[0]):
-            return _limited(response)
+        if status >= 400 and (limit := _limit(response)) is not None:
+            return limit
         if status == 503 and (guess := self._guessed_limit(this)) is not None:
             return guess
         if status in _REDIRECTS:
@@ -332,6 +313,13 @@ class Client:
             return bytes(body)
 
 
+def _limit(response: Response) -> ThrottledError | None:
+    is_limit, wait_s = limit_of(response)
+    if not is_limit and response.status != 429:
+        return None
+    return ThrottledError(f"the API answered {response.status}", wait_s, response.status)
+
+
 async def _read_out(response: Response) -> bytes:
     """Read what is left of a refusal's body, so that its connection can be used again."""
     body = b""
@@ -347,10 +335,6 @@ async def _read_out(response: Response) -> bytes:
 def _refuse_over(size: int) -> None:
     if size > MAX_PAYLOAD_BYTES:
         raise PermanentError("bad_response", f"the answer is over {MAX_PAYLOAD_BYTES // MIB} MiB", 200)
-
-
-def _limited(response: Response) -> ThrottledError:
-    return ThrottledError(f"the API answered {response.status}", limit_of(response)[1], response.status)
 
 
 def _only_adds_a_slash(asked: URL, location: str) -> bool:
@@ -374,8 +358,7 @@ async def open_client(
     Raises:
         UsageError: A certificate, key or token file is refused, or a variable's proxy.
     """
-    identity = Identity(options, pace)
-    identity.answered = answered
+    identity = Identity(options, pace, answered=answered)
     kind = "application/json"
     route = Route(
         api_url=options.api_url,

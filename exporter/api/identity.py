@@ -24,22 +24,19 @@ class _LoginAnswer(msgspec.Struct):
 class Identity:
     """The token of one export. With a login, a 401 in mid-run is answered by one new login, in a slot of the pace.
 
-    Attributes:
-        header: The value of the Authorization header; None until the first login.
-        answered: Whether the API has answered; a refused certificate is an outage then.
+    `header` is the value of the Authorization header, None until the first login. Where the API has `answered`, a
+    refused certificate is an outage.
 
     Raises:
         UsageError: The token file cannot be read, is empty, or others can read it.
     """
 
-    def __init__(self, options: Options, pace: Gate) -> None:
-        self._pace = pace
-        self._api_url = options.api_url
-        self._timeout_s = options.timeout_s
+    def __init__(self, options: Options, pace: Gate, *, answered: bool) -> None:
+        self._pace, self._api_url, self._timeout_s = pace, options.api_url, options.timeout_s
         self._username, self._password = options.username, options.password
         token = token_of(options)
         self.header = None if token is None else f"Token {token}"
-        self._proven = self.answered = False
+        self._proven, self.answered = False, answered
         self._one_login = asyncio.Lock()
         self._refused_with: str | None = None
 

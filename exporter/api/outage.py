@@ -38,12 +38,8 @@ class OutageWatch(Generic[T]):
     """Watches one try's answers by the law of `proof_law`.
 
     While there is doubt the client starts nothing but questions, so at most the orders in flight and those of
-    the row are asked for in vain.
-
-    Args:
-        known: Returns order numbers to ask for, those that are surest to be good first.
-        record: Takes each refusal that is proven.
-        again: Takes each refusal that turned out to mean nothing.
+    the row are asked for in vain. `known` returns order numbers to ask for, the surest to be good first; `record` takes
+    each refusal that is proven, `again` each that turned out to mean nothing.
     """
 
     def __init__(
@@ -55,12 +51,8 @@ class OutageWatch(Generic[T]):
         options: Options,
         stop: Stop,
     ) -> None:
-        self._client = client
-        self._known = known
-        self._record = record
-        self._again = again
-        self._stop = stop
-        self._timeout_s = options.timeout_s
+        self._client, self._known, self._record, self._again = client, known, record, again
+        self._stop, self._timeout_s = stop, options.timeout_s
         #: To be told of good answers.
         self.law: Proof[T] = Proof(options.concurrency, options.patience_s)
         self._last: AttemptError | None = None
@@ -71,11 +63,9 @@ class OutageWatch(Generic[T]):
     async def failed(
         self, order_number: str, error: AttemptError, began: float, refusal: T | None = None
     ) -> None:
-        """Take in a failed attempt.
+        """Take in a failed attempt, which `began` then on the steady clock, or later where it waited for its slot.
 
-        Args:
-            began: When it began, on the steady clock, or earlier when it waited for its slot.
-            refusal: What to record once it is proven, where the order will not be asked for again.
+        `refusal` is what to record once it is proven, where the order will not be asked for again.
 
         Raises:
             ApiUnavailableError: It completes an outage, or no wait can mend it.
@@ -105,10 +95,10 @@ class OutageWatch(Generic[T]):
             return
         async with self._one_question:
             if needed() and not self._stop.asked:
-                self._client.hold()
+                self._client.door.clear()
                 await self._until_served()
                 # Not when that raises: those who were held would ask before they end.
-                self._client.release()
+                self._client.door.set()
                 self.down_since = None
 
     async def _until_served(self) -> None:

@@ -78,10 +78,11 @@ class Pace:
     ) -> None:
         auto = rate.kind == "auto"
         bound = (max_rate or Rate(requests=50)) if auto else rate
-        self._rate = rate
-        self._clock = clock
-        self._waiting = waiting
-        self._steering = Steering(ceiling_per_s=_even_per_s(bound), auto=auto, now=clock())
+        self._rate, self._clock, self._waiting = rate, clock, waiting
+        # Even, so that no window of the rate's period holds too much.
+        spare_s = 0.0 if bound.period_s == 1 else _JITTER_S + CATCH_UP_S
+        ceiling_per_s = bound.requests / (bound.period_s + spare_s)
+        self._steering = Steering(ceiling_per_s=ceiling_per_s, auto=auto, now=clock())
         self._unlimited = self._open = rate.kind == "unlimited"
         self._turn = asyncio.Lock()
         # It holds seconds of the API's time, and one second leaks out in a second. So one bucket
@@ -101,15 +102,8 @@ class Pace:
     ) -> float | None:
         """Take in a 429, or what means the same: everybody waits, then continues more slowly.
 
-        Return the seconds of the pause, where it is new or has grown.
-
-        Args:
-            retry_after_s: Seconds to wait as the API asked, or None where it did not say.
-            latency_s: Seconds from the request's start to its answer: was it in flight when a pause began?
-            cause: What the API answered, in a word.
-
-        Returns:
-            Seconds of the pause where it is new or longer than before, else 0.
+        Return the seconds of the pause, where it is new or has grown. `retry_after_s` is what the API asked for, if it
+        did, and `cause` what it answered, in a word; `latency_s` tells whether it was in flight when a pause began.
 
         Raises:
             ApiUnavailableError: When the wait is over 15 minutes.
@@ -173,10 +167,3 @@ class Pace:
 
     def _pace_in_words(self) -> str:
         return f"{self._steering.pace(self._clock()):.3g}/s"
-
-
-def _even_per_s(rate: Rate) -> float:
-    """Return the even pace at which no window of the rate's period holds too much."""
-    if rate.period_s == 1:
-        return rate.per_s
-    return rate.requests / (rate.period_s + _JITTER_S + CATCH_UP_S)

@@ -56,24 +56,17 @@ def check(payload: bytes, order_number: str, max_items: int = MAX_ITEMS) -> str 
     >>> check(b'{"number": "A1", "status": "400"}', "A1")
     '400'
     """
-    if len(payload) > max_items:  # a value takes a byte at least
-        _refuse_crowd(payload, max_items)
+    # A value takes a byte at least; too many would take far more memory than their bytes, once they are made.
+    if len(payload) > max_items and (separators := payload.count(b",")) >= max_items:
+        values = separators + payload.count(b"[") + payload.count(b"{")
+        if values > _FEWEST_VALUES + _VALUES_PER_ITEM * max_items or _items(payload) > max_items:
+            raise _refusal(f"an order of more than {max_items} items, or as long")
     number, status = _head(payload)
     if number is None:
         raise _refusal("an object without an order number")
     if number != order_number:
         raise _refusal("another order's number")
     return status
-
-
-def _refuse_crowd(payload: bytes, max_items: int) -> None:
-    """Refuse a body whose values would take far more memory than its bytes, before they are made."""
-    separators = payload.count(b",")
-    if separators < max_items:
-        return
-    values = separators + payload.count(b"[") + payload.count(b"{")
-    if values > _FEWEST_VALUES + _VALUES_PER_ITEM * max_items or _items(payload) > max_items:
-        raise _refusal(f"an order of more than {max_items} items, or as long")
 
 
 def _items(payload: bytes) -> int:

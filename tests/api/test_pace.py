@@ -12,9 +12,8 @@ import time
 
 import pytest
 
-from exporter.api.open_transport import open_transport
 from exporter.api.pace import Pace
-from exporter.api.transport import Route, Sending, Transport
+from exporter.api.transport import Route, Sending, Transport, open_transport
 from exporter.model.rate import Rate
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from exporter.api.open_transport import FORCED
+from exporter.api.transport import FORCED
 from tests.support.clients import serving
 from tests.support.processes import Ended, exporter_for
 from tests.support.servers import moves
