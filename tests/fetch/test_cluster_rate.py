@@ -18,9 +18,9 @@ from msgspec import structs
 
 pytest.importorskip("distributed")
 
+from exporter.fetch.cluster.conversation import Seat, divide, shares
 from exporter.fetch.cluster.messages import Report
-from exporter.fetch.cluster.rate_division import Seat, divide, shares
-from exporter.fetch.cluster.worker_link import SharePace
+from exporter.fetch.cluster.range_worker import SharePace
 from tests.support.clients import serving
 from tests.support.dask_cluster import DaskCluster, running_cluster
 from tests.support.processes import exporter_for, wait_until
@@ -30,7 +30,7 @@ from tests.support.standing import manifest_of
 
 NUMBERS = [f"n{index}" for index in range(600)]  # three ranges
 #: Loads a worker that gives up sooner than its users would like.
-_HASTY = "import exporter.fetch.cluster.worker_link as link; link.PATIENCE_S = 1.5"
+_HASTY = "import exporter.fetch.cluster.range_worker as worker; worker.PATIENCE_S = 1.5"
 
 
 class Watched(FaultyServer):
