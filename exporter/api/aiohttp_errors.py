@@ -26,7 +26,7 @@ from exporter.model.errors import (
     StorageError,
     TransientError,
 )
-from exporter.model.limit_headers import limit_told
+from exporter.model.rate import limit_told
 from exporter.system.durable import RAISE_FILES, TOO_MANY_FILES
 
 #: What an attempt can raise besides our own errors.

@@ -13,6 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from exporter.model.errors import UsageError
 
 _Fitting = Callable[[str, Any, Any], object]
+_hints = cache(get_type_hints)
 
 
 class GivenList(str):
@@ -36,11 +37,6 @@ def fit(options: Any) -> None:
     for name, hint in _hints(options.__class__).items():
         fitting: _Fitting = _FITS.get(name, _fitted)
         object.__setattr__(options, name, fitting(name, hint, getattr(options, name)))
-
-
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    return get_type_hints(kind)
 
 
 def _fitted(name: str, hint: Any, value: Any) -> object:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import textwrap
-from collections.abc import Callable
-from functools import partial
 from typing import Final, Literal
 
 from exporter.model.catalog import ITEMS_KEY, TABLES, Column, Kind
@@ -27,17 +25,20 @@ _PREFIXES = {"orders": "", "order_items": f"{ITEMS_KEY}[].", "order_lines": ""}
 
 def render(form: Format) -> str:
     """Describe every table: for a terminal of 80 columns, as a data dictionary, for programs, or as `CREATE TABLE`."""
-    return _FORMS[form]()
+    if form == "json":
+        tables = {name: list(map(_json_column, columns)) for name, columns in TABLES.items()}
+        return json.dumps({"tables": tables}, indent=2, ensure_ascii=False) + "\n"
+    described = {"text": _text, "markdown": _markdown, "sql": _sql}[form]
+    parts = [described(name, columns) for name, columns in TABLES.items()]
+    if form == "text":
+        parts.append("* personal: null with --pii drop, a keyed hash with --pii hash\n")
+    return "\n".join(parts)
 
 
-def _text() -> str:
-    parts = [f"{name}: {len(columns)} columns\n\n" + _text_table(columns) for name, columns in TABLES.items()]
-    return "\n".join([*parts, "* personal: null with --pii drop, a keyed hash with --pii hash\n"])
-
-
-def _text_table(columns: tuple[Column, ...]) -> str:
+def _text(name: str, columns: tuple[Column, ...]) -> str:
     width = max(len(column.name) for column in columns)
-    return "".join(f"{_text_row(column, width)}\n" for column in columns)
+    rows = "".join(f"{_text_row(column, width)}\n" for column in columns)
+    return f"{name}: {len(columns)} columns\n\n{rows}"
 
 
 def _text_row(column: Column, width: int) -> str:
@@ -46,7 +47,7 @@ def _text_row(column: Column, width: int) -> str:
     return textwrap.fill(column.meaning, _WIDTH, initial_indent=facts, subsequent_indent=" " * indent)
 
 
-def _markdown_table(name: str, columns: tuple[Column, ...]) -> str:
+def _markdown(name: str, columns: tuple[Column, ...]) -> str:
     head = f"## `{name}`\n\n| Column | Type | Path in the API | Personal | Meaning | Source |\n|---|---|---|---|---|---|\n"
     return head + "".join(f"| {' | '.join(_markdown_cells(column))} |\n" for column in columns)
 
@@ -61,11 +62,6 @@ def _api_path(column: Column) -> str | None:
     return _PREFIXES[column.table] + ".".join(column.path) if column.path else None
 
 
-def _json() -> str:
-    tables = {name: list(map(_json_column, columns)) for name, columns in TABLES.items()}
-    return json.dumps({"tables": tables}, indent=2, ensure_ascii=False) + "\n"
-
-
 def _json_column(column: Column) -> dict[str, object]:
     return {
         "name": column.name,
@@ -78,21 +74,9 @@ def _json_column(column: Column) -> dict[str, object]:
     }
 
 
-def _sql_table(name: str, columns: tuple[Column, ...]) -> str:
+def _sql(name: str, columns: tuple[Column, ...]) -> str:
     # No keys and no NOT NULL: a load must take whatever the dataset holds.
     body = ",\n".join(f"  {column.name} {_TYPES[column.kind][1]}" for column in columns)
     quoted = ((column.name, column.meaning.replace("'", "''")) for column in columns)
     comments = "".join(f"COMMENT ON COLUMN {name}.{column} IS '{meaning}';\n" for column, meaning in quoted)
     return f"CREATE TABLE {name} (\n{body}\n);\n{comments}"
-
-
-def _each(table: Callable[[str, tuple[Column, ...]], str]) -> str:
-    return "\n".join(table(name, columns) for name, columns in TABLES.items())
-
-
-_FORMS: Final[dict[Format, Callable[[], str]]] = {
-    "text": _text,
-    "markdown": partial(_each, _markdown_table),
-    "json": _json,
-    "sql": partial(_each, _sql_table),
-}

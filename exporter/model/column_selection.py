@@ -69,11 +69,7 @@ def _check(patterns: Sequence[str], option: str, tables: Sequence[str]) -> None:
                 f"{pattern} joins the tables and is always written.", "Leave it out of --drop.", option="drop"
             )
         if not any(_fitting(table, pattern) for table in tables):
-            hint = f"The nearest is {_nearest(pattern, tables)}."
-            raise UsageError(f"no column fits {pattern!r}.", hint, option=option)
-
-
-def _nearest(pattern: str, tables: Sequence[str]) -> str:
-    dot = "." in pattern
-    names = sorted({f"{table}.{name}" if dot else name for table in tables for name in _NAMES[table]})
-    return get_close_matches(pattern, names, n=1, cutoff=0.0)[0]
+            dot = "." in pattern
+            names = {f"{table}.{name}" if dot else name for table in tables for name in _NAMES[table]}
+            nearest = get_close_matches(pattern, sorted(names), n=1, cutoff=0.0)[0]
+            raise UsageError(f"no column fits {pattern!r}.", f"The nearest is {nearest}.", option=option)

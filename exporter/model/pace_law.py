@@ -108,10 +108,6 @@ class Limit:
         progress = max(0.0, now - self.since) / self.patience_s
         return self.per_s * (1 + _UNDER * (progress - 1) ** 3)
 
-    def near(self, other: Limit | None) -> bool:
-        """Tell whether the other limit was met at nearly the same pace."""
-        return other is not None and abs(self.per_s / other.per_s - 1) <= _SAME_PLACE
-
 
 class Steering:
     """The permitted pace and the pause, moved by what the API answers.
@@ -165,7 +161,13 @@ class Steering:
             self._pause(now, retry_after_s)
         elif now < before:
             self.paused_until = max(before, now + (retry_after_s or 0.0))
-        self._give_up_if_too_long()
+        wait_s = self.paused_until - (self._streak.since if self._streak else self.paused_until)
+        if wait_s > LONGEST_WAIT_S:
+            raise ApiUnavailableError(
+                f"The API answers {cause} and asks for a wait of {wait_s / 60:.0f} minutes, over 15.",
+                "Run the same command again later.",
+                resumes=True,
+            )
         return self.paused_until - before >= 1
 
     def answered(self, now: float, latency_s: float) -> bool:
@@ -174,8 +176,12 @@ class Steering:
         self._answers.add(started)
         self._answered_since_pause += 1
         self.latency_s = latency_s
-        if self._streak is not None:
-            self._answered_after_refusal(self._streak, started)
+        streak = self._streak
+        if started >= self.paused_until:
+            self._streak = None
+        elif streak is not None and streak.counts:
+            # It was in flight when the pause began, so it tells more of what was borne till then.
+            self._learn_quota(streak)
         return self._auto and self._heed_latency(now, latency_s)
 
     def forget(self, now: float) -> bool:
@@ -183,13 +189,6 @@ class Steering:
         if self.limit is not None and self.limit.pace(now) > _FORGOTTEN * self.limit.per_s:
             self.limit = None
         return self.limit is None
-
-    def _answered_after_refusal(self, streak: _Streak, started: float) -> None:
-        if started >= self.paused_until:
-            self._streak = None
-        elif streak.counts:
-            # It was in flight when the pause began, so it tells more of what was borne till then.
-            self._learn_quota(streak)
 
     def _pause(self, now: float, retry_after_s: float | None) -> None:
         asked_s = retry_after_s or 0.0
@@ -219,7 +218,9 @@ class Steering:
         return min((at for at in frees if now + _FIRST_PAUSE_S < at < end), default=end)
 
     def _learn_quota(self, streak: _Streak) -> None:
-        window_s = _window_s(streak.blocked_s)
+        # The shortest usual window of a quota that can make us wait that long.
+        fitting = (each for each in _WINDOWS_S if streak.blocked_s <= each + _ROUNDING_S)
+        window_s = next(fitting, LONGEST_WAIT_S)
         per_s = self._borne_per_s(streak, window_s) if streak.counts else streak.pace
         self._learn(streak, per_s, since=self.paused_until, window_s=window_s, why=self._cause)
         if streak.limit is None and self.limit and window_s <= _LONGEST_TRIAL_WINDOW_S:
@@ -244,18 +245,10 @@ class Steering:
     def _learn(self, streak: _Streak, per_s: float, *, since: float, window_s: float, why: str) -> None:
         patience_s = max(_HASTY_PATIENCE_S if streak.hasty > 1 else _PATIENCE_S, window_s)
         limit = Limit(per_s=max(_SLOWEST_PER_S, per_s), since=since, patience_s=patience_s, why=why)
-        if streak.limit is not None and streak.limit.doubling_s is None and limit.near(streak.limit):
-            limit = replace(limit, patience_s=min(_LONGEST_PATIENCE_S, 2 * streak.limit.patience_s))
+        before = streak.limit
+        if before and before.doubling_s is None and abs(limit.per_s / before.per_s - 1) <= _SAME_PLACE:
+            limit = replace(limit, patience_s=min(_LONGEST_PATIENCE_S, 2 * before.patience_s))
         self.limit = limit
-
-    def _give_up_if_too_long(self) -> None:
-        wait_s = self.paused_until - (self._streak.since if self._streak else self.paused_until)
-        if wait_s > LONGEST_WAIT_S:
-            raise ApiUnavailableError(
-                f"The API answers {self._cause} and asks for a wait of {wait_s / 60:.0f} minutes, over 15.",
-                "Run the same command again later.",
-                resumes=True,
-            )
 
     def _heed_latency(self, now: float, latency_s: float) -> bool:
         borne = self._watch.borne_when_slow(now, latency_s)
@@ -307,10 +300,8 @@ class _LatencyWatch:
 
     def __init__(self, now: float) -> None:
         self._latencies: list[float] = []
-        self._looked = now
-        self._settled_at = now
-        self._best_s = math.inf
-        self._slowed = False
+        self._looked = self._settled_at = now
+        self._best_s, self._slowed = math.inf, False
 
     def borne_when_slow(self, now: float, latency_s: float) -> float | None:
         """Return the answers a second when the pace is to drop, else None."""
@@ -341,8 +332,3 @@ class _LatencyWatch:
         self._settled_at = now + min(30.0, max(3.0, 20 * (median_s - self._best_s)))
         self._slowed = True
         return True
-
-
-def _window_s(wait_s: float) -> float:
-    """Return the shortest usual window of a quota that can make us wait that long."""
-    return next((each for each in _WINDOWS_S if wait_s <= each + _ROUNDING_S), LONGEST_WAIT_S)

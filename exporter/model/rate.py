@@ -1,9 +1,10 @@
-"""How often the API may be asked: `10/s`, `600/m`, `5000/h`, `auto`, `unlimited`; Retry-After and backoff."""
+"""How often the API may be asked: `10/s`, `600/m`, `5000/h`, `auto`, `unlimited`; limits that it tells, and backoff."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -17,23 +18,23 @@ _FIXED = re.compile(r"([0-9]+(?:\.[0-9]+)?)\s*/\s*([smh])")
 _HINT = "Write 10/s, 600/m, 5000/h, auto or unlimited."
 _SPARE_CONCURRENCY = 1.2
 _FIRST_BACKOFF_S, _LONGEST_BACKOFF_S = 0.5, 60.0
+_NUMBER = re.compile(r"[0-9]+(?:\.[0-9]+)?")
+# `"default";r=0;t=30` (draft-ietf-httpapi-ratelimit-headers-10), `limit=100, remaining=0, reset=30` (-06).
+_REMAINING = re.compile(r"(?:^|[;,\s])(?:r|remaining)\s*=\s*([0-9]+)", re.IGNORECASE)
+_RESET = re.compile(r"(?:^|[;,\s])(?:t|reset)\s*=\s*([0-9]+)", re.IGNORECASE)
+_EPOCH_S = 1e9  # a reset over this is a time, not a wait
+_EPOCH_MS = 1e11
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """A permitted rate of requests; what `auto` bears is found, and only a `fixed` one has numbers.
-
-    Raises:
-        UsageError: `requests` are not above 0, or `period_s` is not 1, 60 or 3600 seconds.
-    """
+    """A permitted rate of requests; what `auto` bears is found, and only a `fixed` one has numbers, above 0."""
 
     kind: Literal["fixed", "auto", "unlimited"] = "fixed"
     requests: float = math.inf
     period_s: float = 1.0
 
     def __post_init__(self) -> None:
-        if self.period_s not in _PERIODS_S.values():
-            raise UsageError(f"A rate's period is 1, 60 or 3600 seconds, got {self.period_s:g}.", _HINT)
         if self.kind == "fixed" and not 0 < self.requests < math.inf:
             raise UsageError(f"A rate is a number above 0, got {self.requests:g}.", _HINT)
 
@@ -48,10 +49,8 @@ class Rate:
         10.0
         """
         word = text.strip().lower()
-        if word == "auto":
-            return cls(kind="auto")
-        if word == "unlimited":
-            return cls(kind="unlimited")
+        if word in ("auto", "unlimited"):
+            return cls(kind=word)  # type: ignore[arg-type] # it is one of them
         found = _FIXED.fullmatch(word)
         if found is None:
             raise UsageError(f"A rate is a number a second, minute or hour, got {text!r}.", _HINT)
@@ -93,6 +92,36 @@ def _http_date(text: str) -> datetime | None:
         return None
     # The asctime form names no zone; RFC 9110 says it is UTC.
     return when if when.tzinfo else when.replace(tzinfo=UTC)
+
+
+def limit_told(headers: Mapping[str, str], now_utc: datetime) -> tuple[bool, float | None]:
+    """Return whether a refusal's headers, of any spelling, say that it is a limit, and for how many seconds.
+
+    >>> limit_told({"RateLimit": '"default";r=0;t=30'}, datetime(2026, 11, 23))
+    (True, 30.0)
+    >>> limit_told({"X-RateLimit-Remaining": "57", "X-RateLimit-Reset": "30"}, datetime(2026, 11, 23))
+    (False, None)
+    """
+    wait_s = parse_retry_after(headers.get("Retry-After"), now_utc)
+    if wait_s is not None:
+        return True, wait_s
+    quota = headers.get("RateLimit", "")
+    for prefix in ("X-RateLimit-", "RateLimit-"):
+        if f"{prefix}Remaining" in headers:
+            quota = f"r={headers[f'{prefix}Remaining']};t={_wait_of(headers.get(f'{prefix}Reset'), now_utc)}"
+    remaining, reset = _REMAINING.search(quota), _RESET.search(quota)
+    if remaining is not None and int(remaining[1]) == 0:
+        return True, float(reset[1]) if reset else None
+    return "cf-mitigated" in headers, None
+
+
+def _wait_of(reset: str | None, now_utc: datetime) -> str:
+    if reset is None or not _NUMBER.fullmatch(reset.strip()):
+        return ""
+    value = float(reset)
+    if value > _EPOCH_MS:
+        value /= 1000
+    return f"{max(0.0, value - now_utc.timestamp() if value > _EPOCH_S else value):.0f}"
 
 
 def backoff_s(attempt: int, chance: float) -> float:

@@ -95,13 +95,10 @@ class Statistics:
             self.answers.append(0)
             self.permitted.append(self._permitted())
         while len(self.answers) > _LONGEST_TIMELINE:
-            self._halve()
+            self.step_s *= 2
+            self.answers = [sum(self.answers[i : i + 2]) for i in range(0, len(self.answers), 2)]
+            self.permitted = self.permitted[::2]
         self._step_ends = self._began + len(self.answers) * self.step_s
-
-    def _halve(self) -> None:
-        self.step_s *= 2
-        self.answers = [sum(self.answers[i : i + 2]) for i in range(0, len(self.answers), 2)]
-        self.permitted = self.permitted[::2]
 
     def as_dict(self) -> dict[str, Any]:
         """Return everything as JSON values, for the manifest and the report."""
