@@ -11,9 +11,9 @@ from exporter.cli.option_kinds import show
 from exporter.model.units import duration_text, size_text
 
 if TYPE_CHECKING:
+    from exporter.fetch.work_directory import Holder
     from exporter.model.manifest import Manifest
-    from exporter.run.place_status import Ask, Status
-    from exporter.store.overview import Holder, Holdings
+    from exporter.run.place_status import Ask, Holdings, Status
 
 
 def show_status(status: Status, *, as_json: bool) -> None:

@@ -8,19 +8,28 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from exporter.model.errors import LockedError, UsageError
-from exporter.store.overview import holder as holder_of
 from exporter.system import durable, private_files
 
 _LOCK = "lock"
 _MARKER = "publishing"
 _NAMED_WITHIN_S = 1.0
 _STILL_OPEN = (".nfs", ".fuse_hidden")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Holder:
+    """The process that holds a lock since `started_at`; a dead process's lock is none."""
+
+    pid: int
+    started_at: float
+    alive: bool
 
 
 class WorkDirectory:
@@ -179,22 +188,22 @@ def locked(path: Path, what: str) -> Iterator[None]:
         StorageError: The lock file cannot be made, or is not this user's alone.
     """
     lock = FileLock(path, mode=0o600)
-    holder = path.with_name(f"{path.name}.json")
+    facts_file = path.with_name(f"{path.name}.json")
     try:
         with durable.storage_errors("locking", path):
             private_files.claim(path)
             lock.acquire(blocking=False)
-            holder.unlink(missing_ok=True)  # a dead process's: better nobody is named than a wrong one
+            facts_file.unlink(missing_ok=True)  # a dead process's: better nobody is named than a wrong one
             facts = {"pid": os.getpid(), "started_at": time.time()}
-            durable.write_bytes(holder, json.dumps(facts).encode())
+            durable.write_bytes(facts_file, json.dumps(facts).encode())
     except Timeout:
-        used = f"{what} is in use by {_describe(path, holder)}."
+        used = f"{what} is in use by {_describe(path, facts_file)}."
         raise LockedError(used, "Wait for it to end, or stop it, then try again.") from None
     try:
         yield
     finally:
         with suppress(OSError):  # on a file system that fails now; the lock is what counts
-            holder.unlink(missing_ok=True)
+            facts_file.unlink(missing_ok=True)
         lock.release()
 
 
@@ -213,12 +222,43 @@ def locked_store(path: Path) -> Iterator[None]:
         raise
 
 
-def _describe(lock: Path, holder: Path) -> str:
+def _describe(lock: Path, facts_file: Path) -> str:
     deadline = time.monotonic() + _NAMED_WITHIN_S
-    while not holder.exists() and time.monotonic() < deadline:
+    while not facts_file.exists() and time.monotonic() < deadline:
         time.sleep(0.02)  # it has taken the lock in this very moment and will say who it is
-    found = holder_of(lock)
+    found = holder(lock)
     if found is None:
         return "another process"
     began = datetime.fromtimestamp(found.started_at, UTC).astimezone()
     return f"process {found.pid}, started {began:%Y-%m-%d %H:%M:%S}"
+
+
+def holder(lock: Path) -> Holder | None:
+    """Return who holds a lock file, or died holding it; the file is not touched."""
+    try:
+        facts = json.loads(lock.with_name(f"{lock.name}.json").read_bytes())
+        pid, started_at = int(facts["pid"]), float(facts["started_at"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return Holder(
+        pid=pid, started_at=started_at, alive=_is_alive(pid) if os.name == "posix" else _is_held(lock)
+    )
+
+
+def _is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True
+
+
+def _is_held(lock: Path) -> bool:
+    """Tell whether a process holds the lock, where signal 0 would end it: by taking the lock for a moment."""
+    try:
+        with FileLock(lock, blocking=False):
+            return False
+    except (Timeout, OSError):
+        return True

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 import tempfile
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from exporter.dataset.destination import destination_of
 from exporter.fetch.number_listing import Listing
-from exporter.fetch.work_directory import WorkDirectory, name_of, place_of
+from exporter.fetch.work_directory import Holder, WorkDirectory, holder, name_of, place_of
 from exporter.lists.how_read import sentence
 from exporter.model.errors import InputError, StorageError, UsageError
 from exporter.model.freshness import may_resume
@@ -22,19 +24,54 @@ from exporter.run.export import prepared, real_store, refuse_to_replace
 from exporter.store.input_file import InputPlan, open_input
 from exporter.store.listed_numbers import Walk, look_at_listing
 from exporter.store.order_store import Freshness, Store
-from exporter.store.overview import (
-    Holder,
-    Holdings,
-    UnfinishedRun,
-    holder,
-    holdings,
-    pending_of_plan,
-    pending_of_store,
-)
+from exporter.store.store_file import uri_to_look_at
+from exporter.system import durable
 from exporter.system.stopping import Stop
 
 _PARTIAL = ".partial"
-_UNFINISHED = "the unfinished run"
+_UNFINISHED_RUN = "the unfinished run"
+_HELD = "SELECT state, count(*), min(settled_at), max(settled_at) FROM orders GROUP BY 1 ORDER BY 2 DESC, 1"
+_UNFINISHED = """
+SELECT out, started_at, sent, answered_at FROM runs WHERE finished_at IS NULL AND id IN (SELECT max(id) FROM runs GROUP BY out)
+ORDER BY id DESC
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """Orders of one state, `fetched` or a reject reason, and when the first and the last of them were settled."""
+
+    state: str
+    orders: int
+    oldest_at: float
+    newest_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class UnfinishedRun:
+    """A run that has not published: where its dataset will stand, its requests so far, and its last answer."""
+
+    out: str
+    started_at: float
+    sent: int
+    answered_at: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Holdings:
+    """What a store holds: its size with the write-ahead log, the states that occur, the most frequent first, and
+    the runs that have not published, the newest first.
+    """
+
+    api_url: str | None
+    bytes: int
+    held: tuple[Held, ...]
+    unfinished: tuple[UnfinishedRun, ...]
+
+    @property
+    def orders(self) -> int:
+        """All order numbers that it knows."""
+        return sum(held.orders for held in self.held)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +125,7 @@ def look(place: str, options: AskOptions, *, orders: str | None = None, may_be_n
     if not may_be_new and not (dataset or work or store):
         what = f"{place}: expected a dataset, a work directory or a store, got none."
         raise UsageError(what, "Give the --out or the --store of a run.")
-    found = holdings(store) if store else None
+    found = _holdings(store) if store else None
     run = _run_gone_on_with(options, now, out, work, found)
     listing = look_at_listing(WorkDirectory(work).listing) if work else None
     freshness = options.freshness(run.started_at if run else now, now)
@@ -98,9 +135,9 @@ def look(place: str, options: AskOptions, *, orders: str | None = None, may_be_n
     elif store is None or found is None or (listing and not listing.complete):
         ask = None
     elif work is not None and (pending := _pending_of_unfinished(work, store, freshness)):
-        ask = _answer(options, _UNFINISHED, *pending)
+        ask = _answer(options, _UNFINISHED_RUN, *pending)
     else:
-        ask = _answer(options, "the store", pending_of_store(store, freshness), found.orders)
+        ask = _answer(options, "the store", _pending_of_store(store, freshness), found.orders)
     return Status(
         now=now,
         out=out,
@@ -135,7 +172,7 @@ def _with_list(status: Status, listing: Listing) -> Status:
     answered_at = max((run.answered_at or 0.0 for run in unfinished if run.out == name), default=0.0)
     walk, within_s = status.listing, listing.options.resume_within_s
     goes_on = walk and walk.complete and walk.may_resume(listing.source, status.now, within_s, answered_at)
-    if goes_on and status.ask and status.ask.of == _UNFINISHED:
+    if goes_on and status.ask and status.ask.of == _UNFINISHED_RUN:
         return status
     of = f"what the API lists ({sentence(listing.about)}), then for each order of it that is wanted"
     return replace(status, ask=Ask(pending=None, orders=None, of=of, rate=listing.options.rate, seconds=None))
@@ -179,7 +216,7 @@ def _pending_of_unfinished(work: Path, store: Path, freshness: Freshness) -> tup
     if not plan.is_file():
         return None
     try:
-        return pending_of_plan(store, plan, freshness)
+        return _pending_of_plan(store, plan, freshness)
     except StorageError:
         return None  # it was killed while it was made; the store tells what it can
 
@@ -191,7 +228,7 @@ def _pending_of_input(
         plan = Path(folder, "plan.db")
         found = InputPlan(source, orders, options, plan).make()
         all_of_it = (found.requested, found.requested)
-        return found, all_of_it if store is None else pending_of_plan(store, plan, freshness)
+        return found, all_of_it if store is None else _pending_of_plan(store, plan, freshness)
 
 
 def _answer(options: AskOptions, of: str, pending: int, orders: int) -> Ask:
@@ -200,3 +237,43 @@ def _answer(options: AskOptions, of: str, pending: int, orders: int) -> Ask:
     seconds = None if math.isinf(rate.per_s) else pending / rate.per_s
     words = str(rate) if rate is named else f"{rate}, the most that auto reaches"
     return Ask(pending=pending, orders=orders, of=of, rate=words, seconds=seconds)
+
+
+def _holdings(path: Path) -> Holdings:
+    with closing(Store(path, readonly=True)) as store:
+        api_url = store.api_url
+    with _reading(path) as connection:
+        return Holdings(
+            api_url=api_url,
+            bytes=sum(file.stat().st_size for file in (path, Path(f"{path}-wal")) if file.exists()),
+            held=tuple(Held(*row) for row in connection.execute(_HELD)),
+            unfinished=tuple(UnfinishedRun(*row) for row in connection.execute(_UNFINISHED)),
+        )
+
+
+def _pending_of_store(path: Path, freshness: Freshness) -> int:
+    """Return how many of a store's own order numbers must be asked for."""
+    state, values = freshness.state_sql()
+    query = f"SELECT count(*) FROM orders AS o WHERE {state} IS NULL"  # noqa: S608 - our own words
+    with _reading(path) as connection:
+        return int(connection.execute(query, values).fetchone()[0])
+
+
+def _pending_of_plan(path: Path, plan: Path, freshness: Freshness) -> tuple[int, int]:
+    """Return (to ask for, all) of a plan's order numbers."""
+    with closing(Store(path, readonly=True)) as store:
+        store.attach_plan(plan)
+        try:
+            states = store.states(freshness)
+        except sqlite3.OperationalError as error:  # a plan without its tables
+            raise StorageError(f"{plan}: the plan is incomplete: {error}.") from error
+    return states.get(None, 0), sum(states.values())
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[sqlite3.Connection]:
+    with (
+        durable.storage_errors("reading the store", path),
+        closing(sqlite3.connect(uri_to_look_at(path), uri=True)) as connection,
+    ):
+        yield connection
