@@ -5,27 +5,41 @@ from __future__ import annotations
 import asyncio
 import json
 import math
+import random
 import socket
 import struct
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import date
+from enum import StrEnum
 from functools import partial
 from typing import Any
 
 from aiohttp import web
 
 from exporter.demo.evolution import known_on, numbers_on, order_on
-from exporter.demo.limits import Fault, SlidingWindow, draw_fault
 from exporter.demo.listing import list_page
 from exporter.system.stopping import Stop
 
 _SLOW_S = 2.0
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 _PAGE = "<!doctype html><html><head><title>{0}</title></head><body><h1>{0}</h1></body></html>"
+
+
+class Fault(StrEnum):
+    """The ways in which the demo API spoils an answer."""
+
+    SERVER_ERROR = "500"
+    BAD_GATEWAY = "502"
+    RESET = "reset"
+    CUT = "cut"
+    SLOW = "slow"
+    HTML = "html"
+
+
 _SPOILT_PAGES: dict[Fault | None, tuple[int, str]] = {
     Fault.SERVER_ERROR: (500, _PAGE.format("Server Error (500)")),
     Fault.BAD_GATEWAY: (502, _PAGE.format("502 Bad Gateway")),
@@ -38,6 +52,40 @@ _COMPACT = partial(json.dumps, ensure_ascii=False, separators=(",", ":"))
 _ENDED = web.RequestKey("ended", str)
 
 _Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class SlidingWindow:
+    """Let at most `count` requests pass in any stretch of `window_s` seconds."""
+
+    def __init__(self, count: int, window_s: float) -> None:
+        self._window_s = window_s
+        self._passed: deque[float] = deque(maxlen=count)
+
+    @classmethod
+    def per_second(cls, rate: float) -> SlidingWindow:
+        """Build the window for a rate: 200 is 200 in a second, 0.5 is one in two seconds."""
+        count = max(1, math.floor(rate))
+        return cls(count, count / rate)
+
+    def wait_s(self, now: float) -> float:
+        """Tell how long a request has to wait, in seconds; 0 lets it pass."""
+        full = len(self._passed) == self._passed.maxlen
+        return max(0.0, self._passed[0] + self._window_s - now) if full else 0.0
+
+    def take(self, now: float) -> None:
+        """Count a request that passed; refused ones count nothing."""
+        self._passed.append(now)
+
+
+def draw_fault(rate: float, seed: int, path: str, nth_request: int) -> Fault | None:
+    """Decide whether a request meets a fault, whatever else is asked for meanwhile.
+
+    The same seed spoils the same requests; `nth_request` tells how often this path was asked for, from 1.
+    """
+    if not rate:
+        return None
+    dice = random.Random(f"{seed} {nth_request} {path}")  # noqa: S311 (a demo's bad luck, not a secret)
+    return dice.choice(tuple(Fault)) if dice.random() < rate else None
 
 
 @dataclass(frozen=True, kw_only=True)

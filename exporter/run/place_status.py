@@ -217,7 +217,7 @@ def _pending_of_unfinished(work: Path, store: Path, freshness: Freshness) -> tup
         return None
     try:
         return _pending_of_plan(store, plan, freshness)
-    except StorageError:
+    except (StorageError, sqlite3.OperationalError):
         return None  # it was killed while it was made; the store tells what it can
 
 
@@ -227,8 +227,8 @@ def _pending_of_input(
     with tempfile.TemporaryDirectory(prefix="exporter-") as folder, open_input(orders) as source:
         plan = Path(folder, "plan.db")
         found = InputPlan(source, orders, options, plan).make()
-        all_of_it = (found.requested, found.requested)
-        return found, all_of_it if store is None else _pending_of_plan(store, plan, freshness)
+        counts = (found.requested, found.requested)
+        return found, counts if store is None else _pending_of_plan(store, plan, freshness)
 
 
 def _answer(options: AskOptions, of: str, pending: int, orders: int) -> Ask:
@@ -263,10 +263,7 @@ def _pending_of_plan(path: Path, plan: Path, freshness: Freshness) -> tuple[int,
     """Return (to ask for, all) of a plan's order numbers."""
     with closing(Store(path, readonly=True)) as store:
         store.attach_plan(plan)
-        try:
-            states = store.states(freshness)
-        except sqlite3.OperationalError as error:  # a plan without its tables
-            raise StorageError(f"{plan}: the plan is incomplete: {error}.") from error
+        states = store.states(freshness)
     return states.get(None, 0), sum(states.values())
 
 

@@ -21,8 +21,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.demo.api import DemoApi, DemoSettings, serve
-from exporter.demo.limits import Fault, SlidingWindow, draw_fault
+from exporter.demo.api import DemoApi, DemoSettings, Fault, SlidingWindow, draw_fault, serve
 from exporter.demo.orders import order_numbers, order_payload
 
 pytestmark = pytest.mark.fast

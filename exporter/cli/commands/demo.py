@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
+from exporter.cli.commands.run import fault_rate_option, log_options
 from exporter.cli.option_kinds import Command
-from exporter.cli.shared_options import fault_rate_option, log_options
 from exporter.model.errors import UsageError
 from exporter.model.outside_text import visible
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import click
 
-from exporter.cli.commands.run import freshness_options, list_options
+from exporter.cli.commands.run import config_option, freshness_options, list_options, rate_options
 from exporter.cli.option_kinds import PATH, Command
-from exporter.cli.shared_options import config_option, rate_options
 from exporter.cli.status_text import show_status
 from exporter.model.errors import UsageError
 from exporter.model.options import PRUNE_AGE

@@ -31,7 +31,7 @@ from types import TracebackType
 from typing import Literal, Self
 from urllib.parse import unquote
 
-from exporter.demo.limits import SlidingWindow
+from exporter.demo.api import SlidingWindow
 from tests.support.servers.moves import (
     Behaviour,
     End,
