@@ -11,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from exporter.model.errors import RENAMED
-from exporter.model.options import Options
+from exporter.model.options import SECRETS, Options
 
 F = TypeVar("F", bound=Callable[..., Any])
 OTHERS = "Other options"
@@ -20,6 +20,7 @@ _ALL = "exporter.help_all"
 PATH = click.Path(readable=False)
 _HINTS = get_type_hints(Options)
 _PATHS = ("FILE", "OUT", "PATH")
+_WORDS = {**SECRETS, "orders": "ORDERS", "out": "OUT"}
 
 
 @dataclass
@@ -108,27 +109,27 @@ def option(*names: str, section: str = OTHERS, **settings: Any) -> Callable[[F],
     return click.option(*names, cls=Option, section=section, envvar=envvar, show_envvar=False, **settings)
 
 
-def settings(section: str, table: str, **more: Any) -> Callable[[F], F]:
-    """Declare options that are fields of `Options`: their defaults, their kinds and their choices stand there.
+def settings(section: str, flags: str, **more: Any) -> Callable[[F], F]:
+    """Declare options that are fields of `Options`: default, kind, choices and help are what stands there.
 
-    Args:
-        section: Of the help.
-        table: An option on each line: its flag, what stands for its value, and after two spaces its help, which
-            may go on in the next line.
-        more: Beats what the fields say.
+    `flags` has the flag of each with what stands for its value, as `--rate RATE --stale`; `more` beats the fields.
     """
-    rows = re.split(r"^ *(?=--)", table.strip(), flags=re.MULTILINE)[1:]
-    return together(*(_setting(section, more, *re.split("  +", row, maxsplit=1)) for row in rows))
+    return together(*(_setting(section, more, *words.split()) for words in re.split(r"\s*--", flags)[1:]))
 
 
-def _setting(section: str, more: dict[str, Any], words: str, help_text: str) -> Callable[[F], F]:
-    flag, _, metavar = words.partition(" ")
-    name = flag.removeprefix("--")
-    name = RENAMED.get(name, name.replace("-", "_"))
-    known = _field_settings(name) | ({"metavar": metavar} if metavar else {})
+def _setting(section: str, more: dict[str, Any], key: str, metavar: str | None = None) -> Callable[[F], F]:
+    name = RENAMED.get(key, key.replace("-", "_"))
+    known = _field_settings(name) | {"metavar": metavar, "help": _help_of(name)}
     known |= {"type": PATH} if metavar in _PATHS else {}
-    known["help"] = " ".join(line.strip() for line in help_text.strip().splitlines())
-    return option(flag, name, section=section, **known | more)
+    return option(f"--{key}", name, section=section, **known | more)
+
+
+def _help_of(name: str) -> str:
+    """Return what the options' docstrings say of one, with its words on the command line for the names in it."""
+    docs = "".join(str(kind.__doc__) for kind in Options.__mro__[:3])
+    found = re.search(rf"^ {{8}}{name}: (.+(?:\n {{12}}.+)*)", docs, re.MULTILINE)
+    text = re.sub(r"\n +", " ", found[1]) if found else ""
+    return re.sub("`([a-z_]+)`", lambda one: _WORDS.get(one[1]) or f"--{one[1].replace('_', '-')}", text)
 
 
 def _field_settings(name: str) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""What one export is asked to do: one frozen value, checked when built."""
+"""What one export is asked to do: one frozen value, checked when built.
+
+What the docstrings say of each option is also its help on the command line, with flags in place of `names`.
+"""
 
 from __future__ import annotations
 
@@ -55,17 +58,17 @@ class TableOptions:
     """Say what the tables hold and how they are written.
 
     Args:
-        formats: `parquet`, `csv`, `xlsx`, or several of them.
-        tables: `orders`, `order_items`, `order_lines`, or several of them.
-        rows_per_file: Each table is a directory of part files that hold so many rows; None for one file.
-        json_type: Of JSON columns in Parquet: plain `text`, or Parquet's own type `json`.
-        timezone: Of times in CSV, workbooks and the report, such as `Europe/Istanbul`.
+        formats: Of the tables, with commas; xlsx is one workbook.
+        tables: With commas; order_lines has each item beside its order.
+        rows_per_file: Each table is a directory of part files of so many rows.
         compression: Of the Parquet files.
-        csv_dialect: `standard`, or `excel` for spreadsheets.
-        pii: Keep personal columns, leave them null, or hash them.
+        json_type: Of JSON columns in Parquet; json is Parquet's own, which many readers refuse.
+        timezone: Of times in CSV, workbook and report, and of days as `placed_from`, such as Europe/Istanbul.
+        csv_dialect: excel is for spreadsheets: BOM, `;`, decimal comma, dates without zone, harmless formulas.
+        pii: Personal columns: keep, leave null, or HMAC-SHA256 by `pii_key`.
         pii_key: Key of the hash, at least 32 bytes.
-        select: Names or globs of the only columns to write.
-        drop: Names or globs of columns not to write.
+        select: Only these columns, in this order: names or globs, of one table such as orders.status.
+        drop: Without these columns (as for `select`).
     """
 
     formats: tuple[FileFormat, ...] = ("parquet",)
@@ -86,24 +89,23 @@ class AskOptions:
     """Say which orders are asked for, and how fast.
 
     Args:
-        column: The input's column of order numbers: its name, its letter or its position.
-        sheet: The workbook's sheet: its name or its position.
-        encoding: Of an input that is text, as `windows-1254`.
-        input_format: What the input is, where its content leaves a choice.
-        from_api: The API's own list, in place of `orders`.
-        status: Codes or names of the only statuses, looked for in the entries of that list.
-        placed_from: The first day of `date_placed`, as `2026-11-01` or a `date`; a day of `timezone`.
-        placed_to: The last day, included.
-        filters: `KEY=VALUE`, passed on to the API as they are.
-        store: A store that is kept between runs.
-        max_age: An order fetched within that age is not asked for again.
-        refresh_status: Other ages for orders of some statuses, such as `100,550,600=30d`.
-        retry_rejects: Rejects of the store or the work directory are asked for again.
-        stale: What becomes of an order that could not be had, but is in the store: a `reject`, or `ok`: published as
-            it last was.
+        column: The input's column of order numbers: its name, letter or position.  [default: found]
+        sheet: Of a workbook: name or position.  [default: found]
+        encoding: Of a text, such as windows-1254.  [default: found]
+        input_format: What `orders` is.  [default: found by its content]
+        from_api: Instead of `orders`: all orders that the API lists, or those that the options below select.
+        status: Only orders that show one of these there, such as 400,550.
+        placed_from: Only orders of that day, in `timezone` (UTC), or later.
+        placed_to: Only orders of that day or earlier, such as 2026-11-30.
+        filters: Sent to the API as it is; may be given again.
+        store: Keep the store there between runs.
+        max_age: Do not re-fetch orders in the store that are younger, such as 12h or 7d.
+        refresh_status: Another `max_age` for orders of these statuses, such as 550,600=30d; may be given again.
+        retry_rejects: Request again what was rejected before, whatever the reason.
+        stale: ok publishes an order that cannot be fetched now as it is in the store, and lists it as stale.
         resume_within: If an unfinished run's last answer is older, start over.
-        rate: `N/s`, `N/m`, `N/h`, `auto` or `unlimited`.
-        max_rate: What `auto` may reach.
+        rate: Requests permitted: N/s, N/m, N/h, auto (finds what the API accepts) or unlimited.
+        max_rate: The highest rate that `rate` auto may reach.
     """
 
     column: str | None = None
@@ -157,42 +159,41 @@ class Options(TableOptions, AskOptions):
 
     Texts are written as on the command line (`rate="10/s"`, `max_age="7d"`, `max_rejects="5%"`). A rate may be a
     number a second, an age a `timedelta`, `max_rejects` an int or a share such as 0.05, a path a `Path`; one text
-    stands for a tuple of it.
+    stands for a tuple of it. `out` may be `s3://bucket/prefix`, `load` is `postgresql://…`, `duckdb:FILE` or
+    `sqlite:FILE`, without a password.
 
     Args:
         orders: Path of the list of order numbers, `-` for standard input; or the numbers themselves, as texts
             and integers. Not with `from_api`.
-        out: Where the dataset will stand: a directory, or `s3://bucket/prefix`.
-        api_url: Base URL of the API, such as `https://api.example.com`.
+        out: Directory of the dataset; {date} and {time} are replaced by the run's start.
+        api_url: Base URL of the API, such as https://api.example.com.
         token: The API token. One of `token`, `token_file`, or `username` and `password` is needed.
-        token_file: A file that holds the token and that only its owner can read.
+        token_file: File with the token, readable only by its owner. Without it: `token`, or a login with `username` and
+            `password`.
         username: For a login instead of a token.
         password: For a login instead of a token.
-        overwrite: Replace a finished dataset that stands at `out`.
+        overwrite: Replace a finished dataset at `out`.
         allow_http: Permit http to hosts that are not loopback.
-        ca_file: PEM file, or a directory of them, with certificate authorities to trust besides the system's.
-        client_cert: PEM file with the certificate that the API wants to see.
-        client_key: PEM file with its key, which only its owner can read; None where `client_cert` holds it.
-        proxy: `http://HOST:PORT` of the proxy to go through, or `none`; without it, `HTTPS_PROXY` and its like.
+        ca_file: Certificate authorities to trust besides the system's: a PEM file, or a directory of them.
+        client_cert: Client certificate (PEM) that the API requires.
+        client_key: Its key (PEM), readable only by its owner.
+        proxy: HTTP proxy to go through, or none. Without it: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.
         concurrency: Requests in flight, at most.
-        timeout_s: Seconds for one attempt.
-        max_attempts: Attempts for one order; the last one is made after all others have been asked for.
-        patience: How long an API that answered in this try, and then serves no order, is waited for.
-        max_items: Items of one order, at most; one with more is rejected as `bad_response`.
-        max_rejects: A count, or a percentage of all distinct lines.
-        expect_orders: A count, or a percentage of the orders in the newest dataset whose name fits `out`; with
-            fewer orders nothing is published.
-        on_drift: What fields and values that fit no column do: `warn`, or `fail` the run.
-        keep: Finished datasets to keep, this one included, of those whose names fit `out`; older ones are
-            removed after success. `out` then holds `{date}` or `{time}`.
-        report: Write `report.html` into the dataset.
-        changes: Compare with the newest dataset whose name fits `out`, and write `changes` into the new one.
-        load: The database to load the dataset into after publishing: `postgresql://…`, `duckdb:FILE` or
-            `sqlite:FILE`, without a password.
-        prune: Then remove from the store what `exporter store prune` removes by default.
-        notify: The URL that the run's end is posted to.
-        dask: Address of a Dask scheduler, or `local`.
-        dask_insecure: Permit a cluster without TLS that is not on this machine.
+        timeout_s: For one attempt.
+        max_attempts: For one order.
+        patience: How long to wait for an API that no longer serves orders, such as 90s or 10m.
+        max_items: An order with more items is rejected as bad_response.
+        max_rejects: A count, or a percentage of the lines; with more the run stops, and nothing is published.
+        expect_orders: With fewer orders (N% of the newest dataset that fits `out`), nothing is published.
+        on_drift: What fields and values that fit no column do.
+        keep: Keep the N newest datasets whose names fit an `out` with {date} or {time}; remove older ones.
+        report: Write report.html into the dataset: the run and the data, to look at.
+        changes: Compare with the newest dataset of the same `out`; write changes into the new one.
+        load: Then load the dataset into a database, as exporter load does.
+        prune: Then remove orders from the store that are not in `orders` and are over 90 days old.
+        notify: Post how the run ended as JSON, for Slack and the like.
+        dask: Spread the run over a Dask cluster: a scheduler's address, local, or local:N workers.
+        dask_insecure: Permit a cluster without TLS: anyone who can reach it can take the token and run code on it.
 
     Raises:
         UsageError: A value, or a combination of values, cannot work.

@@ -44,55 +44,25 @@ config_option = click.option(
 
 api_options = together(
     settings(
-        "The API", "--api-url URL  Base URL of the API (or EXPORTER_API_URL).", default="", show_default=False
+        "The API",
+        "--api-url URL",
+        default="",
+        show_default=False,
+        help="Base URL of the API (or EXPORTER_API_URL).",
     ),
     settings(
         "The API",
-        """
-        --token-file FILE  File with the token, readable only by its owner. Without it: EXPORTER_API_TOKEN,
-                       or a login with EXPORTER_API_USERNAME and EXPORTER_API_PASSWORD.
-        --allow-http   Permit http to hosts that are not loopback.
-        --ca-file FILE  Certificate authorities to trust besides the system's: a PEM file, or a directory of them.
-        --client-cert FILE  Client certificate (PEM) that the API requires.
-        --client-key FILE   Its key (PEM), readable only by its owner.
-        --proxy URL    HTTP proxy to go through, or none. Without it: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and
-                       NO_PROXY.
-        """,
+        "--token-file FILE --allow-http --ca-file FILE --client-cert FILE --client-key FILE --proxy URL",
     ),
 )
 _PACE = "Pace and patience"
-rate_options = settings(
-    _PACE,
-    """
-    --rate RATE        Requests permitted: N/s, N/m, N/h, auto (finds what the API accepts) or unlimited.
-    --max-rate RATE    The highest rate that --rate auto may reach.
-    """,
-)
+rate_options = settings(_PACE, "--rate RATE --max-rate RATE")
 pace_options = together(
-    rate_options,
-    settings(
-        _PACE,
-        """
-        --concurrency N    Requests in flight, at most.
-        --timeout SECONDS  For one attempt.
-        --max-attempts N   For one order.
-        --patience AGE     How long to wait for an API that no longer serves orders, such as 90s or 10m.
-        """,
-    ),
+    rate_options, settings(_PACE, "--concurrency N --timeout SECONDS --max-attempts N --patience AGE")
 )
-listing_options = settings(
-    "From the API's own list",
-    """
-    --status CODES     Only orders that show one of these there, such as 400,550.
-    --placed-from DAY  Only orders of that day, in --timezone (UTC), or later.
-    --placed-to DAY    Only orders of that day or earlier, such as 2026-11-30.
-    --filter KEY=VALUE  Sent to the API as it is; may be given again.
-    """,
-)
-timezone_option = settings(
-    "Input and output",
-    "--timezone ZONE  Of times in CSV, workbook and report, and of days as --placed-from, such as Europe/Istanbul.",
-)
+_LISTING = "From the API's own list"
+listing_options = settings(_LISTING, "--status CODES --placed-from DAY --placed-to DAY --filter KEY=VALUE")
+timezone_option = settings(_INPUT, "--timezone ZONE")
 fault_rate_option = click.option(
     "--fault-rate",
     type=click.FloatRange(0, 1),
@@ -110,79 +80,21 @@ log_options = together(
     ),
     option("--quiet", is_flag=True, help="Errors only."),
 )
-list_options = settings(
-    _INPUT,
-    """
-    --column NAME      The input's column of order numbers: its name, letter or position.  [default: found]
-    --sheet NAME       Of a workbook: name or position.  [default: found]
-    --encoding NAME    Of a text, such as windows-1254.  [default: found]
-    --input-format     What ORDERS is.  [default: found by its content]
-    """,
-)
+list_options = settings(_INPUT, "--column NAME --sheet NAME --encoding NAME --input-format")
 _files = settings(
     _INPUT,
-    """
-    --overwrite        Replace a finished dataset at OUT.
-    --format           Of the tables, with commas; xlsx is one workbook.
-    --tables           With commas; order_lines has each item beside its order.
-    --max-rejects N|N%     A count, or a percentage of the lines; with more the run stops, and nothing is
-                       published.
-    --expect-orders N|N%   With fewer orders (N% of the newest dataset that fits OUT), nothing is published.
-    --max-items N      An order with more items is rejected as bad_response.
-    --keep N           Keep the N newest datasets whose names fit an OUT with {date} or {time}; remove
-                       older ones.
-    --rows-per-file N  Each table is a directory of part files of so many rows.
-    --compression      Of the Parquet files.
-    --csv-dialect      excel is for spreadsheets: BOM, `;`, decimal comma, dates without zone, harmless
-                       formulas.
-    --json-type        Of JSON columns in Parquet; json is Parquet's own, which many readers refuse.
-    """,
+    "--overwrite --format --tables --max-rejects N|N% --expect-orders N|N% --max-items N --keep N --rows-per-file N"
+    " --compression --csv-dialect --json-type",
 )
-_from_api = settings(
-    "From the API's own list",
-    "--from-api  Instead of ORDERS: all orders that the API lists, or those that the options below select.",
-    is_eager=True,
-)
-_data = settings(
-    "The data",
-    """
-    --select COLUMNS   Only these columns, in this order: names or globs, of one table such as orders.status.
-    --drop COLUMNS     Without these columns (as for --select).
-    --pii              Personal columns: keep, leave null, or HMAC-SHA256 by EXPORTER_PII_KEY.
-    --on-drift         What fields and values that fit no column do.
-    """,
-)
+_from_api = settings(_LISTING, "--from-api", is_eager=True)
+_data = settings("The data", "--select COLUMNS --drop COLUMNS --pii --on-drift")
 freshness_options = settings(
     "Between runs",
-    """
-    --store PATH       Keep the store there between runs.
-    --max-age AGE      Do not re-fetch orders in the store that are younger, such as 12h or 7d.
-    --refresh-status CODES=AGE  Another --max-age for orders of these statuses, such as 550,600=30d; may be given
-                       again.
-    --resume-within AGE    If an unfinished run's last answer is older, start over.
-    --retry-rejects    Request again what was rejected before, whatever the reason.
-    --stale            ok publishes an order that cannot be fetched now as it is in the store, and lists it as
-                       stale.
-    """,
+    "--store PATH --max-age AGE --refresh-status CODES=AGE --resume-within AGE --retry-rejects --stale",
 )
-_dask = settings(
-    "Past one machine",
-    """
-    --dask ADDRESS|local  Spread the run over a Dask cluster: a scheduler's address, local, or local:N workers.
-    --dask-insecure    Permit a cluster without TLS: anyone who can reach it can take the token and run code on it.
-    """,
-)
+_dask = settings("Past one machine", "--dask ADDRESS|local --dask-insecure")
 _ends = together(
-    settings(
-        OTHERS,
-        """
-        --changes      Compare with the newest dataset of the same OUT; write changes into the new one.
-        --load TARGET  Then load the dataset into a database, as exporter load does.
-        --prune        Then remove orders from the store that are not in ORDERS and are over 90 days old.
-        --notify URL   Post how the run ended as JSON, for Slack and the like.
-        --report       Write report.html into the dataset: the run and the data, to look at.
-        """,
-    ),
+    settings(OTHERS, "--changes --load TARGET --prune --notify URL --report"),
     option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout."),
     option(
         "--metrics-file",
@@ -195,10 +107,9 @@ _ends = together(
 
 def run_options(*, required: bool) -> Callable[[F], F]:
     """Return the decorator that gives a command every option of `run`; `required` is about `--out`."""
-    out = "--out OUT  Directory of the dataset; {date} and {time} are replaced by the run's start."
     return together(
         config_option,
-        settings(_INPUT, out, required=required),
+        settings(_INPUT, "--out OUT", required=required),
         list_options,
         _files,
         timezone_option,
