@@ -14,10 +14,7 @@ from exporter.model.errors import UsageError
 from exporter.model.options import FileFormat
 
 
-@click.command(
-    cls=Command,
-    epilog="Example: exporter changes orders-2026-11-23 orders-2026-11-24 --out new",
-)
+@click.command(cls=Command, epilog="Example: exporter changes orders-2026-11-23 orders-2026-11-24 --out new")
 @click.argument("old", type=PATH, metavar="OLD")
 @click.argument("new", type=PATH, metavar="NEW")
 @click.option("--out", type=PATH, required=True, metavar="DIR", help="Directory, or s3://…, of the result.")
@@ -99,10 +96,7 @@ def _change(row: dict[str, Any]) -> str:
     return f"{of}{row['column']}  {old} → {new}"
 
 
-@click.command(
-    cls=Command,
-    epilog="Example: exporter load orders-2026-11-24 postgresql://shop@db/shop",
-)
+@click.command(cls=Command, epilog="Example: exporter load orders-2026-11-24 postgresql://shop@db/shop")
 @click.argument("dataset", type=PATH, metavar="DATASET")
 @click.argument("target", metavar="TARGET")
 @click.option("--schema", metavar="NAME", help="Of the tables; made where it is missing.")

@@ -85,10 +85,7 @@ def _text(value: Any) -> str:
     return text if len(text) <= _LONGEST_TEXT else f"{text[: _LONGEST_TEXT - 1]}…"
 
 
-@click.command(
-    cls=Command,
-    epilog="Example: exporter serve --orders 1000 --rate-limit 30 --fault-rate 0.05",
-)
+@click.command(cls=Command, epilog="Example: exporter serve --orders 1000 --rate-limit 30 --fault-rate 0.05")
 @click.option("--port", type=click.IntRange(0, 65535), default=8000, help="0 takes a free one.")
 @click.option("--orders", type=click.IntRange(0), default=500, help="Orders that it holds.")
 @click.option(
@@ -99,11 +96,7 @@ def _text(value: Any) -> str:
 )
 @fault_rate_option
 @click.option(
-    "--latency",
-    "latency_s",
-    type=click.FloatRange(0),
-    default=0.0,
-    help="Seconds before each answer.",
+    "--latency", "latency_s", type=click.FloatRange(0), default=0.0, help="Seconds before each answer."
 )
 @click.option(
     "--evolve",

@@ -45,19 +45,13 @@ def store() -> None:
 
 
 @store.command(
-    cls=Command,
-    epilog="Example: exporter store prune store.db --not-in numbers.txt --older-than 90d",
+    cls=Command, epilog="Example: exporter store prune store.db --not-in numbers.txt --older-than 90d"
 )
 @click.argument("place", type=PATH, metavar="STORE")
 @click.option(
     "--not-in", "orders", type=PATH, metavar="ORDERS", required=True, help="The list of orders to keep."
 )
-@click.option(
-    "--older-than",
-    metavar="AGE",
-    default=PRUNE_AGE,
-    help="Keep orders answered since then.",
-)
+@click.option("--older-than", metavar="AGE", default=PRUNE_AGE, help="Keep orders answered since then.")
 @click.option("--dry-run", is_flag=True, help="Say how many orders would go, and remove none.")
 def prune(place: str, orders: str, older_than: str, dry_run: bool) -> int:
     """Remove orders that ORDERS does not name from STORE, with their personal data, and give back the space."""

@@ -64,10 +64,7 @@ _LISTING = "From the API's own list"
 listing_options = settings(_LISTING, "--status CODES --placed-from DAY --placed-to DAY --filter KEY=VALUE")
 timezone_option = settings(_INPUT, "--timezone ZONE")
 fault_rate_option = click.option(
-    "--fault-rate",
-    type=click.FloatRange(0, 1),
-    default=0.0,
-    help="Share of faulty answers.",
+    "--fault-rate", type=click.FloatRange(0, 1), default=0.0, help="Share of faulty answers."
 )
 
 log_options = together(
