@@ -22,7 +22,7 @@ from exporter.model.errors import (
 )
 from exporter.model.options import Options
 from exporter.model.proof_law import Proof, question_again_s
-from exporter.model.units import duration_text
+from exporter.model.units import duration_text, seconds
 from exporter.system.stopping import Stop
 
 log = logging.getLogger("exporter")
@@ -54,7 +54,7 @@ class OutageWatch(Generic[T]):
         self._client, self._known, self._record, self._again = client, known, record, again
         self._stop, self._timeout_s = stop, options.timeout_s
         #: To be told of good answers.
-        self.law: Proof[T] = Proof(options.concurrency, options.patience_s)
+        self.law: Proof[T] = Proof(options.concurrency, seconds(options.patience, option="patience"))
         self._last: AttemptError | None = None
         self._one_question = asyncio.Lock()
         #: Since when nobody has had a good answer, in seconds since the epoch; None while nobody doubts.

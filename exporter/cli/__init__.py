@@ -7,13 +7,15 @@ Commands are imported when they are named, and each imports what it needs when i
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from importlib import import_module
+from io import TextIOWrapper
+from pathlib import Path
 
 import click
 
 from exporter.cli.option_kinds import Session
-from exporter.cli.standard_streams import drop_unwritable, prepare_streams
 from exporter.model.version import __version__
 
 #: Each command with the file of `exporter.cli.commands` that holds it, and what `--help` says of it.
@@ -63,11 +65,11 @@ def exporter() -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the program and return its exit code; `arguments` are those of the process by default."""
-    prepare_streams()
+    _prepare_streams()
     try:
         return _run(arguments)
     finally:
-        drop_unwritable()
+        _drop_unwritable()
         if arguments is None:  # the process ends with us
             gc.freeze()  # or Python looks through everything once more: up to 0.1 s
 
@@ -88,6 +90,31 @@ def _run(arguments: list[str] | None) -> int:
 
         return tell(failure_of(error, session), session)
     return result if isinstance(result, int) else 0
+
+
+def _prepare_streams() -> None:
+    """Make all three standard streams usable.
+
+    A closed one becomes the null device: the next file that is opened would take its descriptor, and what
+    is meant for stderr would land in it.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode, encoding="utf-8"))  # noqa: SIM115 - it lives as long as we
+    if isinstance(sys.stdout, TextIOWrapper):  # a terminal or crontab of another encoding than UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
+def _drop_unwritable() -> None:
+    """Drop what a standard stream refuses, so that Python's own flush at the exit keeps our exit code.
+
+    Source: https://docs.python.org/3/library/signal.html#note-on-sigpipe
+    """
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 if __name__ == "__main__":

@@ -272,11 +272,7 @@ async def serve(settings: DemoSettings, port: int = 0) -> AsyncIterator[DemoApi]
 
 
 async def serve_until(stop: Stop, settings: DemoSettings, port: int, echo: Callable[[str], None]) -> None:
-    """Run the demo API until the end is asked for; `echo` gets its base URL first, then how to use it.
-
-    Raises:
-        OSError: The port is taken.
-    """
+    """Run the demo API until the end is asked for; `echo` gets its base URL first, then how to use it."""
     async with serve(settings, port) as api:
         echo(api.url)
         echo(f"The demo API knows {len(api.numbers)} orders. In another shell:")

@@ -145,7 +145,8 @@ def work_directory(out: str) -> Iterator[WorkDirectory]:
                 (path / _LOCK).unlink()
             path.rmdir()
     except UsageError:
-        if path in made or _holds_locks_only(path):
+        # Nothing but locks is left by a process that died while it removed a finished run's work directory.
+        if path in made or all(entry.name.startswith(_LOCK) for entry in path.iterdir()):
             durable.remove_tree(path)
             for folder in made[1:]:
                 folder.rmdir()
@@ -162,11 +163,6 @@ def _refuse_strangers(path: Path) -> None:
     for entry in entries:
         # Staged folders have the mode that their dataset will have.
         private_files.refuse_foreign(entry, forbidden=0 if entry.is_dir() else private_files.OTHERS_WRITE)
-
-
-def _holds_locks_only(path: Path) -> bool:
-    """Tell what is left of a process that died while it removed a finished run's work directory."""
-    return all(entry.name.startswith(_LOCK) for entry in path.iterdir())
 
 
 def discard(out: str) -> None:

@@ -230,11 +230,6 @@ class Options(TableOptions, AskOptions):
     dask_insecure: bool = False
 
     @property
-    def patience_s(self) -> float:
-        """`patience` in seconds."""
-        return units.seconds(self.patience, option="patience")
-
-    @property
     def choice(self) -> EntryChoice:
         """What is wanted of the API's own list."""
         return entry_choice(self.status, self.placed_from, self.placed_to, self.timezone)
@@ -354,7 +349,7 @@ def checked_api_url(url: str, *, allow_http: bool) -> str:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as error:
-        what = f"expected https://HOST, got {_without_user(url)!r}: {error}."
+        what = f"expected https://HOST, got {without_user(url)!r}: {error}."
         raise UsageError(what, option="api_url") from None
     _refuse(_checks_of_url(url, parts, allow_http=allow_http))
     return without_known_path(url)
@@ -365,7 +360,7 @@ def _checks_of_url(url: str, parts: SplitResult, *, allow_http: bool) -> Iterato
     hint = "Set EXPORTER_API_URL or give --api-url."
     yield not url, option, "expected the API's address, got none.", hint
     is_one = parts.scheme in ("http", "https") and host
-    what = f"expected https://HOST, got {_without_user(url)!r}."
+    what = f"expected https://HOST, got {without_user(url)!r}."
     yield not is_one, option, what, "Give the API's base URL."
     what = "expected a base URL without user, password, query or fragment."
     more = parts.username or parts.password or parts.query or parts.fragment
@@ -448,11 +443,6 @@ def shown(option: str, value: str) -> str:
     if option == "notify" and "://" in value:
         return f"{value.partition('://')[0]}://{urlsplit(value).hostname}/{_HIDDEN}"
     return without_user(value) if option == "proxy" or "://" in value else value
-
-
-def _without_user(url: str) -> str:
-    scheme, separator, rest = url.rpartition("@")
-    return rest if separator and scheme else url
 
 
 def is_token(text: str) -> bool:

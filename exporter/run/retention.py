@@ -33,19 +33,27 @@ def remove_older(pattern: str, out: str, keep: int) -> tuple[str, ...]:
     The pattern is `--out` as given, with `{date}` or `{time}`; `out` is the same, filled in: the dataset that was just
     finished, one of those that stay. What could not be removed is told in the log: the run has succeeded all the same.
     """
+    path, own, removed = Path(pattern).absolute(), Path(out).absolute(), []
     try:
-        return tuple(_remove_older(Path(pattern).absolute(), Path(out).absolute(), keep))
+        with durable.storage_errors("removing older datasets", own.parent):
+            candidates = list(_fitting(path))
+            for old in candidates:
+                if _GOING.fullmatch(old.name):
+                    _remove(old)
+            others = sorted((at, old) for old in candidates if old != own and (at := _finished_at(old)))
+            for _, old in others[: max(0, len(others) - (keep - 1))]:
+                going = old.with_name(f".{old.name}.removed")
+                durable.rename(old, going)
+                _remove(going)
+                removed.append(str(old))
+            return tuple(removed)
     except StorageError as error:
         log.warning("--keep: older datasets could not be removed: %s", error)
         return ()
 
 
 def newest(pattern: str) -> str | None:
-    """Return the newest finished dataset whose place fits an `--out` as it was given; None where there is none.
-
-    Raises:
-        StorageError: The disk or the object store refuses.
-    """
+    """Return the newest finished dataset whose place fits an `--out` as it was given; None where there is none."""
     if "://" in pattern:
         return newest_in_store(pattern, _shape(pattern.rstrip("/")))
     with durable.storage_errors("looking for older datasets", Path(pattern)):
@@ -59,20 +67,6 @@ def newest(pattern: str) -> str | None:
             and not manifest.is_comparison
         ]
     return max(datasets, default=("", None))[1]
-
-
-def _remove_older(pattern: Path, out: Path, keep: int) -> Iterator[str]:
-    with durable.storage_errors("removing older datasets", out.parent):
-        candidates = list(_fitting(pattern))
-        for path in candidates:
-            if _GOING.fullmatch(path.name):
-                _remove(path)
-        others = sorted((at, path) for path in candidates if path != out and (at := _finished_at(path)))
-        for _, path in others[: max(0, len(others) - (keep - 1))]:
-            going = path.with_name(f".{path.name}.removed")
-            durable.rename(path, going)
-            _remove(going)
-            yield str(path)
 
 
 def tell_unfinished(pattern: str, out: str, *, remove: bool) -> None:

@@ -50,8 +50,11 @@ def config(as_json: bool, **_: Any) -> int:
         return 0
     for key, value, source in _settings(ctx):
         click.echo(f"{key:<22}{visible(_shown(value)):<{_WIDEST}}  {source}".rstrip())
-    for line in _unknown_variables(ctx):
-        click.echo(line, err=True)
+    known = {str(option.envvar) for option in settings_of(ctx.command).values()}
+    known |= {"EXPORTER_CONFIG", *SECRETS.values()}
+    for name in sorted(name for name in os.environ if name.startswith("EXPORTER_") and name not in known):
+        near = nearest(name, known)
+        click.echo(f"{name} is set, and no option has that name; the nearest is {near}.", err=True)
     return 0
 
 
@@ -69,14 +72,6 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-def _unknown_variables(ctx: click.Context) -> Iterator[str]:
-    known = {str(option.envvar) for option in settings_of(ctx.command).values()}
-    known |= {"EXPORTER_CONFIG", *SECRETS.values()}
-    for name in sorted(os.environ):
-        if name.startswith("EXPORTER_") and name not in known:
-            yield f"{name} is set, and no option has that name; the nearest is {nearest(name, known)}."
 
 
 @click.command(cls=Command, epilog='Example: eval "$(exporter completion bash)"')

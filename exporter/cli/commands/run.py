@@ -8,7 +8,7 @@ separates the values by white space and the file has a list.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -129,22 +129,17 @@ def _secrets_from_environment() -> dict[str, Any]:
 
 def options_of(orders: str | None, settings: dict[str, Any]) -> Options:
     """Build `Options` from what click parsed; credentials come from the environment."""
-    from exporter.model.options import Options
-
-    for name in _idle(orders, settings):
-        settings.pop(name)
-    return Options(orders=orders or "", **settings, **_secrets_from_environment())
-
-
-def _idle(orders: str | None, settings: dict[str, Any]) -> Iterator[str]:
-    """Yield what the file or the environment gives, and what the command line names has no use for."""
-    from exporter.model.options import OF_A_FILE, OF_THE_LIST, PLACES
+    from exporter.model.options import OF_A_FILE, OF_THE_LIST, PLACES, Options
 
     source = click.get_current_context().get_parameter_source
     one = source("out") is ParameterSource.COMMANDLINE
-    names = ["keep"] if one and not any(place in settings["out"] for place in PLACES) else []
-    names += OF_A_FILE if orders is None else ("from_api", *OF_THE_LIST)
-    return (name for name in names if source(name) is not ParameterSource.COMMANDLINE)
+    # What the file or the environment gives, and what the command line names has no use for.
+    idle = ["keep"] if one and not any(place in settings["out"] for place in PLACES) else []
+    idle += OF_A_FILE if orders is None else ("from_api", *OF_THE_LIST)
+    for name in idle:
+        if source(name) is not ParameterSource.COMMANDLINE:
+            del settings[name]
+    return Options(orders=orders or "", **settings, **_secrets_from_environment())
 
 
 def _orders_or_list(ctx: click.Context, argument: click.Parameter, orders: str | None) -> str | None:
