@@ -26,9 +26,6 @@ class Identity:
 
     `header` is the value of the Authorization header, None until the first login. Where the API has `answered`, a
     refused certificate is an outage.
-
-    Raises:
-        UsageError: The token file cannot be read, is empty, or others can read it.
     """
 
     def __init__(self, options: Options, pace: Gate, *, answered: bool) -> None:

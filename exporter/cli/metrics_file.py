@@ -32,11 +32,7 @@ class Metrics:
         self._heart = Thread(target=self._beat, name="metrics", daemon=True)
 
     def begin(self) -> None:
-        """Say that a run goes on, now and every 15 seconds, so that a killed one shows.
-
-        Raises:
-            StorageError: The file cannot be written.
-        """
+        """Say that a run goes on, now and every 15 seconds, so that a killed one shows."""
         if self._path is not None:
             self.write(None)
             self._heart.start()
@@ -47,7 +43,7 @@ class Metrics:
                 self.write(None)
 
     def end(self, exit_code: int) -> None:
-        """Say how the run ended; errors as for `begin`."""
+        """Say how the run ended."""
         self._ended.set()
         if self._heart.is_alive():
             self._heart.join()

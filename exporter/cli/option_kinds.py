@@ -62,7 +62,17 @@ class Command(click.Command):
         super().__init__(*args, **settings)
         self._often = often.split()
         if often:
-            self.params.append(_help_all())
+            what = "Show every option and exit."
+            self.params.append(
+                click.Option(
+                    ["--help-all"],
+                    is_flag=True,
+                    is_eager=True,
+                    expose_value=False,
+                    callback=_show_all,
+                    help=what,
+                )
+            )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Note the command, then parse its words: what is wrong with them is told in its format."""
@@ -85,21 +95,11 @@ class Command(click.Command):
                 formatter.write_dl(records, col_max=22)
 
 
-def _help_all() -> click.Option:
-    def show(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
-        if wanted and not ctx.resilient_parsing:
-            ctx.meta[_ALL] = True
-            click.echo(ctx.get_help())
-            ctx.exit()
-
-    return click.Option(
-        ["--help-all"],
-        is_flag=True,
-        is_eager=True,
-        expose_value=False,
-        callback=show,
-        help="Show every option and exit.",
-    )
+def _show_all(ctx: click.Context, _: click.Parameter, wanted: bool) -> None:
+    if wanted and not ctx.resilient_parsing:
+        ctx.meta[_ALL] = True
+        click.echo(ctx.get_help())
+        ctx.exit()
 
 
 def option(*names: str, section: str = OTHERS, **settings: Any) -> Callable[[F], F]:

@@ -55,7 +55,11 @@ def compare(old: str, new: str, out: str, options: TableOptions, *, full: bool, 
         destination.repair(work.retired)
         standing = destination.standing()
         if standing is not None and work.marked() != standing.run_id:
-            _refuse_to_replace(standing, out, overwrite=overwrite)
+            if not overwrite or not standing.is_comparison:
+                kind = "comparison" if standing.is_comparison else "dataset"
+                what = f"a finished {kind} of {standing.finished_at} is there."
+                hint = "Give another --out, or --overwrite to replace a comparison."
+                raise UsageError(what, hint, option="out", value=out)
             destination.refuse_strangers(standing)
             standing = None
         finished = standing or _compared(work, old, new, options, full=full)
@@ -64,15 +68,6 @@ def compare(old: str, new: str, out: str, options: TableOptions, *, full: bool, 
             destination.put(work.staged, work.retired)
         work.remove()
     return finished
-
-
-def _refuse_to_replace(standing: Manifest, out: str, *, overwrite: bool) -> None:
-    if not overwrite or not standing.is_comparison:
-        what = "comparison" if standing.is_comparison else "dataset"
-        hint = "Give another --out, or --overwrite to replace a comparison."
-        raise UsageError(
-            f"a finished {what} of {standing.finished_at} is there.", hint, option="out", value=out
-        )
 
 
 def _compared(work: WorkDirectory, old: str, new: str, options: TableOptions, *, full: bool) -> Manifest:

@@ -19,12 +19,7 @@ log = logging.getLogger("exporter")
 
 
 def load_place(place: str, target: str, **how: Any) -> Loaded:
-    """Check the dataset at a place, and load it; `how` is that of `exporter load`.
-
-    Raises:
-        UsageError: The target, the dataset or a table that is there cannot take part.
-        StorageError: The disk or the database refuses; nothing was loaded.
-    """
+    """Check the dataset at a place, and load it: all of it or, with an error, nothing; `how` is that of `load`."""
     from exporter.dataset.loading.load import load
     from exporter.dataset.local_tables import local_dataset
 
@@ -34,11 +29,7 @@ def load_place(place: str, target: str, **how: Any) -> Loaded:
 
 
 async def load_published(out: str, target: str, stop: Stop) -> None:
-    """Load the dataset that a run has published at `out`, and say so in the log.
-
-    Raises:
-        StorageError: The load failed; the dataset is published.
-    """
+    """Load the dataset that a run has published at `out`, and say so in the log, or in a `StorageError`."""
     under_way: list[Any] = []
 
     def load() -> Loaded:

@@ -22,10 +22,6 @@ def local_workers(address: str) -> int | None:
 
 
 def check_extra() -> None:
-    """Check, without importing it, that Dask is there, and what makes its certificates.
-
-    Raises:
-        UsageError: The extra `dask` is not installed.
-    """
+    """Raise a `UsageError` where Dask, or what makes its certificates, is not installed; nothing is imported."""
     if any(find_spec(name) is None for name in ("distributed", "cryptography")):
         raise missing_extra("--dask", "dask")

@@ -56,13 +56,18 @@ _LATELY_S = 5.0
 
 
 async def spread(job: FetchJob, on_progress: ProgressCallback) -> Fetched:
-    """Fetch and publish a plan on a Dask cluster; see `exporter.fetch.local_engine.fetch`.
+    """Fetch and publish a plan on a Dask cluster; see `exporter.fetch.fetch_job.fetch`.
 
     Raises:
         UsageError: The cluster cannot be used; nothing was asked for.
         ClusterUnavailableError: It is gone in mid-run; what was fetched is kept.
     """
-    _refuse(job)
+    if job.options.store is not None:
+        what = "a run on a cluster keeps its orders in ranges, and leaves none behind."
+        raise UsageError(what, "Leave out --store or --dask.", option="store")
+    if job.record.resumed and not job.work.ranges.exists() and job.record.traffic.sent:
+        what = f"{job.work.path}: this unfinished run was started without --dask."
+        raise UsageError(what, "Resume it without --dask, or remove the folder to start over.")
     pii = pii_of(job.options.pii, job.options.pii_key)
     check = Check(
         version=__version__,
@@ -83,15 +88,6 @@ async def spread(job: FetchJob, on_progress: ProgressCallback) -> Fetched:
 
     ranges = await beside_the_loop(cut_and_look, job.stop, doing="cutting the plan", interrupt=lambda: None)
     return await _Spread(job, check, ranges).go(on_progress)
-
-
-def _refuse(job: FetchJob) -> None:
-    if job.options.store is not None:
-        what = "a run on a cluster keeps its orders in ranges, and leaves none behind."
-        raise UsageError(what, "Leave out --store or --dask.", option="store")
-    if job.record.resumed and not job.work.ranges.exists() and job.record.traffic.sent:
-        what = f"{job.work.path}: this unfinished run was started without --dask."
-        raise UsageError(what, "Resume it without --dask, or remove the folder to start over.")
 
 
 def _key_of(job: FetchJob, pii: Pii) -> str:
