@@ -306,7 +306,7 @@ class _Run:
                 str(rejects),
             )
         self._refuse_fewer(result.exported, fewest, "exported orders", "publishes without new requests")
-        drifted = {**result.unmapped_paths, **result.uncoerced}
+        drifted = {**result.drift.unmapped_paths, **result.drift.uncoerced}
         if self.options.on_drift == "fail" and drifted:
             raise DriftError(
                 f"{len(drifted)} paths fit no column ({', '.join(list(drifted)[:5])}); nothing was published.",
@@ -395,7 +395,7 @@ def _manifest(job: FetchJob, fetched: Fetched, listing: Traffic) -> Manifest:
         rejects_by_reason=result.rejects_by_reason,
         requests=manifest.Requests(sent=sent.sent, retried=sent.retried, throttled=sent.throttled),
         tables={name: manifest.table_of(files) for name, files in result.files.items()},
-        drift=manifest.Drift(unmapped_paths=result.unmapped_paths, uncoerced=result.uncoerced),
+        drift=result.drift,
         statistics=fetched.statistics,
         timezone=job.options.timezone,
         pii=manifest.pii_of(job.options.pii, job.options.pii_key),

@@ -260,6 +260,10 @@ class Store:
         with durable.storage_errors("opening the plan", plan):
             self._connection.execute("ATTACH DATABASE ? AS plan", (str(plan),))
 
+    def last_line(self) -> int:
+        """Return the plan's last line; 0 where it holds no number."""
+        return int(self._connection.execute("SELECT coalesce(max(line), 0) FROM plan.plan").fetchone()[0])
+
     def pending(self, freshness: Freshness, after_line: int, limit: int) -> list[tuple[int, str]]:
         """Return up to `limit` (line, order number) pairs beyond `after_line` that must be asked for."""
         query = """

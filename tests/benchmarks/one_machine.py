@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sqlite3
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 
+from exporter.store.compression import Frames
 from tests.benchmarks import peer_environment
 from tests.benchmarks.contenders import Task, bare_command, export_command
-from tests.benchmarks.measure import Cost, Server, machine, median, note, run, serving, write_numbers
+from tests.benchmarks.measure import HERE, Cost, Server, machine, median, note, run, serving, write_numbers
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +104,49 @@ def publishing(bench: Bench) -> None:
     print(f"  {after_s / cost.wall_s:.1%}: {after_s:.2f} s of {cost.wall_s:.1f} s, {orders:,} orders")
 
 
+def store(bench: Bench) -> None:
+    """A full store published, nothing asked, beside DuckDB with the same payloads as JSON lines: ≤ 1.3 × its time."""
+    folder = bench.folder / "kept"
+    folder.mkdir()
+    kept, lines, (numbers, orders) = folder / "store.db", folder / "payloads.jsonl", bench.numbers(1_000_000)
+    words = ["--store", str(kept), "--max-age", "1d", "--overwrite"]
+    with _server("server.py") as server:
+        task = Task(url=server.url, numbers=numbers, out=folder)
+        run([*export_command(task), *words], folder, memory=False)
+    _write_payloads(kept, lines)
+    duckdb = [sys.executable, str(HERE / "duckdb_tables.py"), str(lines), str(folder)]
+    look = [*export_command(task), *words, "--dry-run"]
+    commands = {"this exporter": [*export_command(task), *words], "DuckDB": duckdb, "--dry-run": look}
+    costs: dict[str, list[Cost]] = {name: [] for name in commands}
+    for _ in range(bench.rounds):
+        for name, command in commands.items():
+            costs[name].append(run(command, folder))
+        note(", ".join(f"{name} {of_name[-1].wall_s:.1f} s" for name, of_name in costs.items()))
+    print(f"  {orders:,} orders, {bench.rounds} rounds in turns; medians")
+    duckdb_s = median(cost.wall_s for cost in costs["DuckDB"])
+    for name, of_name in costs.items():
+        wall_s, cpu_s = (median(getattr(cost, what) for cost in of_name) for what in ("wall_s", "cpu_s"))
+        peak_mib = max(cost.peak_mib for cost in of_name)
+        ratios = ", ".join(
+            f"{cost.wall_s / beside.wall_s:.2f}"
+            for cost, beside in zip(of_name, costs["DuckDB"], strict=True)
+        )
+        print(
+            f"  {wall_s / duckdb_s:.2f} × DuckDB: {name}, {wall_s:.1f} s, {cpu_s:.1f} s of CPU, "
+            f"{peak_mib:.0f} MiB all processes (rounds: {ratios})"
+        )
+
+
+def _write_payloads(kept: Path, lines: Path) -> None:
+    """Write what a store holds as JSON lines."""
+    with closing(sqlite3.connect(kept)) as database, lines.open("wb") as file:
+        ((dictionary,),) = database.execute("SELECT value FROM meta WHERE key = 'dictionary'")
+        frames = Frames(dictionary)
+        file.writelines(
+            frames.decompress(body) + b"\n" for (body,) in database.execute("SELECT body FROM payloads")
+        )
+
+
 def memory(bench: Bench) -> None:
     """Peak memory of the whole process tree: ≤ 200 MiB at 1,000,000 orders, ≤ 1.10 × that at 100,000."""
     few, many = bench.grown(100_000), bench.grown(1_000_000)
@@ -171,6 +216,7 @@ def rate(bench: Bench) -> None:
 SECTIONS: dict[str, Callable[[Bench], None]] = {
     "speed": speed,
     "publishing": publishing,
+    "store": store,
     "memory": memory,
     "growth": growth,
     "start": start,

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from exporter.dataset.flatten.json_literals import has_utf8_form, write_text
+from exporter.model import manifest
 
 Path = tuple[str, ...]
 
@@ -58,6 +59,24 @@ class Drift:
     unmapped_paths: Counter[str] = field(default_factory=Counter)
     uncoerced: Counter[str] = field(default_factory=Counter)
 
+    def add(self, found: manifest.Drift) -> None:
+        """Add what was counted elsewhere."""
+        for counter, more in ((self.unmapped_paths, found.unmapped_paths), (self.uncoerced, found.uncoerced)):
+            for path, times in more.items():
+                count(counter, path, times)
+
+    def counts(self) -> manifest.Drift:
+        """Return the counts, by path."""
+        unmapped_paths, uncoerced = (
+            dict(sorted(each.items())) for each in (self.unmapped_paths, self.uncoerced)
+        )
+        return manifest.Drift(unmapped_paths=unmapped_paths, uncoerced=uncoerced)
+
+
+def count(counter: Counter[str], path: str, times: int) -> None:
+    """Count a path that often, or as one of the others where there are too many."""
+    counter[path if path in counter or len(counter) < _MOST_PATHS else _OTHER_PATHS] += times
+
 
 class Leftovers:
     """The leftovers of one table's batch; `prefix` leads to this table's paths in the counts."""
@@ -80,9 +99,7 @@ class Leftovers:
         counted = ".".join(filter(None, (self._prefix, join(path if told is None else told))))
         if not has_utf8_form(counted):
             counted = counted.encode(errors="backslashreplace").decode()
-        if counted not in counter and len(counter) >= _MOST_PATHS:
-            counted = _OTHER_PATHS
-        counter[counted] += len(literals)
+        count(counter, counted, len(literals))
         self._literals.setdefault(join(path), {}).update(literals)
 
     def texts(self, rows: int) -> pa.Array:

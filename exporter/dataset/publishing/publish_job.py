@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import msgspec
 
 from exporter.model.errors import ToldError
+from exporter.model.manifest import Drift
 from exporter.model.options import TableOptions
 from exporter.model.records import PartFile
 from exporter.store.order_store import Freshness
@@ -31,8 +32,7 @@ class PublishProgress:
     """How far a publish is: `lines` counts order numbers of the plan that are through, rejects included."""
 
     lines: int
-    unmapped_paths: dict[str, int]
-    uncoerced: dict[str, int]
+    drift: Drift
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +46,7 @@ class PublishResult:
     order_items: int
     rejects_by_reason: dict[str, int]
     files: dict[str, list[PartFile]]
-    unmapped_paths: dict[str, int]
-    uncoerced: dict[str, int]
+    drift: Drift
     stale_by_reason: dict[str, int] = field(default_factory=dict)
 
 

@@ -40,12 +40,17 @@ def main() -> int:
     over = threading.Event()
     threading.Thread(target=_listen, args=(over,), daemon=True).start()
     try:
-        result = publish_tables(job, over.wait, lambda progress: _send(Message(progress=progress)))
+        result = publish_tables(job, over.wait, lambda progress: _send(Message(progress=progress)), _cores())
     except ExporterError as error:
         _send(Message(error=told(error)))
         return error.exit_code
     _send(Message(result=result))
     return 0
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _listen(over: threading.Event) -> None:

@@ -6,13 +6,14 @@ import asyncio
 import logging
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import msgspec
 
 from exporter.dataset.publishing.publish_job import OVER, Message, PublishJob, PublishResult
 from exporter.model import errors
+from exporter.model.manifest import Drift
 from exporter.model.outside_text import visible
 from exporter.system.child_process import PUBLISHING_MEMORY, python_path, signals_held
 
@@ -29,10 +30,10 @@ class DriftLog:
     def __init__(self) -> None:
         self._warned: set[str] = set()
 
-    def warn(self, unmapped_paths: Mapping[str, int], uncoerced: Mapping[str, int]) -> None:
-        """Warn of those that are new; both are counts by path."""
-        what = dict.fromkeys(unmapped_paths, "the API sends a field that has no column")
-        what |= dict.fromkeys(uncoerced, "a value does not fit its column's type")
+    def warn(self, drift: Drift) -> None:
+        """Warn of those that are new."""
+        what = dict.fromkeys(drift.unmapped_paths, "the API sends a field that has no column")
+        what |= dict.fromkeys(drift.uncoerced, "a value does not fit its column's type")
         for path in (path for path in what if path not in self._warned):
             log.warning("%s: %s; it is kept in _unmapped.", visible(path), what[path])
         self._warned |= what.keys()
@@ -55,7 +56,7 @@ class Publishing:
             if message.error is not None:
                 raise errors.error_of(*message.error)
             if (news := message.progress or message.result) is not None:
-                drift.warn(news.unmapped_paths, news.uncoerced)
+                drift.warn(news.drift)
             if message.result is not None:
                 return message.result
             if message.progress is not None:

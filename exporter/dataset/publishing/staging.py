@@ -9,7 +9,7 @@ gives the same bytes, whatever the order in which the answers came.
 from __future__ import annotations
 
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from itertools import repeat
@@ -18,7 +18,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from exporter.dataset.dataset_writer import DatasetWriter, schemas_of
-from exporter.dataset.flatten import Flattener, make_lines
+from exporter.dataset.flatten import Drift
+from exporter.dataset.publishing.flattening import Batch, Flattened, Flatteners
 from exporter.dataset.publishing.publish_job import PublishJob, PublishProgress, PublishResult
 from exporter.model.freshness import STALE
 from exporter.model.manifest import REJECTS_FILE, STALE_FILE, time_text
@@ -40,40 +41,64 @@ _BATCH_VALUES = 200_000
 _ROW_GROUP_BYTES = 96 * MIB
 _READ = 250
 _WAIT_S = 0.1
+# So many lines are half a second of flattening: what processes take to start. Reading and writing takes a third of what
+# flattening does, so more processes than these would wait for it.
+_WORTH_SPREADING = 20_000
+_MOST_FLATTENERS = 4
 _TELL_EVERY_S = 0.5
 
 _Reject = tuple[int, str, str, int | None, int, str]
 
 
 def publish_tables(
-    job: PublishJob, refresh_is_over: Callable[[float], bool], tell: Callable[[PublishProgress], None]
+    job: PublishJob,
+    refresh_is_over: Callable[[float], bool],
+    tell: Callable[[PublishProgress], None],
+    cores: int = 1,
 ) -> PublishResult:
     """Write every table and the rejects into the empty folder `job.staged`, onto the disk.
 
     `refresh_is_over` waits up to that many seconds, and says whether nothing more will be settled; `tell` is told
-    twice a second how far it is. A `StorageError` where the disk refuses, or the store is damaged.
+    twice a second how far it is. Once nothing more will be settled, other processes flatten what is left on so many
+    `cores`. A `StorageError` where the disk refuses, the store is damaged, or such a process breaks.
     """
     with closing(Store(Path(job.store), readonly=True)) as store:
         store.attach_plan(Path(job.plan))
-        return _Publish(job, store, tell).run(refresh_is_over)
+        with Flatteners(job) as flatteners:
+            return _Publish(job, store, flatteners, tell, cores).run(refresh_is_over)
 
 
 class _Publish:
-    def __init__(self, job: PublishJob, store: Store, tell: Callable[[PublishProgress], None]) -> None:
-        self._job, self._store, self._tell = job, store, tell
+    def __init__(
+        self,
+        job: PublishJob,
+        store: Store,
+        flatteners: Flatteners,
+        tell: Callable[[PublishProgress], None],
+        cores: int,
+    ) -> None:
+        self._job, self._store, self._flatteners, self._tell, self._cores = (
+            job,
+            store,
+            flatteners,
+            tell,
+            cores,
+        )
         self._told_at = 0.0
-        key = job.pii_key.encode() if job.pii_key else None
-        self._flattener = Flattener(pii=job.pii, pii_key=key)
         self._writer = DatasetWriter(Path(job.staged), schemas_of(job), job, job.about)
         self._exported = self._order_items = self._stale = self._through = 0
-        self._batch: list[tuple[str, bytes]] = []
+        self._drift = Drift()
+        self._batch: Batch = []
         self._batch_bytes = self._batch_values = self._in_group = self._group_bytes = 0
+        #: What has each batch that is being flattened, and whether a row group ends with it.
+        self._flattened: deque[tuple[Callable[[], Flattened], bool]] = deque()
 
     def run(self, refresh_is_over: Callable[[float], bool]) -> PublishResult:
         with self._writer as writer:
             for settled in self._settled(refresh_is_over):
                 self._take(settled)
-            self._end_row_group()
+            self._flatten(ends_row_group=True)
+            self._write(0)
             listed = self._store.rejects(self._job.freshness)
             rejects = self._list(REJECTS_FILE, "the rejects", zip(listed, repeat(None)))
             stale: dict[str, int] = {}
@@ -81,15 +106,13 @@ class _Publish:
                 kept = self._store.stale(self._job.freshness)
                 stale = self._list(STALE_FILE, "the stale orders", kept)
             files = writer.close(self._counts(rejects))
-        drift = self._flattener.drift
         return PublishResult(
             exported=self._exported,
             order_items=self._order_items,
             rejects_by_reason=rejects,
             stale_by_reason=stale,
             files=files,
-            unmapped_paths=dict(sorted(drift.unmapped_paths.items())),
-            uncoerced=dict(sorted(drift.uncoerced.items())),
+            drift=self._drift.counts(),
         )
 
     def _settled(self, refresh_is_over: Callable[[float], bool]) -> Iterator[list[PlannedOrder]]:
@@ -98,6 +121,9 @@ class _Publish:
         while True:
             # Asked before reading: what was settled before the answer is seen by the query after it.
             over = refresh_is_over(wait_s)
+            if over and self._cores > 1 and self._store.last_line() - line >= _WORTH_SPREADING:
+                self._flatteners.spread(min(self._cores, _MOST_FLATTENERS))
+                self._cores = 1
             planned = self._store.planned(self._job.freshness, line, limit=_READ, limit_bytes=_BATCH_BYTES)
             settled = [order for order in planned if order.state is not None]
             if settled:
@@ -117,8 +143,7 @@ class _Publish:
                 self._add(order.order_number, order.payload)
         if time.monotonic() - self._told_at >= _TELL_EVERY_S:
             self._told_at = time.monotonic()
-            drift = self._flattener.drift
-            self._tell(PublishProgress(self._through, dict(drift.unmapped_paths), dict(drift.uncoerced)))
+            self._tell(PublishProgress(self._through, self._drift.counts()))
 
     def _add(self, number: str, payload: bytes) -> None:
         self._batch.append((number, payload))
@@ -127,32 +152,35 @@ class _Publish:
         self._in_group += 1
         self._group_bytes += len(payload)
         if self._in_group == ORDERS_PER_ROW_GROUP or self._group_bytes >= _ROW_GROUP_BYTES:
-            self._end_row_group()
+            self._flatten(ends_row_group=True)
+            self._in_group = self._group_bytes = 0
         elif (
             len(self._batch) == _BATCH
             or self._batch_bytes >= _BATCH_BYTES
             or self._batch_values >= _BATCH_VALUES
         ):
-            self._flatten()
+            self._flatten(ends_row_group=False)
 
-    def _flatten(self) -> None:
-        if not self._batch:
-            return
-        orders, items = self._flattener.flatten(self._batch)
-        tables = {"orders": orders, "order_items": items}
-        if "order_lines" in self._job.tables:
-            tables["order_lines"] = make_lines([number for number, _ in self._batch], orders, items)
-        self._exported += orders.num_rows
-        self._order_items += items.num_rows
+    def _flatten(self, *, ends_row_group: bool) -> None:
+        self._flattened.append((self._flatteners.submit(self._batch), ends_row_group))
         self._batch, self._batch_bytes, self._batch_values = [], 0, 0
-        self._writer.add(tables)
+        self._write(self._flatteners.ahead)
 
-    def _end_row_group(self) -> None:
-        self._flatten()
-        self._writer.end_row_group()
-        # What one row group needed and let go is given back, or it piles up in pieces over many of them.
-        pa.default_memory_pool().release_unused()
-        self._in_group = self._group_bytes = 0
+    def _write(self, ahead: int) -> None:
+        """Write what is flattened, until so many batches wait."""
+        while len(self._flattened) > ahead:
+            flattened, ends_row_group = self._flattened.popleft()
+            self._add_tables(flattened())
+            if ends_row_group:
+                self._writer.end_row_group()
+                # What it needed and let go is given back, or it piles up in pieces over many row groups.
+                pa.default_memory_pool().release_unused()
+
+    def _add_tables(self, flattened: Flattened) -> None:
+        self._exported += flattened.orders
+        self._order_items += flattened.items
+        self._drift.add(flattened.drift)
+        self._writer.add(flattened.tables)
 
     def _counts(self, rejects_by_reason: dict[str, int]) -> dict[str, str]:
         rejects = ", ".join(f"{reason} {count:,}" for reason, count in rejects_by_reason.items())

@@ -148,7 +148,7 @@ class _Spread:
             await self._on_cluster(on_progress)
         on_progress(self._progress("publishing"))
         result = await asyncio.to_thread(gather, staged, ranges, job.options.formats)
-        self._drift.warn(result.unmapped_paths, result.uncoerced)
+        self._drift.warn(result.drift)
         on_progress(self._progress("done"))
         traffic = sum((each.done.traffic for each in ranges if each.done), Traffic())
         return Fetched(result=result, traffic=traffic, statistics=self._talk.statistics.as_dict())
@@ -257,7 +257,7 @@ class _Spread:
         """Take in how a range ended, and raise what ends the run; where it is not done it is to be given out again."""
         if ended.done is not None:
             each.done = ended.done
-            self._drift.warn(ended.done.result.unmapped_paths, ended.done.result.uncoerced)
+            self._drift.warn(ended.done.result.drift)
             return
         if ended.error is not None:
             error = error_of(*ended.error)

@@ -19,7 +19,7 @@ from exporter.fetch.refresh import Standing
 from exporter.fetch.reject_limit import EXAMPLES
 from exporter.fetch.work_directory import WorkDirectory
 from exporter.model.errors import ExporterError, StorageError
-from exporter.model.manifest import REJECTS_FILE, part_name
+from exporter.model.manifest import REJECTS_FILE, Drift, part_name
 from exporter.model.options import FileFormat
 from exporter.model.records import FETCHED, PartFile
 from exporter.store.order_store import Freshness, RejectRow, Store
@@ -184,8 +184,10 @@ def gather(staged: Path, ranges: Iterable[Range], formats: Iterable[FileFormat])
         order_items=sum(result.order_items for result in results),
         rejects_by_reason=_sum(result.rejects_by_reason for result in results),
         files=files,
-        unmapped_paths=_sum(result.unmapped_paths for result in results),
-        uncoerced=_sum(result.uncoerced for result in results),
+        drift=Drift(
+            unmapped_paths=_sum(result.drift.unmapped_paths for result in results),
+            uncoerced=_sum(result.drift.uncoerced for result in results),
+        ),
     )
 
 

@@ -1,0 +1,31 @@
+"""A flattening process: a job and then batches come in on stdin, their tables go out on stdout; it ends with stdin."""
+
+from __future__ import annotations
+
+import signal
+import sys
+
+import msgspec
+
+from exporter.dataset.publishing.publish_job import PublishJob
+from exporter.system.child_process import be_lean
+from exporter.system.crash_place import crash_text
+
+
+def main() -> None:
+    """Flatten what comes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # both as in the publishing process
+    sys.setrecursionlimit(10 * sys.getrecursionlimit())
+    from exporter.dataset.publishing.flattening import serve  # with pyarrow, once the process is lean
+
+    serve(msgspec.json.decode(sys.stdin.buffer.readline(), type=PublishJob))
+
+
+if __name__ == "__main__":
+    be_lean()
+    try:
+        main()
+    except BrokenPipeError:
+        pass  # the publishing process is gone
+    except Exception as error:
+        sys.exit(f"A flattening process broke: {crash_text(error)}.")
