@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from exporter.dataset.publishing import staging
-from exporter.dataset.publishing.flattening import Flatteners
+from exporter.dataset.publishing.flatteners import Flatteners
 from exporter.dataset.publishing.publish_job import PublishJob, PublishResult
 from exporter.demo.orders import order_numbers, order_payload
 from exporter.lists import Batch
@@ -111,7 +111,7 @@ def test_a_flattening_process_that_is_killed_ends_the_publish(
 
 _SPREAD = """
 import sys, time, msgspec
-from exporter.dataset.publishing.flattening import Flatteners
+from exporter.dataset.publishing.flatteners import Flatteners
 from exporter.dataset.publishing.publish_job import PublishJob
 with Flatteners(msgspec.json.decode(sys.argv[1], type=PublishJob)) as flatteners:
     flatteners.spread(2)

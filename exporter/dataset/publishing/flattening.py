@@ -1,14 +1,8 @@
-"""Batches of payloads to the tables that are written of them: here, or by processes that take other cores."""
+"""Batches of payloads to the tables that are written of them: in the publishing process, or in one beside it."""
 
 from __future__ import annotations
 
-import subprocess
 import sys
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, suppress
-from functools import partial
-from queue import SimpleQueue
 from typing import NamedTuple
 
 import msgspec
@@ -18,12 +12,11 @@ from exporter.dataset.dataset_writer import schemas_of
 from exporter.dataset.flatten import Drift, Flattener, make_lines
 from exporter.dataset.publishing.publish_job import PublishJob
 from exporter.model import manifest
-from exporter.model.errors import StorageError
 
 #: Order numbers with their payloads.
 Batch = list[tuple[str, bytes]]
-_PIPE_BYTES = 1024 * 1024
-_LENGTH_BYTES = 8
+#: A batch comes as its length and so many bytes of MessagePack.
+LENGTH_BYTES = 8
 
 
 class Flattened(NamedTuple):
@@ -64,81 +57,10 @@ class Told(msgspec.Struct):
     lengths: dict[str, list[int]]
 
 
-class Flatteners(AbstractContextManager["Flatteners"]):
-    """Flattens the batches of a job: here, or once it was `spread` in processes, which end with the block or with us."""
-
-    def __init__(self, job: PublishJob) -> None:
-        self._job, self._here, self._schemas = job, Flattening(job), schemas_of(job)
-        self._processes: list[subprocess.Popen[bytes]] = []
-        self._idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
-        self._threads: ThreadPoolExecutor | None = None
-        #: How many batches may wait to be had: those of processes in work, and one more for each.
-        self.ahead = 0
-
-    def spread(self, count: int) -> None:
-        """Flatten what comes in so many processes."""
-        self._processes = [_started(self._job) for _ in range(count)]
-        for process in self._processes:
-            self._idle.put(process)
-        self._threads, self.ahead = ThreadPoolExecutor(count), 2 * count
-
-    def submit(self, batch: Batch) -> Callable[[], Flattened]:
-        """Return what flattens a batch, or waits until it is; a `StorageError` there where a process broke."""
-        return self._threads.submit(self._ask, batch).result if self._threads else partial(self._here, batch)
-
-    def __exit__(self, *_: object) -> None:
-        for process in self._processes:
-            process.kill()
-        if self._threads is not None:
-            self._threads.shutdown(cancel_futures=True)
-        for process in self._processes:
-            with suppress(BrokenPipeError), process:  # it closes what leads to a process that is gone
-                pass
-
-    def _ask(self, batch: Batch) -> Flattened:
-        process = self._idle.get()
-        try:
-            return self._answer(process, batch)
-        except (OSError, msgspec.DecodeError):
-            raise StorageError(
-                f"A flattening process ended early (exit status {process.wait()}).",
-                "See what it printed above; if it was killed, memory may be short. Run the same command again to resume.",
-            ) from None
-        finally:
-            self._idle.put(process)
-
-    def _answer(self, process: subprocess.Popen[bytes], batch: Batch) -> Flattened:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        text = msgspec.msgpack.encode(batch)
-        process.stdin.write(len(text).to_bytes(_LENGTH_BYTES, "big"))
-        process.stdin.write(text)
-        process.stdin.flush()
-        told = msgspec.json.decode(process.stdout.readline(), type=Told)
-        tables = {}
-        for name, schema in self._schemas.items():
-            pieces = [process.stdout.read(length) for length in told.lengths[name]]
-            batches = [pa.ipc.read_record_batch(pa.py_buffer(piece), schema) for piece in pieces]
-            tables[name] = pa.Table.from_batches(batches, schema)
-        return Flattened(told.orders, told.items, told.drift, tables)
-
-
-def _started(job: PublishJob) -> subprocess.Popen[bytes]:
-    process = subprocess.Popen(
-        (sys.executable, "-P", "-m", "exporter.dataset.publishing.flattener_main"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        pipesize=_PIPE_BYTES,
-    )
-    assert process.stdin is not None
-    process.stdin.write(msgspec.json.encode(job) + b"\n")
-    return process
-
-
 def serve(job: PublishJob) -> None:
     """Flatten each batch that comes on stdin, until it ends."""
     flattening, asked, answers = Flattening(job), sys.stdin.buffer, sys.stdout.buffer
-    while length := asked.read(_LENGTH_BYTES):
+    while length := asked.read(LENGTH_BYTES):
         batch = msgspec.msgpack.decode(asked.read(int.from_bytes(length, "big")), type=Batch)
         orders, items, drift, tables = flattening(batch)
         pieces = {name: [piece.serialize() for piece in table.to_batches()] for name, table in tables.items()}
