@@ -19,9 +19,7 @@ class Deadline:
     __slots__ = ("_cancelling", "at", "expired", "task")
 
     def __init__(self, task: asyncio.Task[object], at: float) -> None:
-        self.task = task
-        self.at = at
-        self.expired = False
+        self.task, self.at, self.expired = task, at, False
         self._cancelling = task.cancelling()
 
     def is_the_cause(self) -> bool:
@@ -65,9 +63,10 @@ class Deadlines:
         self._running.discard(deadline)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._ticking = True
-        self._due = loop.time() + self._tick_s
-        loop.call_at(self._due, self._sweep, loop)
+        self._ticking = bool(self._running)
+        if self._ticking:
+            self._due = loop.time() + self._tick_s
+            loop.call_at(self._due, self._sweep, loop)
 
     def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
         now = loop.time()
@@ -80,6 +79,4 @@ class Deadlines:
             self._running.discard(deadline)
             deadline.expired = True
             deadline.task.cancel()
-        self._ticking = False
-        if self._running:
-            self._tick(loop)
+        self._tick(loop)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
@@ -23,9 +22,8 @@ from exporter.model.errors import (
 from exporter.model.options import Options
 from exporter.model.proof_law import Proof, question_again_s
 from exporter.model.units import duration_text, seconds
+from exporter.system.log import log
 from exporter.system.stopping import Stop
-
-log = logging.getLogger("exporter")
 
 _QUESTION_S = 10.0
 _LIST = "the order list"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import time
 from collections.abc import Callable
@@ -15,8 +14,7 @@ from aiolimiter import AsyncLimiter
 
 from exporter.model.pace_law import Steering
 from exporter.model.rate import Rate
-
-log = logging.getLogger("exporter")
+from exporter.system.log import log
 
 #: A timer of the event loop rings late. What is lost by it, up to this, is made up for at once: more
 #: would break the promise `rate * 1.02 + 1` a second, that is 0.02 s to share with the network's jitter.

@@ -11,7 +11,6 @@ with the releases of aiohttp that it was tested with, and the session with all o
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import socket
 from abc import ABC, abstractmethod
@@ -32,8 +31,7 @@ from aiohttp.connector import Connection
 from yarl import URL
 
 from exporter.model.errors import TransientError
-
-log = logging.getLogger("exporter")
+from exporter.system.log import log
 
 #: Raised by CONTRIBUTING.md's recipe "A new release of aiohttp".
 _TESTED = ("3.14.",)

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import logging
 from threading import Thread
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
 from exporter.model.outside_text import visible
+from exporter.system.log import log
 
-log = logging.getLogger("exporter")
 _LONGEST_S = 10.0
 
 

@@ -22,8 +22,8 @@ import click
 from exporter.model.options import without_known_path
 from exporter.model.outside_text import json_line, visible
 from exporter.model.progress import Progress, ProgressCallback
+from exporter.system.log import log
 
-log = logging.getLogger("exporter")
 _EVERY_S = 60.0
 _TEXT = "%(asctime)s %(levelname)s %(message)s"
 

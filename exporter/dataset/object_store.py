@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import logging
 import mimetypes
 import os
 import re
@@ -39,10 +38,9 @@ from exporter.model.errors import InputError, StorageError, UsageError, missing_
 from exporter.model.manifest import MANIFEST_FILE, REPORT_FILE, Manifest, decode
 from exporter.model.units import size_text
 from exporter.system import durable
+from exporter.system.log import log
 from exporter.system.proxies import proxy_for
 from exporter.system.stopping import in_thread
-
-log = logging.getLogger("exporter")
 
 _BLOCK_BYTES = 1024 * 1024
 _MOVE = "Move it away; the same command then publishes without new requests."

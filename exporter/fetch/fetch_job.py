@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import time
 from collections.abc import Callable
@@ -24,9 +23,8 @@ from exporter.model.progress import Phase, Progress, ProgressCallback
 from exporter.model.rate import Rate
 from exporter.model.records import Traffic
 from exporter.store.order_store import Freshness
+from exporter.system.log import log
 from exporter.system.stopping import beside_the_loop, task_group, unless_stopped
-
-log = logging.getLogger("exporter")
 
 _TICK_S = 0.25
 _PII_TEXTS = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
@@ -24,9 +23,8 @@ from exporter.model.progress import Progress, ProgressCallback
 from exporter.model.run_statistics import Statistics
 from exporter.store.listed_numbers import ListedNumbers, Walk
 from exporter.system import durable
+from exporter.system.log import log
 from exporter.system.stopping import Stop, beside_the_loop, task_group, unless_stopped
-
-log = logging.getLogger("exporter")
 
 _AGAIN = "Run the same command again."
 _DROPPED = "An unfinished listing of another kind, or older than --resume-within, starts over: %s of its orders are dropped."

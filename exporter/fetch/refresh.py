@@ -8,7 +8,6 @@ a slow disk slows the fetching. No task outlives `refresh`.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import random
 import time
@@ -31,9 +30,8 @@ from exporter.model.rate import backoff_s, concurrency_hint
 from exporter.model.records import FETCHED, Answer, Outcome, RunRecord, Traffic
 from exporter.model.run_statistics import Statistics
 from exporter.store.order_store import Freshness, Store
+from exporter.system.log import log
 from exporter.system.stopping import Stop, task_group
-
-log = logging.getLogger("exporter")
 
 _CHUNK = 1000
 _BATCH = 1000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from glob import glob
@@ -23,13 +22,12 @@ from exporter.model.options import Options, TableOptions
 from exporter.model.version import __version__
 from exporter.run.retention import newest
 from exporter.system import durable
+from exporter.system.log import log
 from exporter.system.stopping import Stop, beside_the_loop
 
 if TYPE_CHECKING:
     from exporter.dataset.changes.comparison import Comparison
     from exporter.dataset.local_tables import LocalDataset
-
-log = logging.getLogger("exporter")
 
 
 def check_extra(what: str) -> None:

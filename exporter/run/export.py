@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 import math
 import os
 import sys
@@ -70,10 +69,9 @@ from exporter.store.input_file import InputPlan, open_input
 from exporter.store.listed_numbers import Walk
 from exporter.store.order_store import Store
 from exporter.system import durable
+from exporter.system.log import log
 from exporter.system.open_files import make_room_for
 from exporter.system.stopping import Stop, beside_the_loop
-
-log = logging.getLogger("exporter")
 
 T = TypeVar("T")
 

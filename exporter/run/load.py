@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import shlex
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -10,12 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from exporter.dataset.loading.target import kind_of
 from exporter.model.errors import ExporterError, StorageError
+from exporter.system.log import log
 from exporter.system.stopping import Stop, beside_the_loop
 
 if TYPE_CHECKING:
     from exporter.dataset.loading.load import Loaded
-
-log = logging.getLogger("exporter")
 
 
 def load_place(place: str, target: str, **how: Any) -> Loaded:

@@ -8,7 +8,6 @@ a kill leaves under such a name goes with the next run.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,8 +19,7 @@ from exporter.model.errors import ExporterError, StorageError
 from exporter.model.manifest import time_text
 from exporter.model.options import PLACES
 from exporter.system import durable
-
-log = logging.getLogger("exporter")
+from exporter.system.log import log
 
 _SHAPES = dict(zip(PLACES, (r"\d{4}-\d{2}-\d{2}", r"\d{6}b?"), strict=True))
 _GOING = re.compile(r"\.(.+)\.removed")

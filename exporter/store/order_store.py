@@ -8,7 +8,6 @@ changes the answer and nothing else.
 
 from __future__ import annotations
 
-import logging
 import math
 import uuid
 from collections.abc import Generator, Iterator, Sequence
@@ -28,8 +27,7 @@ from exporter.store.checksum import crc, payload_crc
 from exporter.store.compression import Frames, dictionary_of
 from exporter.store.store_file import StoreFile
 from exporter.system import durable
-
-log = logging.getLogger("exporter")
+from exporter.system.log import log
 
 # One statement writes a whole batch from JSON text: sqlite3 gives the GIL back once for each statement,
 # and a thread that takes it again for each row starves the event loop.

@@ -10,15 +10,13 @@ nothing is refused there.
 
 from __future__ import annotations
 
-import logging
 import os
 import stat
 import sys
 from pathlib import Path
 
 from exporter.model.errors import StorageError, UsageError
-
-log = logging.getLogger("exporter")
+from exporter.system.log import log
 
 OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 OTHERS_READ = stat.S_IRWXG | stat.S_IRWXO

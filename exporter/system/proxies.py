@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment
 from urllib.request import proxy_bypass_environment as bypassed  # type: ignore[attr-defined] # not in typeshed
 
 from exporter.model.options import checked_proxy, is_loopback
-
-log = logging.getLogger("exporter")
+from exporter.system.log import log
 
 
 def proxy_for(url: str, given: str | None) -> str | None:

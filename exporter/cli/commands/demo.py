@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,11 @@ from exporter.cli.commands.run import fault_rate_option, log_options
 from exporter.cli.option_kinds import Command
 from exporter.model.errors import UsageError
 from exporter.model.outside_text import visible
+
+if TYPE_CHECKING:
+    from exporter.model.progress import ProgressCallback
+    from exporter.model.summary import Summary
+    from exporter.system.stopping import Stop
 
 _ROWS = 5
 _LONGEST_TEXT = 22
@@ -34,18 +39,41 @@ def demo(orders: int, out: str, fault_rate: float, quiet: bool, log_format: str)
     from exporter.cli.outcome_text import print_summary
     from exporter.cli.signals import run_stoppable
     from exporter.cli.watching import watching
-    from exporter.demo.tour import tour
 
     with watching(quiet=quiet, log_format=log_format) as on_progress:
-        summary = run_stoppable(
-            lambda stop: tour(
-                orders=orders, folder=out, fault_rate=fault_rate, on_progress=on_progress, stop=stop
-            )
-        )
+        summary = run_stoppable(lambda stop: _tour(orders, out, fault_rate, on_progress, stop))
     print_summary(summary, as_json=False, quiet=quiet)
     if not quiet:
         click.echo("\n".join(_first_rows(summary.out)))
     return summary.exit_code
+
+
+async def _tour(
+    orders: int, folder: str, fault_rate: float, on_progress: ProgressCallback, stop: Stop
+) -> Summary:
+    """Export the demo API's orders into `folder`: it gets `order_numbers.txt` and, as `dataset`, what came out."""
+    from exporter.demo.api import DemoSettings, serve
+    from exporter.fetch.work_directory import discard
+    from exporter.model.options import Options
+    from exporter.run.export import export_async
+    from exporter.system import durable
+
+    async with serve(DemoSettings(orders=orders, fault_rate=fault_rate)) as api:
+        numbers = Path(folder, "order_numbers.txt")
+        with durable.storage_errors("writing the demo's input", numbers):
+            numbers.parent.mkdir(parents=True, exist_ok=True)
+            durable.write_lines(numbers, (f"{number}\n".encode() for number in api.numbers), mode=None)
+        options = Options(
+            orders=str(numbers),
+            out=str(Path(folder, "dataset")),
+            api_url=api.url,
+            token=api.settings.token,
+            rate="200/s",
+            formats=("parquet", "csv"),
+            overwrite=True,
+        )
+        discard(options.out)  # of a demo that was killed: its API had another port
+        return await export_async(options, on_progress=on_progress, stop=stop)
 
 
 def _first_rows(out: str) -> Iterator[str]:

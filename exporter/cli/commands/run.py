@@ -200,14 +200,13 @@ def run(
 
 def _tell_end(summary: Summary, url: str | None, *, aloud: bool) -> None:
     """Post the end, and tell of rejects `aloud` where no table of the summary does."""
-    import logging
-
     from exporter.cli.notification import notify
     from exporter.cli.outcome_text import facts_of
+    from exporter.system.log import log
 
     rejected = sum(summary.rejects_by_reason.values())
     if rejected and aloud:
-        logging.getLogger("exporter").error(
+        log.error(
             "Exported with %s: %s/rejects.jsonl says which, and why.",
             "1 reject" if rejected == 1 else f"{rejected:,} rejects",
             summary.out,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 import sys
 from collections.abc import AsyncIterator
@@ -16,8 +15,7 @@ from exporter.model import errors
 from exporter.model.manifest import Drift
 from exporter.model.outside_text import visible
 from exporter.system.child_process import PUBLISHING_MEMORY, python_path, signals_held
-
-log = logging.getLogger("exporter")
+from exporter.system.log import log
 
 #: What is left of the ten seconds in which a signal ends a run, after the answers in flight had eight.
 _PATIENCE_S = 1.0

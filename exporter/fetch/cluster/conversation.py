@@ -7,7 +7,6 @@ needs was given back, in the words of whoever had it. Who loses the coordinator 
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -23,8 +22,7 @@ from exporter.fetch.cluster.messages import REPORTS, WORDS, Check, Report, Word
 from exporter.fetch.cluster.ranges import Range
 from exporter.model.errors import ExporterError
 from exporter.model.run_statistics import Statistics
-
-log = logging.getLogger("exporter")
+from exporter.system.log import log
 
 _LOOK_S = 1.0
 #: So often the rate is divided anew, beside whenever somebody reports; `auto` moves it all the time.

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import logging
 import time
 import uuid
 from collections import deque
@@ -39,9 +38,8 @@ from exporter.model.progress import Phase, Progress, ProgressCallback
 from exporter.model.records import Traffic
 from exporter.model.version import __version__
 from exporter.system import durable
+from exporter.system.log import log
 from exporter.system.stopping import beside_the_loop, task_group
-
-log = logging.getLogger("exporter")
 
 _LOOK_S = 0.25
 #: What is left of the ten seconds in which a signal ends a run, for closing the cluster.

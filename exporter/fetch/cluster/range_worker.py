@@ -47,6 +47,7 @@ from exporter.model.version import __version__
 from exporter.store.order_store import Store
 from exporter.system.child_process import be_lean
 from exporter.system.crash_place import crash_text
+from exporter.system.log import log
 from exporter.system.stopping import Stop
 
 #: A lost coordinator is waited for so long; then nobody needs what is fetched here.
@@ -314,15 +315,14 @@ def _hear(event: tuple[float, bytes]) -> None:
 async def _linked(assignment: Assignment, worker: Any) -> AsyncIterator[_Link]:
     """Report for the length of the block; the range's log goes through it."""
     link = _Link(assignment, worker)
-    logger = logging.getLogger("exporter")
-    logger.addHandler(link)
-    logger.setLevel(logging.INFO)
+    log.addHandler(link)
+    log.setLevel(logging.INFO)
     _all.add(link)
     keeping = asyncio.create_task(link.keep_reporting())
     try:
         yield link
     finally:
         _all.discard(link)
-        logger.removeHandler(link)
+        log.removeHandler(link)
         keeping.cancel()
         link.report(over=True)
