@@ -146,7 +146,7 @@ class TokenRefusedError(ExporterError, exit_code=5):
 
 
 class ApiUnavailableError(ExporterError, exit_code=6):
-    """Raised when the API does not answer, or asks for a longer wait than we accept."""
+    """Raised when the API, or the cluster, does not answer, or asks for a longer wait than we accept."""
 
 
 class StorageError(ExporterError, exit_code=7):

@@ -127,8 +127,7 @@ class Conversation:
         """Look which workers are there, and tell every range its share: whenever that changes, and once a second.
 
         Raises:
-            ClusterUnavailableError: The cluster has been gone for a minute.
-            ApiUnavailableError: It asks for too long a wait.
+            ApiUnavailableError: The cluster has been gone for a minute, or the API asks for too long a wait.
         """
         looked_at, seen_at = -math.inf, time.monotonic()
         while self._failure is None:

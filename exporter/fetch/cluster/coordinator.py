@@ -58,7 +58,7 @@ async def spread(job: FetchJob, on_progress: ProgressCallback) -> Fetched:
 
     Raises:
         UsageError: The cluster cannot be used; nothing was asked for.
-        ClusterUnavailableError: It is gone in mid-run; what was fetched is kept.
+        ApiUnavailableError: It is gone in mid-run; what was fetched is kept.
     """
     if job.options.store is not None:
         what = "a run on a cluster keeps its orders in ranges, and leaves none behind."

@@ -18,7 +18,7 @@ import distributed.comm as _untyped_comm
 
 from exporter.fetch.cluster import local_workers
 from exporter.fetch.cluster.messages import SECRETS
-from exporter.model.errors import ExporterError, UsageError
+from exporter.model.errors import ApiUnavailableError, UsageError
 from exporter.model.options import Options, is_loopback
 from exporter.system.child_process import MEMORY, signals_held
 
@@ -48,16 +48,10 @@ _LOCAL: dict[str, Any] = {
 }
 
 
-class ClusterUnavailableError(ExporterError):
-    """Raised when the cluster is gone in mid-run; what was fetched is kept."""
-
-    exit_code = 6
-
-
-def gone(address: str | None, why: str) -> ClusterUnavailableError:
+def gone(address: str | None, why: str) -> ApiUnavailableError:
     """Return the error that ends a run whose cluster does not do its work."""
     what = f"--dask {address}: the cluster does not work ({why})."
-    return ClusterUnavailableError(what, "Check it, then run the same command again", resumes=True)
+    return ApiUnavailableError(what, "Check it, then run the same command again", resumes=True)
 
 
 def refused(address: str | None, problem: str, advice: str) -> UsageError:
