@@ -27,25 +27,20 @@ _BUFFER_BYTES = 1 << 20  # without it, Arrow holds a whole column chunk of a row
 def read(source: Source) -> Iterator[Batch]:
     """Yield the batches of a file of one of these formats; rows are counted as lines, from 1. The stream must seek."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     kind = source.reading.format
     try:
-        yield from _batches(source, kind)
+        schema, rows = {"parquet": _parquet, "arrow": _arrow, "orc": _orc}[kind](source)
+        sieve, line = Sieve(source), 1
+        first, *inner = _column(source, schema)
+        for batch in rows(schema.names[first]):
+            column = pc.struct_field(batch.column(0), inner) if inner else batch.column(0)
+            yield sieve.sift(range(line, line + len(column)), _texts(source, column))
+            line += len(column)
     except (pa.ArrowException, OSError, ValueError, NotImplementedError) as error:
         what = f"expected a {kind.capitalize()} file, got one that cannot be read: {first_line(error)}."
         source.refuse(what, "Write the file again, or give it the extension of its format.")
-
-
-def _batches(source: Source, kind: str) -> Iterator[Batch]:
-    import pyarrow.compute as pc
-
-    schema, rows = {"parquet": _parquet, "arrow": _arrow, "orc": _orc}[kind](source)
-    sieve, line = Sieve(source), 1
-    first, *inner = _column(source, schema)
-    for batch in rows(schema.names[first]):
-        column = pc.struct_field(batch.column(0), inner) if inner else batch.column(0)
-        yield sieve.sift(range(line, line + len(column)), _texts(source, column))
-        line += len(column)
 
 
 def _parquet(source: Source) -> tuple[pa.Schema, Rows]:

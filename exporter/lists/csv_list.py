@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Any, NamedTuple
 
 from exporter.lists import column_choice
-from exporter.lists.batch import Batch, complaint
+from exporter.lists.batch import complaint
 from exporter.lists.how_read import Source
 from exporter.lists.table import Cells, Record, Table, filled
 from exporter.lists.text_list import MAX_LINE_BYTES, Block
@@ -69,20 +69,18 @@ def _dialect(sample: str, delimiter: str, quoting: dict[str, Any], wanted: str |
     return Dialect(delimiter, quoting, known and share > 0.5, round(share, 2), width, widths[width])
 
 
-def read(source: Source, blocks: Iterator[Block], dialect: Dialect) -> Iterator[Batch]:
-    """Return the batches of a CSV."""
-    source.reading.format = "csv"
-    source.reading.delimiter = dialect.delimiter if dialect.share else None
-    return _Csv(source, blocks, dialect).batches()
+class CsvTable(Table):
+    """The table that a CSV is."""
 
-
-class _Csv(Table):
     def __init__(self, source: Source, blocks: Iterator[Block], dialect: Dialect) -> None:
+        source.reading.format = "csv"
+        source.reading.delimiter = dialect.delimiter if dialect.share else None
         self._long: set[int] = set()  # the lines of records that take more than one
         self._dialect = dialect
         super().__init__(source, self._read(source, blocks))
 
     def check(self, records: list[Record]) -> None:
+        """Refuse records that swallowed others, too."""
         for line, cells in records if self._long else ():
             if line in self._long:
                 self._check_swallowed(line, cells)

@@ -74,14 +74,15 @@ def _of_text(source: Source, chosen: str | None) -> Iterator[Batch]:
     if first is None:
         return iter(())
     blocks = chain([first], blocks)
-    ending, sample = _ending(source.name), first[1].strip(INVISIBLE)
+    unpacked = re.sub(r"(\.(gz|gzip|bz2|xz|zst|zip|tar))*$", "", source.name.strip().lower())
+    ending, sample = PurePath(unpacked).suffix, first[1].strip(INVISIBLE)
     if chosen == "json" or (chosen is None and (ending in _JSON or _is_json(sample))):
         return json_list.read(source, blocks)
     dialect, wanted = csv_list.dialect_of(first[1], source.choice.column), source.choice.column is not None
     may_be_table = "\n" in sample or dialect.is_known or wanted
     is_table = may_be_table and (dialect.is_known or dialect.share >= _SURE or wanted or ending in _TABLES)
     if chosen == "csv" or (chosen is None and is_table):
-        return csv_list.read(source, blocks, dialect)
+        return csv_list.CsvTable(source, blocks, dialect).batches()
     return text_list.read(source, blocks)
 
 
@@ -90,8 +91,3 @@ def _is_json(sample: str) -> bool:
     return sample.startswith(("{", "[")) and (
         json_list.decoded(line) is not ... or not _BRACKETED.fullmatch(line)
     )
-
-
-def _ending(name: str) -> str:
-    inner = re.sub(r"(\.(gz|gzip|bz2|xz|zst|zip|tar))*$", "", name.strip().lower())
-    return PurePath(inner).suffix

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any, BinaryIO, NoReturn
 
@@ -93,6 +95,23 @@ class Source:
         """Raise `InputError`: what was expected and found here, and what to do about it."""
         place = self.name if line is None else f"{self.name}:{line}"
         raise InputError(f"{place}: {what}".replace("\n", " "), hint)
+
+
+class Passing(io.RawIOBase):
+    """What a function reads, as a stream that cannot seek."""
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self._read = read
+
+    def readable(self) -> bool:
+        """Return True."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # what RawIOBase really hands over
+        """Read into a buffer, and return how much."""
+        data = self._read(len(buffer))
+        buffer[: len(data)] = data
+        return len(data)
 
 
 def first_line(error: Exception) -> str:

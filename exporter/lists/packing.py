@@ -17,7 +17,7 @@ from typing import BinaryIO, cast
 
 import zstandard
 
-from exporter.lists.how_read import Source
+from exporter.lists.how_read import Passing, Source
 from exporter.model.shell_words import shell_word
 
 #: What reading damaged packed data raises.
@@ -32,22 +32,6 @@ _MAGIC = {b"\x1f\x8b": "gzip", b"BZh91AY&SY": "bzip2", b"\xfd7zXZ\0": "xz", b"\x
 _MAGIC[b"PK\x03\x04"] = "zip"
 #: What a zip holds that is a document by itself: of Office, of OpenDocument, of Apple's Numbers.
 _DOCUMENTS = {"[content_types].xml", "mimetype", "meta-inf/manifest.xml", "index/document.iwa", "index.zip"}
-
-
-class _Rewound(io.RawIOBase):
-    """A stream that cannot seek, from its beginning: what was read of it, then the rest."""
-
-    def __init__(self, head: bytes, stream: BinaryIO) -> None:
-        self._head = io.BytesIO(head)
-        self._stream = stream
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # what RawIOBase really hands over
-        data = self._head.read(len(buffer)) or self._stream.read(len(buffer))
-        buffer[: len(data)] = data
-        return len(data)
 
 
 def seekable(source: Source) -> BinaryIO:
@@ -83,7 +67,9 @@ def _with_head(source: Source) -> Source:
     if stream.seekable() and stream.tell() == len(head):
         stream.seek(0)
     else:
-        stream = cast("BinaryIO", io.BufferedReader(_Rewound(head, stream), 1 << 20))
+        start, rest = io.BytesIO(head), stream
+        passing = Passing(lambda size: start.read(size) or rest.read(size))
+        stream = cast("BinaryIO", io.BufferedReader(passing, 1 << 20))
     return replace(source, head=head, stream=stream)
 
 

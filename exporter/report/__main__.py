@@ -10,16 +10,17 @@ import sys
 from pathlib import Path
 
 from exporter.model.errors import ExporterError, told
-from exporter.report.page import write_report
 from exporter.system.child_process import be_lean
 from exporter.system.crash_place import crash_text
 
 
-def main(arguments: list[str]) -> int:
-    """Write the report of the folder that the one argument names; return the exit code."""
+def main(folder: str) -> int:
+    """Write the report of a folder; return the exit code."""
     be_lean()
+    from exporter.report.page import write_report  # pyarrow, once the process is lean
+
     try:
-        write_report(Path(arguments[0]))
+        write_report(Path(folder))
     except ExporterError as error:
         sys.stdout.write(f"{json.dumps(told(error))}\n")
         return error.exit_code
@@ -30,4 +31,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main(sys.argv[1]))

@@ -145,9 +145,8 @@ class _Table:
                 try:
                     yield from what(part_reader(path, self._timezone))
                 except pa.ArrowException as error:
-                    raise StorageError(
-                        f"{path}: it cannot be read: {str(error).splitlines()[0]}.", "Run: exporter verify."
-                    ) from error
+                    told = f"{path}: it cannot be read: {str(error).splitlines()[0]}."
+                    raise StorageError(told, "Run: exporter verify.") from error
 
 
 # --- the orders in groups ---

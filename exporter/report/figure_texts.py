@@ -86,11 +86,7 @@ def number(value: float) -> str:
 
 
 def counted(count: int, singular: str, plural: str = "") -> str:
-    """Return a count with its noun.
-
-    >>> counted(1, "order"), counted(2000, "order")
-    ('1 order', '2,000 orders')
-    """
+    """Return a count with its noun, as `1 order` and `2,000 orders`."""
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
 
 
@@ -157,11 +153,7 @@ def month(value: date) -> str:
 
 
 def day(value: date) -> str:
-    """Return a day.
-
-    >>> day(date(2026, 11, 3))
-    '3 November 2026'
-    """
+    """Return a day, as `3 November 2026`."""
     return f"{value.day} {value:%B} {value.year}"
 
 

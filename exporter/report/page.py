@@ -19,19 +19,12 @@ from exporter.system.durable import storage_errors, write_bytes
 
 
 def write_report(dataset: Path) -> None:
-    """Write `report.html` into a dataset, from its manifest and its tables alone; one that is there is replaced.
-
-    Raises:
-        InputError: The folder holds no dataset of ours.
-        StorageError: A file of the dataset cannot be read, or the report cannot be written.
-    """
+    """Write `report.html` into a dataset, from its manifest and its tables alone; one that is there is replaced."""
     path, report = dataset / MANIFEST_FILE, dataset / REPORT_FILE
     with storage_errors("reading the manifest", path):
         if not path.is_file():
-            raise InputError(
-                f"{dataset}: expected a finished dataset with its {MANIFEST_FILE}, got none.",
-                "Give the folder that `exporter run` was given as --out.",
-            )
+            what = f"{dataset}: expected a finished dataset with its {MANIFEST_FILE}, got none."
+            raise InputError(what, "Give the folder that `exporter run` was given as --out.")
         manifest = decode(path.read_bytes(), str(path))
     html = _template().render(
         manifest=manifest,

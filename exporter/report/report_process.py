@@ -34,7 +34,6 @@ async def write_report_apart(dataset: Path) -> None:
     if told.startswith(b"["):
         raise errors.error_of(*json.loads(told))
     if process.returncode:
-        raise errors.StorageError(
-            f"The reporting process ended early (exit status {process.returncode}).",
-            "See what it printed above; if it was killed, memory may be short. Run: exporter report.",
-        )
+        what = f"The reporting process ended early (exit status {process.returncode})."
+        hint = "See what it printed above; if it was killed, memory may be short. Run: exporter report."
+        raise errors.StorageError(what, hint)

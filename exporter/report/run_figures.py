@@ -84,11 +84,6 @@ class RunFigures(msgspec.Struct, frozen=True, kw_only=True):
     failures: dict[str, int] = {}
 
     @property
-    def length_s(self) -> float:
-        """Seconds from the first request to the end of the last step."""
-        return self.step_s * len(self.answers)
-
-    @property
     def mean(self) -> float:
         """Answers a second on average, of whole steps: the last one is cut short."""
         return fmean(self.answers[: self._whole]) / self.step_s
@@ -137,18 +132,14 @@ def run_figures(statistics: Mapping[str, Any]) -> RunFigures:
 
 
 def _merged(pauses: list[Pause]) -> list[Pause]:
-    """Join pauses that touch: each of many throttled answers may have told of the same one.
-
-    >>> [pause.seconds for pause in _merged([Pause(at_s=0, seconds=2), Pause(at_s=1, seconds=2)])]
-    [3]
-    """
+    """Join pauses that touch: each of many throttled answers may have told of the same one."""
     merged: list[Pause] = []
     for pause in sorted(pauses, key=lambda pause: pause.at_s):
-        start_s, end_s = pause.at_s, pause.end_s
-        if merged and start_s <= merged[-1].end_s:
-            last = merged.pop()
-            start_s, end_s = last.at_s, max(last.end_s, end_s)
-        merged.append(Pause(at_s=start_s, seconds=end_s - start_s))
+        if merged and pause.at_s <= merged[-1].end_s:
+            first, end_s = merged[-1], max(merged[-1].end_s, pause.end_s)
+            merged[-1] = Pause(at_s=first.at_s, seconds=end_s - first.at_s)
+        else:
+            merged.append(pause)
     return merged
 
 

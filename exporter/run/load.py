@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 
 def load_place(place: str, target: str, **how: Any) -> Loaded:
     """Check the dataset at a place, and load it: all of it or, with an error, nothing; `how` is that of `load`."""
-    from exporter.dataset.loading.load import load
+    from exporter.dataset.loading.load import Load
     from exporter.dataset.local_tables import local_dataset
 
     kind_of(target)
     with TemporaryDirectory(prefix="exporter-load-") as scratch:
-        return load(local_dataset(place, Path(scratch) / "dataset"), target, **how)
+        return Load(dataset=local_dataset(place, Path(scratch) / "dataset"), target=target, **how).run()
 
 
 async def load_published(out: str, target: str, stop: Stop) -> None:

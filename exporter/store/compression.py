@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import zstandard
 
@@ -20,26 +21,17 @@ _LEVEL = 3
 
 def dictionary_of(payloads: Sequence[bytes]) -> bytes:
     """Return the dictionary that these payloads make for all that follow."""
-    samples: list[bytes | bytearray | memoryview] = []
-    size = 0
-    for payload in payloads[:_SAMPLES]:
-        samples.append(payload)
-        size += len(payload)
-        if size >= _SAMPLES_BYTES:
-            break
+    first = payloads[:_SAMPLES]
+    below = sum(size < _SAMPLES_BYTES for size in accumulate(map(len, first)))
+    samples: list[bytes | bytearray | memoryview] = [*first[: below + 1]]
     try:
         return zstandard.train_dictionary(_DICTIONARY_BYTES, samples, k=_SEGMENT, d=_OVERLAP).as_bytes()
     except zstandard.ZstdError:
-        # Too few to learn from: what they hold is a dictionary all the same.
-        return b"".join(samples)[:_DICTIONARY_BYTES]
+        return b"".join(samples)[:_DICTIONARY_BYTES]  # too few to learn from
 
 
 class Frames:
-    """Compresses payloads and gives them back, by what `dictionary_of` returned.
-
-    Raises:
-        zstandard.ZstdError: The dictionary is damaged, or a frame that is decompressed.
-    """
+    """Compresses payloads and gives them back, by what `dictionary_of` returned; a `ZstdError` for what is damaged."""
 
     def __init__(self, dictionary: bytes) -> None:
         shared = zstandard.ZstdCompressionDict(dictionary)

@@ -16,6 +16,7 @@ from typing import BinaryIO, cast
 import msgspec
 
 from exporter.lists import Batch, Reading, read
+from exporter.lists.how_read import Passing
 from exporter.model.argument_kinds import GivenList
 from exporter.model.errors import InputError
 from exporter.model.manifest import Input
@@ -29,8 +30,7 @@ STANDARD_INPUT = "-"
 def open_input(name: str) -> Iterator[list[BinaryIO]]:
     """Open the file of order numbers, or every part of a folder of them; `-` is standard input.
 
-    Raises:
-        InputError: It is not there, or cannot be read.
+    An `InputError` where it is not there, or cannot be read.
     """
     with ExitStack() as stack:
         if isinstance(name, GivenList):
@@ -80,12 +80,7 @@ class InputPlan:
         self._interrupted = True
 
     def make(self) -> Input:
-        """Write the plan; return what the input holds.
-
-        Raises:
-            InputError: The input cannot be read, or holds no order number.
-            StorageError: The disk refuses the plan.
-        """
+        """Write the plan; return what the input holds. An `InputError` where it cannot be read or holds nothing."""
         digest, reading = hashlib.sha256(), Reading()
         found = make_plan(self._plan, self._batches(digest, reading))
         facts = {"path": str(self._name), "sha256": digest.hexdigest(), "read": reading.as_dict()}
@@ -95,7 +90,7 @@ class InputPlan:
         above = 0  # lines of the parts before
         for stream in self._streams:
             start = stream.tell() if stream.seekable() else None
-            source = stream if start is not None else cast("BinaryIO", _Digesting(stream, digest))
+            source = stream if start is not None else _digesting(stream, digest)
             last = 0
             for batch in read(source, name=self._name, choice=self._choice, reading=reading):
                 if self._interrupted:
@@ -117,18 +112,12 @@ def _below(batch: Batch, above: int) -> Batch:
     return replace(batch, lines=[line + above for line in batch.lines], invalid=invalid)
 
 
-class _Digesting(io.RawIOBase):
-    """Passes on a stream that cannot seek, and digests what passes."""
+def _digesting(stream: BinaryIO, digest: hashlib._Hash) -> BinaryIO:
+    """Return what passes on a stream that cannot seek, and digests what passes."""
 
-    def __init__(self, stream: BinaryIO, digest: hashlib._Hash) -> None:
-        self._stream = stream
-        self._digest = digest
+    def read(size: int) -> bytes:
+        data = stream.read(size)
+        digest.update(data)
+        return data
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # what RawIOBase really hands over
-        data = self._stream.read(len(buffer))
-        buffer[: len(data)] = data
-        self._digest.update(data)
-        return len(data)
+    return cast("BinaryIO", Passing(read))

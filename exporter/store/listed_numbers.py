@@ -48,29 +48,25 @@ class ListedNumbers:
 
     The file at `path` is made anew where it is of another source, or its last answer, or that at `answered_at` to what
     was asked for after the listing, is over `within_s` old: then it has `dropped` so many entries.
-
-    Raises:
-        StorageError: The disk refuses.
     """
 
     def __init__(self, path: Path, source: str, within_s: float, answered_at: float) -> None:
         self._path = path
         self.dropped = 0
         with durable.storage_errors("opening the listing", path):
-            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-            found = _walk_of(self._connection)
+            connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+            found = _walk_of(connection)
             if found is None or not found.may_resume(source, time.time(), within_s, answered_at):
                 self.dropped = found.orders if found else 0
-                found = self._begin(source)
-        self.walk = found
-
-    def close(self) -> None:
-        """Close the file."""
-        self._connection.close()
-
-    def interrupt(self) -> None:
-        """Make a query that another thread waits for end with an error."""
-        self._connection.interrupt()
+                connection.close()
+                path.unlink(missing_ok=True)
+                connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+                # What a power cut takes is asked for again.
+                connection.executescript(f"PRAGMA synchronous = OFF; {_SCHEMA}")
+                found = Walk(source=source, answered_at=time.time())
+                connection.execute("INSERT INTO walk VALUES (?)", (msgspec.json.encode(found),))
+        self.walk, self._connection = found, connection
+        self.close, self.interrupt = connection.close, connection.interrupt
 
     def take(self, page: int, entries: Iterable[tuple[str, str | None]], traffic: Traffic) -> int:
         """Write page number `page` in one transaction; return how many of its entries were not met before.
@@ -103,16 +99,6 @@ class ListedNumbers:
         walk: Walk = replace(self.walk, **changes)  # type: ignore[arg-type] # the fields' own names and types
         self._connection.execute("UPDATE walk SET facts = ?", (msgspec.json.encode(walk),))
         self.walk = walk
-
-    def _begin(self, source: str) -> Walk:
-        self._connection.close()
-        self._path.unlink(missing_ok=True)
-        self._connection = sqlite3.connect(self._path, isolation_level=None, check_same_thread=False)
-        # What a power cut takes is asked for again.
-        self._connection.executescript(f"PRAGMA synchronous = OFF; {_SCHEMA}")
-        walk = Walk(source=source, answered_at=time.time())
-        self._connection.execute("INSERT INTO walk VALUES (?)", (msgspec.json.encode(walk),))
-        return walk
 
 
 def _walk_of(connection: sqlite3.Connection) -> Walk | None:

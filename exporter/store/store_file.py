@@ -80,7 +80,13 @@ class StoreFile:
                 self._check_ours()
                 if not readonly:
                     self.connection.executescript(_SET_UP)
-                self._check(api_url, readonly=readonly)
+                    if self._is_empty():
+                        # One transaction: a kill in between leaves an empty file, which the next run fills again.
+                        self._make(f"BEGIN IMMEDIATE; {_SCHEMA}", api_url)
+                self._check_version(readonly=readonly)
+                self._check_health()
+                if api_url is not None and self.meta("api_url") != api_url:
+                    self._change_hands(api_url, readonly=readonly)
                 if not readonly:
                     _refuse_foreign(path)  # now with what SQLite has opened beside it
             except BaseException:
@@ -99,25 +105,15 @@ class StoreFile:
     def check_place(self) -> None:
         """Raise where the file was moved or removed: SQLite would go on writing to what nobody finds again."""
         if _identity(self.path) != self._identity:
-            raise StorageError(
-                f"{self.path}: the store was moved or removed in mid-run.",
-                "Put it back, then run the same command again to resume.",
-            )
+            what = f"{self.path}: the store was moved or removed in mid-run."
+            raise StorageError(what, "Put it back, then run the same command again to resume.")
 
     def corrupt(self, how: str) -> StorageError:
         """Return the error that names this store, how it is broken, and what to do."""
-        return StorageError(
-            f"{self.path}: the store is corrupt: {how}.",
-            "Restore a copy of it, or remove it: the next run then fetches its orders again. Check the disk.",
+        hint = (
+            "Restore a copy of it, or remove it: the next run then fetches its orders again. Check the disk."
         )
-
-    def _check(self, api_url: str | None, *, readonly: bool) -> None:
-        if not readonly and self._is_empty():
-            self._create(api_url)
-        self._check_version(readonly=readonly)
-        self._check_health()
-        if api_url is not None and self.meta("api_url") != api_url:
-            self._change_hands(api_url, readonly=readonly)
+        return StorageError(f"{self.path}: the store is corrupt: {how}.", hint)
 
     def _check_version(self, *, readonly: bool) -> None:
         version = self._pragma("user_version")
@@ -160,10 +156,6 @@ class StoreFile:
 
     def _pragma(self, name: str) -> int:
         return int(self.connection.execute(f"PRAGMA {name}").fetchone()[0])
-
-    def _create(self, api_url: str | None) -> None:
-        # One transaction: a kill in between leaves an empty file, which the next run fills again.
-        self._make(f"BEGIN IMMEDIATE; {_SCHEMA}", api_url)
 
     def _make(self, script: str, api_url: str | None) -> None:
         self.connection.executescript(script)

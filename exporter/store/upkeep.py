@@ -8,7 +8,7 @@ from pathlib import Path
 from exporter.store.store_file import StoreFile
 from exporter.system import durable, private_files
 
-_GOING = "settled_at < ? AND number NOT IN (SELECT number FROM plan.plan)"
+_GOING = "SELECT id FROM orders WHERE settled_at < ? AND number NOT IN (SELECT number FROM plan.plan)"
 
 
 def prune(path: Path, plan: Path, before: float, *, only_count: bool = False) -> int:
@@ -16,21 +16,15 @@ def prune(path: Path, plan: Path, before: float, *, only_count: bool = False) ->
 
     The store's lock is held. Orders stay whose last answer came after `before`. Returned is how many go; `only_count`
     changes nothing.
-
-    Raises:
-        UsageError: It is no store.
-        StorageError: The disk refuses, or the store is damaged.
     """
     file = StoreFile(path, readonly=only_count)
     with closing(file.connection) as connection, durable.storage_errors("pruning the store", path):
         connection.execute("ATTACH DATABASE ? AS plan", (str(plan),))
         if only_count:
-            query = f"SELECT count(*) FROM orders WHERE {_GOING}"  # noqa: S608 - our own words
-            return int(connection.execute(query, (before,)).fetchone()[0])
+            return int(connection.execute(f"SELECT count(*) FROM ({_GOING})", (before,)).fetchone()[0])  # noqa: S608 - our own words
         connection.execute("BEGIN IMMEDIATE")
-        ids = f"SELECT id FROM orders WHERE {_GOING}"  # noqa: S608 - our own words
-        connection.execute(f"DELETE FROM payloads WHERE id IN ({ids})", (before,))  # noqa: S608 - our own words
-        gone = connection.execute(f"DELETE FROM orders WHERE id IN ({ids})", (before,)).rowcount  # noqa: S608 - our own words
+        connection.execute(f"DELETE FROM payloads WHERE id IN ({_GOING})", (before,))  # noqa: S608 - our own words
+        gone = connection.execute(f"DELETE FROM orders WHERE id IN ({_GOING})", (before,)).rowcount  # noqa: S608 - our own words
         connection.execute("COMMIT")
         durable.step("commit")
         if gone:
@@ -44,9 +38,7 @@ def prune(path: Path, plan: Path, before: float, *, only_count: bool = False) ->
 def back_up(path: Path, target: Path) -> None:
     """Write a whole copy of a store, of mode 0600, as it is at one moment, while a run may be writing to it.
 
-    Raises:
-        UsageError: It is no store.
-        StorageError: The disk refuses, or something is at `target`.
+    A `StorageError` where something is at `target`.
     """
     beside = target.with_name(f".{target.name}.partial")
     file = StoreFile(path, readonly=True)

@@ -189,8 +189,6 @@ def told_errors(target: str) -> Iterator[None]:
     except Exception as error:
         if type(error).__module__.partition(".")[0] not in _DRIVERS:
             raise
-        first = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StorageError(
-            f"{target}: {first.rstrip('.')}.",
-            "Nothing was loaded. Correct that, then run the same command again.",
-        ) from None
+        first = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        hint = "Nothing was loaded. Correct that, then run the same command again."
+        raise StorageError(f"{target}: {first}.", hint) from None

@@ -23,23 +23,16 @@ def kind_of(target: str) -> str:
     A `UsageError` where it names no database, has a password in it, or needs an extra.
     """
     kind, _, rest = target.partition(":")
-    if kind not in _NEEDED or not rest or (kind.startswith("postgres") and not rest.startswith("//")):
-        raise UsageError(
-            "expected postgresql://…, duckdb:FILE or sqlite:FILE as the target of a load, got"
-            f" {kind if rest and kind.isalnum() else 'something else'}.",
-            "Give one of these.",
-        )
-    if kind.startswith("postgres") and _has_password(target):
-        raise UsageError(
-            "the target of the load has a password in it, where logs and other users of this machine can see it.",
-            "Leave it out: set PGPASSWORD, or use ~/.pgpass or a service file.",
-        )
+    is_postgres = kind.startswith("postgres")
+    if kind not in _NEEDED or not rest or (is_postgres and not rest.startswith("//")):
+        got = kind if rest and kind.isalnum() else "something else"
+        what = f"expected postgresql://…, duckdb:FILE or sqlite:FILE as the target of a load, got {got}."
+        raise UsageError(what, "Give one of these.")
+    place, _, query = target.partition("?")
+    if is_postgres and (re.search(r"//[^@]*:.*@", place) or "password" in unquote(query).lower()):
+        what = "the target of the load has a password in it, where logs and other users of this machine can see it."
+        raise UsageError(what, "Leave it out: set PGPASSWORD, or use ~/.pgpass or a service file.")
     module, extra = _NEEDED[kind]
     if find_spec(module) is None:
         raise missing_extra(f"{kind}:…", extra)
-    return "postgresql" if kind == "postgres" else kind
-
-
-def _has_password(target: str) -> bool:
-    place, _, query = target.partition("?")
-    return re.search(r"//[^@]*:.*@", place) is not None or "password" in unquote(query).lower()
+    return "postgresql" if is_postgres else kind
