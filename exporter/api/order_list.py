@@ -8,11 +8,14 @@ page, or too few orders are asked about again.
 from __future__ import annotations
 
 import asyncio
+import logging
+import math
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -31,9 +34,14 @@ from exporter.model.errors import (
 from exporter.model.options import Options
 from exporter.model.rate import backoff_s
 
+log = logging.getLogger("exporter")
+
+T = TypeVar("T")
+
 # Orders that arrive meanwhile push known ones onto the next page; only an API that pages wrongly brings
 # nothing but known ones again and again.
 _MOST_PAGES_WITHOUT_NEWS = 5
+_DISAGREE = "Two walks through the API's list disagree: they met %s orders, the first one alone %s. It moves while it is read."
 #: Pages asked for at one time: at 100 orders each, eight a second are more than any pace uses.
 _SIDE_BY_SIDE = 8
 
@@ -47,12 +55,29 @@ class Entry(msgspec.Struct):
     date_placed: Any = None
 
 
-class Page(msgspec.Struct):
-    """The envelope, as documented."""
+class _Envelope(msgspec.Struct):
+    count: int
+    next: str | None
+    results: list[Entry]
+
+
+class _RawEntries(msgspec.Struct):
+    results: list[msgspec.Raw]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The envelope, as documented, and the body that it came in."""
 
     count: int
     next: str | None
     results: list[Entry]
+    body: bytes = b""
+
+    @property
+    def last(self) -> int:
+        """The number of the last page, where all are as full as this one."""
+        return -(-self.count // max(1, len(self.results)))
 
 
 class OrderList:
@@ -90,7 +115,7 @@ class OrderList:
                 if number > first:
                     self.changes += abs(page.count - self.count)
                 self.count = page.count
-                most = most or -(-page.count // max(1, len(page.results)))
+                most = most or page.last
                 yield number, page
                 if page.next is None:
                     return
@@ -125,19 +150,16 @@ class OrderList:
     async def page(self, number: int) -> Page:
         """Ask for a page until it comes; a `PermanentError` is left to who knows what it means."""
         query = f"{self._query}&page={number}" if self._query else f"page={number}"
-        attempt = 1
-        while True:
-            try:
-                return decoded(await self._client.page(query, attempt))
-            except ThrottledError:
-                continue  # the pace makes everybody wait
-            except PermanentError:
-                raise
-            except AttemptError as error:
-                if attempt >= self._max_attempts:
-                    raise self._given_up(error, number) from None
-            await _back_off(attempt)
-            attempt += 1
+
+        async def ask(attempt: int) -> Page:
+            return decoded(await self._client.page(query, attempt))
+
+        try:
+            return await patiently(ask, self._max_attempts)
+        except PermanentError:
+            raise
+        except AttemptError as error:
+            raise self._given_up(error, number) from None
 
     def _given_up(self, error: AttemptError, page: int) -> ExporterError:
         what = f"{self._url}: page {page}: {error.detail.rstrip('.')}."
@@ -152,8 +174,35 @@ async def _back_off(attempt: int) -> None:
     await asyncio.sleep(backoff_s(attempt, random.random()))  # noqa: S311 - jitter, no secret
 
 
+async def patiently(
+    ask: Callable[[int], Awaitable[T]], max_attempts: int, most_throttles: float = math.inf
+) -> T:
+    """Return what `ask` brings, given which attempt it is, or raise the `AttemptError` that no other attempt mends."""
+    attempt = 1
+    while True:
+        try:
+            return await ask(attempt)
+        except ThrottledError:  # the pace makes everybody wait
+            most_throttles -= 1
+            if most_throttles < 0:
+                raise
+            continue
+        except PermanentError:
+            raise
+        except AttemptError:
+            if attempt >= max_attempts:
+                raise
+        await _back_off(attempt)
+        attempt += 1
+
+
 async def walk_to_the_end(
-    client: Client, options: Options, query: str, *, first: int, take: Callable[[int, Page], tuple[bool, int]]
+    client: Client,
+    options: Options,
+    query: str,
+    *,
+    first: int,
+    take: Callable[[int, Page], Awaitable[tuple[bool, int]]],
 ) -> None:
     """Read the list once, from the `first` page on; a second time where fewer orders were met than counted.
 
@@ -164,11 +213,12 @@ async def walk_to_the_end(
             nothing but known ones comes, page after page.
     """
     url = options.api_url + ORDERS_PATH
+    met = 0
     for begin in (first, 1):
-        walk, met, without_news = OrderList(client, options, query), 0, 0
+        walk, before, without_news = OrderList(client, options, query), met, 0
         async with aclosing(walk.pages(begin)) as pages:
             async for number, page in pages:
-                news, met = take(number, page)
+                news, met = await take(number, page)
                 without_news = 0 if news else without_news + 1
                 if without_news and met >= page.count:
                     break  # all that the API counts is there, though it promises more of the same
@@ -176,6 +226,8 @@ async def walk_to_the_end(
                     raise ApiUnavailableError(
                         f"{url}: {without_news} pages in a row bring no new order, yet more are promised."
                     )
+        if before and met > before:
+            log.warning(_DISAGREE, f"{met:,}", f"{before:,}")
         if met >= walk.count:
             return
     if walk.count - met > walk.changes:
@@ -195,9 +247,15 @@ async def first_number(client: Client) -> str:
 def decoded(body: bytes) -> Page:
     """Return the page that a body is, or raise `BadResponseError`."""
     try:
-        return msgspec.json.decode(body, type=Page)
+        page = msgspec.json.decode(body, type=_Envelope)
+        return Page(page.count, page.next, page.results, body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise BadResponseError("the API answered with something else than a page of orders", 200) from None
+
+
+def raw_entries(body: bytes) -> list[bytes]:
+    """Return a page's entries as they came."""
+    return list(map(bytes, msgspec.json.decode(body, type=_RawEntries).results))
 
 
 def text_of(number: object) -> str:

@@ -57,6 +57,8 @@ def _lines(summary: Summary) -> Iterator[str]:
     yield _row("rejected", f"{sum(reasons.values()):,}", _counted(reasons))
     again = {word: summary.requests[word] for word in ("retried", "throttled")}
     yield _row("requests", f"{summary.requests['sent']:,}", _counted(again))
+    if taken := summary.sources.get("list"):
+        yield _row("from list", f"{taken:,}", "orders, without a request of their own")
     tries = "over all tries of the run" if summary.resumed else ""
     yield _row("time", duration_text(summary.duration_s), tries)
     yield ""

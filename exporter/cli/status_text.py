@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from exporter.model.manifest import Manifest
     from exporter.run.place_status import Ask, Holdings, Status
 
+_WAYS = (
+    "--details always: {always:,}; auto: about {auto_complete:,} if the list's entries are complete,"
+    " {auto_partial:,} if they are not"
+)
+_FROM_LIST = "from the API's list"
+
 
 def show_status(status: Status, *, as_json: bool) -> None:
     """Print a status: as one JSON object, or for people, for 80 columns."""
@@ -64,6 +70,8 @@ def _store(holdings: Holdings, now: float) -> Iterator[str]:
     for held in holdings.held:
         oldest, newest = (duration_text(max(0.0, now - at)) for at in (held.oldest_at, held.newest_at))
         yield f"  {held.state:<22}{held.orders:>14,}   {oldest:<14}{newest}"
+    if holdings.from_list:
+        yield f"  {_FROM_LIST:<22}{holdings.from_list:>14,}"
 
 
 def _ask(ask: Ask) -> Iterator[str]:
@@ -75,6 +83,8 @@ def _ask(ask: Ask) -> Iterator[str]:
     if (found := ask.input) is not None:
         counts = f"{found.duplicates:,} duplicates, {found.blank:,} blank, {found.invalid:,} invalid lines"
         yield from _wrapped("input", f"{sentence(found.read)}; {counts}")
+    if ask.ways is not None:
+        yield from _wrapped("requests", _WAYS.format(**ask.ways))
     if ask.seconds is not None and ask.pending:
         yield _row("takes", f"{duration_text(ask.seconds)} at {ask.rate}")
 

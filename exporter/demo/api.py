@@ -95,7 +95,7 @@ class DemoSettings:
     Args:
         fault_rate: The share of order requests that go wrong, 0 to 1; the same seed spoils the same ones.
         latency_s: Seconds before each answer.
-        whole_list: Entries of the order list are complete orders.
+        whole_list: Entries of the order list are complete orders, of which one in `lies` is not as its detail.
         evolve: Orders change from day to day; a path that begins with a day, as `/2026-11-24`, is that day's.
     """
 
@@ -106,6 +106,7 @@ class DemoSettings:
     token: str = "demo-token"  # noqa: S105 (public on purpose)
     seed: int = 0
     whole_list: bool = False
+    lies: int = 0
     evolve: bool = False
 
 
@@ -195,9 +196,9 @@ class DemoApi:
 
     async def _list(self, request: web.Request) -> web.Response:
         day = self._day(request)
-        numbers, whole = numbers_on(day, self.settings.orders), self.settings.whole_list
-        page = list_page(numbers, request.url, day, whole=whole)
-        return web.json_response(page) if page else _detail_answer(404, "Invalid page.")
+        told, numbers = self.settings, numbers_on(day, self.settings.orders)
+        page = list_page(numbers, request.url, day, whole=told.whole_list, lies=told.lies, seed=told.seed)
+        return web.json_response(page, dumps=_COMPACT) if page else _detail_answer(404, "Invalid page.")
 
     def _day(self, request: web.Request) -> date | None:
         """Return the day that is asked for; None where orders stay as they are."""

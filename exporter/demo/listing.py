@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date
+from decimal import Decimal
 from typing import Any
+from zlib import crc32
 
 from yarl import URL
 
@@ -16,7 +18,13 @@ _ONLY_IN_DETAIL = frozenset({"customer", "shipping_address", "billing_address", 
 
 
 def list_page(
-    numbers: Sequence[str], url: URL, day: date | None = None, *, whole: bool = False
+    numbers: Sequence[str],
+    url: URL,
+    day: date | None = None,
+    *,
+    whole: bool = False,
+    lies: int = 0,
+    seed: int = 0,
 ) -> dict[str, Any] | None:
     """Answer a request for the order list; None for a page that is no number or lies outside the list.
 
@@ -25,6 +33,7 @@ def list_page(
         url: The URL asked for; its query holds `limit`, `page` and the filters; what is unknown there is ignored.
         day: The day on which the orders are shown.
         whole: Entries are whole orders, as in the detail.
+        lies: One in so many whole entries lies, 0 for none: another amount, or an item less. The seed says which.
     """
     wanted = {name: url.query[name] for name in _FILTERS if name in url.query}
     matching = [number for number in numbers if _matches(number, day, wanted)] if wanted else numbers
@@ -35,12 +44,25 @@ def list_page(
         return None
     hidden = frozenset() if whole else _ONLY_IN_DETAIL
     orders = (order_on(number, day) for number in matching[(page - 1) * limit : page * limit])
+    shown = (_lie(order) if is_lie(order["number"], lies, seed) else order for order in orders)
     return {
         "count": len(matching),
         "next": str(url.update_query(page=page + 1)) if page < last else None,
         "previous": str(url.update_query(page=page - 1)) if page > 1 else None,
-        "results": [{key: order[key] for key in order if key not in hidden} for order in orders],
+        "results": [{key: order[key] for key in order if key not in hidden} for order in shown],
     }
+
+
+def is_lie(number: str, lies: int, seed: int) -> bool:
+    """Return whether the list lies about an order; see `list_page`."""
+    return lies > 0 and crc32(f"{seed} {number}".encode()) % lies == 0
+
+
+def _lie(order: dict[str, Any]) -> dict[str, Any]:
+    items = order["orderitem_set"]
+    if len(items) % 2:
+        return {**order, "amount": str(Decimal(order["amount"]) + 1)}
+    return {**order, "orderitem_set": items[:-1]}
 
 
 def _positive(text: str) -> int:

@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, suppress
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import aclosing, closing, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote, urlencode
 
 from exporter.api.client import Client, open_client
 from exporter.api.order_list import OrderList, Page, text_of, walk_to_the_end
+from exporter.api.payload_check import check
+from exporter.fetch.entry_look import EntryLook
 from exporter.fetch.fetch_job import pace_of, tick
 from exporter.fetch.work_directory import WorkDirectory, work_directory
 from exporter.lists.batch import complaint
 from exporter.model.entry_choice import EntryChoice
-from exporter.model.errors import ApiUnavailableError, PermanentError, TokenRefusedError, UsageError
+from exporter.model.errors import (
+    ApiUnavailableError,
+    AttemptError,
+    PermanentError,
+    TokenRefusedError,
+    UsageError,
+)
 from exporter.model.options import Options
 from exporter.model.progress import Progress, ProgressCallback
+from exporter.model.records import FETCHED, Outcome, RunRecord, Traffic
 from exporter.model.run_statistics import Statistics
-from exporter.store.listed_numbers import ListedNumbers, Walk
+from exporter.store.listed_numbers import Found, ListedNumbers, LookedAt, Met, Walk
+from exporter.store.order_store import Freshness, Store
 from exporter.system import durable
 from exporter.system.log import log
 from exporter.system.stopping import Stop, beside_the_loop, task_group, unless_stopped
@@ -29,8 +42,19 @@ from exporter.system.stopping import Stop, beside_the_loop, task_group, unless_s
 _AGAIN = "Run the same command again."
 _DROPPED = "An unfinished listing of another kind, or older than --resume-within, starts over: %s of its orders are dropped."
 _IDLE = "--filter %s changes nothing: the API counts %s orders without it too. It ignores a key that it does not know."
+_UNMET = "%s orders of the store are on no page of the API's list: each of them is asked for."
+_DEARER = "The API's list has %d pages, no fewer than orders that are left (%s): it is not read on."
+_TAKEN = "%s orders are taken from the API's list: %s of its entries were compared with their details and equal them."
+_BATCH = 1000
 # `run` would read a file of such a name as another format than the text that is written here.
 _OTHER_FORMATS = {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".gz"}
+
+
+class Wanted(NamedTuple):
+    """How many orders of a file are pending, and what tells which ones of some are."""
+
+    orders: int
+    among: Callable[[Iterable[str]], set[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,8 +68,9 @@ class Listing:
 
     @property
     def source(self) -> str:
-        """What tells it from others: the API, its query, and what is wanted of the list."""
-        return f"{self.options.api_url} {self._query()} {self.options.choice}"
+        """What tells it from others: the API, its query, what is wanted of the list, and what for."""
+        what_for = f" {self.options.details} {self.options.from_api}" if self.options.looks_at_list else ""
+        return f"{self.options.api_url} {self._query()} {self.options.choice}{what_for}"
 
     @property
     def about(self) -> dict[str, Any]:
@@ -73,15 +98,8 @@ class Listing:
             TokenRefusedError: The API refuses the token, or lets it see no list.
             ApiUnavailableError: The API does not answer, or not with all the pages of orders that it promises.
         """
-        within_s, what = self.options.resume_within_s, "Stopped by a signal; the pages read are kept."
-        with closing(ListedNumbers(work.listing, self.source, within_s, answered_at)) as met:
-            _tell_start(met)
-            if not met.walk.complete:
-                try:
-                    reading = asyncio.create_task(self._read(met))
-                    await unless_stopped(reading, self.stop, what, "The same command resumes.")
-                except (TokenRefusedError, ApiUnavailableError) as error:
-                    raise type(error)(error.problem, error.advice or _AGAIN, option=error.option) from None
+        with self._opened(work, answered_at) as met:
+            await self._read_on(met)
             numbers = await beside_the_loop(
                 lambda: _write(file, map(spell, met.numbers())),
                 self.stop,
@@ -90,18 +108,68 @@ class Listing:
             )
             return numbers, met.walk
 
-    async def _read(self, met: ListedNumbers) -> None:
+    async def use(
+        self, work: WorkDirectory, store: Store, record: RunRecord, freshness: Freshness
+    ) -> tuple[Walk, Freshness]:
+        """Take into the store what the list proves of the orders that the attached plan names.
+
+        Where the plan is of a file, the list is read first, as far as that is cheaper than asking for each order.
+        Returned are how it was read, and when an order counts as settled from now on.
+
+        Raises:
+            TokenRefusedError: The API refuses the token, or lets it see no list.
+            ApiUnavailableError: The API does not answer.
+        """
+        with self._opened(work, record.answered_at or 0.0) as met:
+            if not met.walk.complete:
+                pending = store.states(freshness).get(None, 0)
+                await self._read_on(met, Wanted(pending, partial(store.pending_among, freshness)))
+            if met.walk.proof and met.walk.proof.is_lost:
+                freshness = replace(freshness, from_list=False)
+            taken = await beside_the_loop(
+                lambda: _take_found(work.listing, met, store, record, freshness),
+                self.stop,
+                doing="taking orders from the list",
+                interrupt=store.interrupt,
+            )
+            _tell_taken(met.walk, taken)
+            return met.walk, freshness
+
+    async def first_page(self) -> Page:
+        """Ask for the first page alone; errors are those of `write`."""
+        async with open_client(self.options, pace_of(self.options), Statistics(time.monotonic)) as client:
+            pages = OrderList(client, self.options, self._query()).pages(1)
+            async with aclosing(pages):
+                return (await anext(pages))[1]
+
+    def _opened(self, work: WorkDirectory, answered_at: float) -> closing[ListedNumbers]:
+        return closing(ListedNumbers(work.listing, self.source, self.options.resume_within_s, answered_at))
+
+    async def _read_on(self, met: ListedNumbers, wanted: Wanted | None = None) -> None:
+        """Read the list to its end; for orders of a file that are `wanted`, as far as that is cheaper than each detail."""
+        _tell_start(met)
+        if met.walk.complete:
+            return
+        what = "Stopped by a signal; the pages read are kept."
+        try:
+            reading = asyncio.create_task(self._read(met, wanted))
+            await unless_stopped(reading, self.stop, what, "The same command resumes.")
+        except (TokenRefusedError, ApiUnavailableError) as error:
+            raise type(error)(error.problem, error.advice or _AGAIN, option=error.option) from None
+
+    async def _read(self, met: ListedNumbers, wanted: Wanted | None) -> None:
         options = self.options
         pace = pace_of(options)
-        choice, before, counted, began = options.choice, met.walk.traffic, 0, time.monotonic()
+        before, counted, began = met.walk.traffic, 0, time.monotonic()
 
-        def take(number: int, page: Page) -> tuple[bool, int]:
+        async def take(number: int, page: Page) -> tuple[bool, int]:
             nonlocal counted
             counted = page.count
             _tell_idle(without, counted)
             without.clear()
-            news = met.take(number, list(_entries(number, page, choice)), before + client.traffic)
-            return news > 0, met.walk.orders
+            entries = _entries(number, page, options.choice, wanted)
+            found = await look.page(entries, page.body) if options.looks_at_list else LookedAt(entries)
+            return met.take(number, found, before + client.traffic) > 0, met.walk.orders
 
         def progress() -> Progress:
             state, traffic = pace.snapshot(), client.traffic
@@ -120,9 +188,43 @@ class Listing:
         async with open_client(options, pace, Statistics(time.monotonic)) as client, task_group() as group:
             ticking = group.create_task(tick(self.on_progress, progress))
             without = {} if met.walk.pages else await self._counts_without(client)
-            await walk_to_the_end(client, options, self._query(), first=max(1, met.walk.page), take=take)
-            met.finish(before + client.traffic)
+            look, query, first = EntryLook(client, options, met), self._query(), max(1, met.walk.page)
+            if wanted is None:
+                await walk_to_the_end(client, options, query, first=first, take=take)
+            else:
+                await self._read_while_cheaper(OrderList(client, options, query), first, met, wanted, take)
+            self._finish(met, before + client.traffic)
             ticking.cancel()
+
+    async def _read_while_cheaper(
+        self,
+        walk: OrderList,
+        first: int,
+        met: ListedNumbers,
+        wanted: Wanted,
+        take: Callable[[int, Page], Awaitable[object]],
+    ) -> None:
+        """Read pages while fewer are left than orders that are pending and not met."""
+        if wanted.orders < 2:
+            return
+        async with aclosing(walk.pages(first)) as pages:
+            async for number, page in pages:
+                if page.last - number + 1 >= wanted.orders - met.walk.wanted:
+                    log.info(_DEARER, page.last, f"{wanted.orders - met.walk.wanted:,}")
+                    return
+                await take(number, page)
+                proof = met.walk.proof
+                if proof and proof.is_lost and self.options.store is None:
+                    return  # what has moved since, no store can tell
+
+    def _finish(self, met: ListedNumbers, traffic: Traffic) -> None:
+        """Note the list's end; an order of the kept store that is on no page may have slipped from one to another."""
+        options, kept = self.options, None
+        is_all = options.from_api and not (options.filters or options.status or options.choice.moments)
+        if options.looks_at_list and is_all and options.store is not None:
+            kept = Path(options.store)
+        if unmet := met.finish(traffic, kept):
+            log.warning(_UNMET, f"{unmet:,}")
 
     async def _counts_without(self, client: Client) -> dict[str, int]:
         """Return how many orders the API counts without each key of the filters; keys that it insists on are left out."""
@@ -163,7 +265,16 @@ def _tell_idle(without: dict[str, int], count: int) -> None:
             log.warning(_IDLE, key, f"{orders:,}")
 
 
-def _entries(page_number: int, page: Page, choice: EntryChoice) -> Iterator[tuple[str, str | None]]:
+def _entries(page_number: int, page: Page, choice: EntryChoice, wanted: Wanted | None) -> list[Met]:
+    numbers = [text_of(entry.number) for entry in page.results]
+    among = None if wanted is None else wanted.among(numbers)
+    return [
+        met if among is None or met.number in among else met._replace(number=None)
+        for met in _chosen(page_number, page, choice)
+    ]
+
+
+def _chosen(page_number: int, page: Page, choice: EntryChoice) -> Iterator[Met]:
     for entry in page.results:
         number = text_of(entry.number)
         wrong = complaint(number)
@@ -172,7 +283,41 @@ def _entries(page_number: int, page: Page, choice: EntryChoice) -> Iterator[tupl
         name = f"page {page_number}: order {number!r}"
         wanted = wrong is None and choice.wants(entry.status, entry.date_placed, name)
         # A number is unique within its sales channel only.
-        yield f"{entry.id!r} {entry.number!r}", number if wanted else None
+        yield Met(f"{entry.id!r} {entry.number!r}", number if wanted else None)
+
+
+def _take_found(
+    listed: Path, met: ListedNumbers, store: Store, record: RunRecord, freshness: Freshness
+) -> Counter[str]:
+    """Settle the plan's pending orders that the list has brought; return how many came from where."""
+    store.note_entries(listed)
+    taken: Counter[str] = Counter()
+    found = met.found()
+    while batch := list(islice(found, _BATCH)):
+        pending = store.pending_among(freshness, (one.number for one in batch))
+        outcomes = [
+            one for one in map(partial(_outcome, record), batch) if one and one.order_number in pending
+        ]
+        store.settle(record.run_id, outcomes, Traffic())
+        taken.update(one.source for one in outcomes)
+    return taken
+
+
+def _outcome(record: RunRecord, found: Found) -> Outcome | None:
+    """Return what a payload settles; None where it is no order, which its detail is asked about."""
+    try:
+        status = check(found.payload, found.number)
+    except AttemptError:
+        return None
+    at = max(found.read_at, record.started_at)
+    facts = (found.number, FETCHED, at, 1, 200, status, None, found.payload, found.source, found.digest)
+    return Outcome(*facts)
+
+
+def _tell_taken(walk: Walk, taken: Counter[str]) -> None:
+    proof = walk.proof
+    if proof is not None and proof.holds:
+        log.info(_TAKEN, f"{taken['list']:,}", f"{proof.compared:,}")
 
 
 def _write(file: Path, numbers: Iterator[str]) -> int:

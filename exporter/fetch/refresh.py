@@ -87,11 +87,12 @@ class Tally:
 
 
 class Try(NamedTuple):
-    """An order number to ask for: which attempt is next, and whether none is made after it."""
+    """An order number to ask for: which attempt is next, whether none is made after it, and its entry's digest."""
 
     number: str
     attempt: int = 1
     is_last: bool = False
+    entry: str | None = None
 
 
 class Refusal(NamedTuple):
@@ -109,7 +110,7 @@ class Pending:
         self._line = -1
         self._ready: deque[Try] = deque()
         self._refill = asyncio.Lock()
-        self._ahead: asyncio.Future[list[tuple[int, str]]] | None = None
+        self._ahead: asyncio.Future[list[tuple[int, str, str | None]]] | None = None
         self._read_out = False
         self.furthest: str | None = None
 
@@ -140,11 +141,11 @@ class Pending:
         if not chunk:
             self._read_out = True
             return
-        self._line, self.furthest = chunk[-1]
-        self._ready.extend(Try(number) for _, number in chunk)
+        self._line, self.furthest, _ = chunk[-1]
+        self._ready.extend(Try(number, entry=entry) for _, number, entry in chunk)
         self._ahead = self._read()
 
-    def _read(self) -> asyncio.Future[list[tuple[int, str]]]:
+    def _read(self) -> asyncio.Future[list[tuple[int, str, str | None]]]:
         return self._on_store(self._job.store.pending, self._job.freshness, self._line, _CHUNK)
 
 
@@ -305,7 +306,7 @@ class _Crew:
     async def _worker(self) -> None:
         while not self._is_ending and (next_try := await self._pending.next()) is not None:
             # In a frame of its own: a local name here would keep each worker's last payload alive.
-            await self._record(await self._settle(*next_try))
+            await self._record(await self._settle(next_try))
 
     async def _record(self, outcome: Outcome | None) -> None:
         if outcome is None:
@@ -318,8 +319,9 @@ class _Crew:
                 self._hint_concurrency()
         await self._recorder.add(outcome)
 
-    async def _settle(self, number: str, attempt: int, is_last: bool) -> Outcome | None:
+    async def _settle(self, this: Try) -> Outcome | None:
         """Ask until the order is fetched; None where it is held, waits at the end of the line, or the end came."""
+        number, attempt = this[:2]
         throttles: Throttles | None = None
         next_attempt: int | None = attempt
         while next_attempt is not None and not self._is_ending:
@@ -334,29 +336,30 @@ class _Crew:
                 if error.is_guess and throttles.is_own_fault:
                     attempt += throttles.attempts(but=1)
                     failure = TransientError(error.what, error.http_status)
-                    next_attempt = await self._failed(Try(number, attempt, is_last), failure, began)
+                    next_attempt = await self._failed(this._replace(attempt=attempt), failure, began)
                     del failure
                 elif error.is_stray:
                     await self._back_off(1)
             except AttemptError as error:
                 attempt += throttles.attempts(but=0) if throttles else 0
-                next_attempt = await self._failed(Try(number, attempt, is_last), error, began)
+                next_attempt = await self._failed(this._replace(attempt=attempt), error, began)
             else:
-                return await self._fetched(number, answer, attempt, began)
+                return await self._fetched(this._replace(attempt=attempt), answer, began)
         return None
 
     async def _failed(self, this: Try, error: AttemptError, began: float) -> int | None:
         """Take in a failed attempt; return the next one after its backoff, or None where none is made now."""
-        number, attempt, is_last = this
-        again = Try(number, attempt, True) if isinstance(error, TransientError) else Try(number, attempt + 1)
-        if is_last or not isinstance(error, TransientError) or attempt >= self._job.options.max_attempts:
+        number, attempt, is_last, _ = this
+        is_transient = isinstance(error, TransientError)
+        again = this._replace(attempt=attempt + (not is_transient), is_last=is_transient)
+        if is_last or not is_transient or attempt >= self._job.options.max_attempts:
             refusal = Refusal(self._rejected(number, error, attempt), again)
             await self._outage.failed(number, error, began, refusal)
             return None
         await self._outage.failed(number, error, began)
         if attempt + 1 >= self._job.options.max_attempts and len(self._later) < _MOST_LATER:
             # What ails it may have passed by the end.
-            self._later.append(Try(number, attempt + 1, True))
+            self._later.append(this._replace(attempt=attempt + 1, is_last=True))
             self._later_since = time.monotonic()
             return None
         await self._back_off(attempt)
@@ -378,13 +381,17 @@ class _Crew:
         numbers = [kept or self._job.good_number, FIRST_OF_LIST, self._pending.furthest]
         return [number for number in numbers if number is not None]
 
-    async def _fetched(self, number: str, answer: Answer, attempt: int, began: float) -> Outcome:
-        self._last_good = number
+    async def _fetched(self, this: Try, answer: Answer, began: float) -> Outcome:
+        self._last_good = this.number
         self._good += 1
         for refusal in self._outage.law.good(began):
             await self._record(refusal.outcome)
         payload, order_status, http_status = answer
-        return Outcome(number, FETCHED, self._now(), attempt, http_status, order_status, payload=payload)
+        return Outcome(
+            *(this.number, FETCHED, self._now(), this.attempt, http_status, order_status),
+            payload=payload,
+            list_digest=this.entry,
+        )
 
     def _rejected(self, number: str, error: AttemptError, attempt: int) -> Outcome:
         return Outcome(number, error.reason, self._now(), attempt, error.http_status, detail=error.detail)

@@ -29,6 +29,10 @@ class Freshness:
     `run_started_at` is kept over a run's tries; seconds since the epoch, as `try_started_at`. An order fetched within
     `max_age_s` before the run's start is done; that of its status code beats it. `retry_rejects` asks again for every
     reject from before this try. With `stale_ok` one with an older payload is `stale`; a proven 404 stays `not_found`.
+
+    An order whose entry in the API's list, `p.entry`, is what it was when its detail was fetched is done where that was
+    within `recheck_s` (None: the list is not looked at), but for orders of those statuses; one whose entry is another
+    is not done. Without `from_list`, a payload that was taken from the list is none.
     """
 
     run_started_at: float
@@ -37,9 +41,11 @@ class Freshness:
     max_age_s_by_status: tuple[tuple[str, float], ...] = ()
     retry_rejects: bool = False
     stale_ok: bool = False
+    recheck_s: float | None = None
+    from_list: bool = False
 
     def state_sql(self) -> tuple[str, dict[str, float | str]]:
-        """Return an SQL expression over `orders AS o`, and its values: the state in which the number counts as settled.
+        """Return an SQL expression over `orders AS o` and `plan AS p`, and its values: the state that counts as settled.
 
         That is `fetched`, `stale` or a reject reason; null while it is pending.
         """
@@ -53,14 +59,22 @@ class Freshness:
             values[f"status{index}"] = status
             values[f"since{index}"] = self._since(age_s)
             cases += f" WHEN o.order_status = :status{index} THEN :since{index}"
-        since = f"CASE{cases} ELSE :fresh_since END" if cases else ":fresh_since"
         reject = "o.state"
         if self.stale_ok:
             reject = f"iif(o.fetched_at IS NULL OR o.state = 'not_found', o.state, '{STALE}')"
         refused = "o.settled_at >= iif(o.state = 'unavailable', :try_started, :rejects_since)"
+        fresh = f"o.fetched_at >= CASE{cases} WHEN true THEN :fresh_since END"
+        if not self.from_list:
+            fresh += " AND o.source <> 'list'"
+        if self.recheck_s is not None:
+            values |= {"run_started": self.run_started_at, "recheck_since": self._since(self.recheck_s)}
+            unmoved = f"o.fetched_at >= CASE{cases} WHEN true THEN :recheck_since END AND o.state = 'fetched'"
+            fresh = (
+                f"{fresh} AND (o.fetched_at >= :run_started OR coalesce(o.list_digest = p.entry, true))"
+                f" OR {unmoved} AND o.source = 'detail' AND o.list_digest = p.entry"
+            )
         return (
-            f"CASE WHEN o.state <> 'fetched' AND {refused} THEN {reject}"
-            f" WHEN o.fetched_at >= {since} THEN 'fetched' END"
+            f"CASE WHEN o.state <> 'fetched' AND {refused} THEN {reject} WHEN {fresh} THEN 'fetched' END"
         ), values
 
     def _since(self, age_s: float) -> float:

@@ -125,7 +125,7 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """The manifest of one dataset, as `manifest.json` holds it."""
+    """The manifest of one dataset, as `manifest.json` holds it; `sources` counts orders by where their payloads came from."""
 
     manifest_version: int
     exporter_version: str
@@ -144,6 +144,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     pii: Pii = Pii()
     changes: Changes | None = None
     stale_by_reason: dict[str, int] = {}
+    sources: dict[str, int] = {}
 
     @property
     def duration_s(self) -> float:

@@ -30,6 +30,7 @@ Table = Literal["orders", "order_items", "order_lines"]
 OnDrift = Literal["warn", "fail"]
 InputFormat = Literal["text", "csv", "json", "parquet", "arrow", "orc", "workbook"]
 Stale = Literal["reject", "ok"]
+Details = Literal["always", "auto"]
 
 #: Options that are never a word on the command line, and the environment variable of each.
 SECRETS = {
@@ -101,6 +102,9 @@ class AskOptions:
         store: Keep the store there between runs.
         max_age: Do not re-fetch orders in the store that are younger, such as 12h or 7d.
         refresh_status: Another `max_age` for orders of these statuses, such as 550,600=30d; may be given again.
+        details: auto takes orders from the API's own list where that proves to show them complete, and does not re-fetch
+            those whose entry there is unchanged (not with `dask`).
+        recheck: With auto, re-fetch also orders whose entry is unchanged if they are older.
         retry_rejects: Request again what was rejected before, whatever the reason.
         stale: ok publishes an order that cannot be fetched now as it is in the store, and lists it as stale.
         resume_within: If an unfinished run's last answer is older, start over.
@@ -120,11 +124,18 @@ class AskOptions:
     store: str | None = None
     max_age: str = "0s"
     refresh_status: tuple[str, ...] = ()
+    details: Details = "always"
+    recheck: str = "7d"
     retry_rejects: bool = False
     stale: Stale = "reject"
     resume_within: str = "24h"
     rate: str = "10/s"
     max_rate: str = "50/s"
+
+    @property
+    def looks_at_list(self) -> bool:
+        """Whether what the API's list shows may stand for an order's detail, or spare it."""
+        return self.details == "auto"
 
     @property
     def resume_within_s(self) -> float:
@@ -140,6 +151,8 @@ class AskOptions:
             max_age_s_by_status=units.ages_by_status(self.refresh_status),
             retry_rejects=self.retry_rejects,
             stale_ok=self.stale == "ok" and self.store is not None,
+            recheck_s=units.seconds(self.recheck, option="recheck") if self.looks_at_list else None,
+            from_list=self.looks_at_list,
         )
 
 
@@ -268,7 +281,7 @@ def _refuse_unreadable(options: Options) -> None:
         except UsageError as error:
             error.option = option
             raise
-    for option in ("max_age", "resume_within", "patience"):
+    for option in ("max_age", "recheck", "resume_within", "patience"):
         units.seconds(getattr(options, option), option=option)
     units.ages_by_status(options.refresh_status)
     units.allowed_rejects(options.max_rejects, 0)
@@ -286,6 +299,8 @@ def _checks(o: Options) -> Iterator[_Check]:
     yield o.csv_dialect == "excel" and "csv" not in o.formats, "csv_dialect", excel, hint
     is_auto = Rate.parse(o.max_rate).kind == "auto"
     yield is_auto, "max_rate", "expected the bound of auto, got auto.", "Give for example 50/s."
+    alone = "auto: expected a run on this machine, got --dask."
+    yield o.looks_at_list and o.dask, "details", alone, "Leave one of them out."
     is_url = urlsplit(o.notify or "https://none").scheme in ("http", "https")
     yield not is_url, "notify", "expected a URL.", "Give https://…"
     yield o.prune and o.store is None, "prune", "expected a kept store.", "Give --store PATH with it."

@@ -41,6 +41,7 @@ class Summary:
         removed: Older datasets that `keep` has removed.
         changes: What differs from the dataset before, in counts; None where it was not compared.
         stale_by_reason: Orders that could not be had and are exported as they last were, by what was answered.
+        sources: Exported orders by where their payloads came from: `detail`, or the API's own `list`.
     """
 
     out: str
@@ -63,6 +64,7 @@ class Summary:
     removed: tuple[str, ...] = ()
     changes: dict[str, Any] | None = None
     stale_by_reason: dict[str, int] = field(default_factory=dict)
+    sources: dict[str, int] = field(default_factory=dict)
 
     @property
     def exit_code(self) -> int:
@@ -131,6 +133,7 @@ def summary_of(
         removed=removed,
         changes=None if manifest.changes is None else msgspec.to_builtins(manifest.changes),
         stale_by_reason=dict(manifest.stale_by_reason),
+        sources=dict(manifest.sources),
     )
 
 

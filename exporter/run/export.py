@@ -221,15 +221,18 @@ class _Run:
             self._refuse_fewer(found.requested, fewest, "order numbers", "exports them")
             store.attach_plan(self.work.plan)
             store.disbelieve_the_future(now)
-            record = store.begin_run(name, now, options.resume_within_s)
+            record = store.begin_run(name, now, options.resume_within_s, walk.began_at if walk else None)
             _tell_dropped(store, record, options)
+            freshness = options.freshness(record.started_at, now)
+            if options.looks_at_list:
+                walk, freshness = await listing.use(self.work, store, record, freshness)
             job = FetchJob(
                 options=options,
                 work=self.work,
                 store=store,
                 input=found,
                 record=record,
-                freshness=options.freshness(record.started_at, now),
+                freshness=freshness,
                 stop=self.stop,
                 began=began,
             )
@@ -398,6 +401,9 @@ def _manifest(job: FetchJob, fetched: Fetched, listing: Traffic) -> Manifest:
         timezone=job.options.timezone,
         pii=manifest.pii_of(job.options.pii, job.options.pii_key),
         stale_by_reason=result.stale_by_reason,
+        sources=job.store.sources(job.freshness)
+        if job.options.looks_at_list
+        else {"detail": result.exported},
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import sqlite3
 import tempfile
@@ -11,10 +12,12 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from exporter.api.order_list import Page, raw_entries, text_of
 from exporter.dataset.destination import destination_of
 from exporter.fetch.number_listing import Listing
 from exporter.fetch.work_directory import Holder, WorkDirectory, holder, name_of, place_of
 from exporter.lists.how_read import sentence
+from exporter.model.entry_proof import FIRST, ONE_IN, digest_of
 from exporter.model.errors import InputError, StorageError, UsageError
 from exporter.model.freshness import may_resume
 from exporter.model.manifest import Input, Manifest
@@ -60,13 +63,14 @@ class UnfinishedRun:
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Holdings:
     """What a store holds: its size with the write-ahead log, the states that occur, the most frequent first, and
-    the runs that have not published, the newest first.
+    the runs that have not published, the newest first; of its payloads, `from_list` came from the API's list.
     """
 
     api_url: str | None
     bytes: int
     held: tuple[Held, ...]
     unfinished: tuple[UnfinishedRun, ...]
+    from_list: int
 
     @property
     def orders(self) -> int:
@@ -80,6 +84,7 @@ class Ask:
 
     `of` says what those are: the input's name, `the unfinished run` or `the store`. `seconds` is how long that takes at
     the permitted `rate`, at least; None where nothing bounds it. `input` is what the input holds, where one was given.
+    `ways` are the requests that each way of `--details` takes, as far as the store and one page of the list tell.
     """
 
     pending: int | None
@@ -88,6 +93,7 @@ class Ask:
     rate: str
     seconds: float | None
     input: Input | None = None
+    ways: dict[str, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,12 +163,36 @@ def dry_run(options: Options) -> Status:
     options, out, destination = prepared(options, time.time())
     refuse_to_replace(destination.standing(), destination, options, out)
     status = look(out, options, orders=None if options.from_api else options.orders, may_be_new=True)
+    listing = Listing(options=options, on_progress=lambda _: None, stop=Stop())
     if options.from_api:
-        status = _with_list(status, Listing(options=options, on_progress=lambda _: None, stop=Stop()))
+        status = _with_list(status, listing)
     if status.store is not None:
         with closing(Store(status.store, options.api_url, readonly=True)):
             pass  # it belongs to this API
+    if options.looks_at_list and status.ask and status.ask.of != _UNFINISHED_RUN:
+        ways = _ways(options, status, asyncio.run(listing.first_page()))
+        status = replace(status, ask=replace(status.ask, ways=ways))
     return status
+
+
+def _ways(options: Options, status: Status, page: Page) -> dict[str, int]:
+    """Return the requests of each way: of details alone, and with a list whose entries are complete, or are not."""
+    pairs = zip(page.results, raw_entries(page.body), strict=True)
+    shown = [(text_of(entry.number), digest_of(raw)) for entry, raw in pairs]
+    asked = moved = len(shown)
+    if status.store is not None:
+        freshness = options.freshness(status.now, status.now)
+        with closing(Store(status.store, readonly=True)) as store:
+            asked = store.pending_of_entries(freshness, [(number, None) for number, _ in shown])
+            moved = store.pending_of_entries(freshness, shown)
+    known = status.ask.pending if status.ask else None
+    pending = math.ceil(page.count * asked / max(1, len(shown))) if known is None else known
+    always = pending + (page.last if known is None else 0)
+    if known is not None and page.last >= known:
+        return {"always": always, "auto_complete": known + 1, "auto_partial": known + 1}
+    first = page.last + min(FIRST, pending)
+    partial = page.last + max(min(FIRST, pending), math.ceil(pending * moved / max(1, asked)))
+    return {"always": always, "auto_complete": first + pending // ONE_IN, "auto_partial": partial}
 
 
 def _with_list(status: Status, listing: Listing) -> Status:
@@ -248,13 +278,14 @@ def _holdings(path: Path) -> Holdings:
             bytes=sum(file.stat().st_size for file in (path, Path(f"{path}-wal")) if file.exists()),
             held=tuple(Held(*row) for row in connection.execute(_HELD)),
             unfinished=tuple(UnfinishedRun(*row) for row in connection.execute(_UNFINISHED)),
+            from_list=connection.execute("SELECT count(*) FROM orders WHERE source = 'list'").fetchone()[0],
         )
 
 
 def _pending_of_store(path: Path, freshness: Freshness) -> int:
     """Return how many of a store's own order numbers must be asked for."""
     state, values = freshness.state_sql()
-    query = f"SELECT count(*) FROM orders AS o WHERE {state} IS NULL"  # noqa: S608 - our own words
+    query = f"SELECT count(*) FROM orders AS o, (SELECT NULL AS entry) AS p WHERE {state} IS NULL"  # noqa: S608 - our own words
     with _reading(path) as connection:
         return int(connection.execute(query, values).fetchone()[0])
 

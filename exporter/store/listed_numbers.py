@@ -1,24 +1,88 @@
-"""What a listing has met so far, in a SQLite file: so that it resumes, and no list is held in memory."""
+"""What a listing has met so far, in a SQLite file: so that it resumes, and no list is held in memory.
+
+Of entries that may stand for their orders it keeps the pages as received, and the details that some of them were
+compared with. None of it is believed before the list is read to its end.
+"""
 
 from __future__ import annotations
 
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import closing
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 import msgspec
+from zstandard import ZstdCompressor, ZstdError, decompress
 
+from exporter.api.order_list import raw_entries
+from exporter.model.entry_proof import EntryProof
 from exporter.model.records import Traffic
 from exporter.store.store_file import uri_to_look_at
-from exporter.system import durable
+from exporter.system import durable, private_files
 
 _SCHEMA = """
-CREATE TABLE met(id INTEGER PRIMARY KEY, entry TEXT NOT NULL UNIQUE, number TEXT);
+CREATE TABLE met(id INTEGER PRIMARY KEY, entry TEXT NOT NULL UNIQUE, number TEXT, digest TEXT, page INTEGER, place INTEGER);
+CREATE TABLE pages(id INTEGER PRIMARY KEY, read_at REAL NOT NULL, body BLOB NOT NULL);
+CREATE TABLE details(number TEXT PRIMARY KEY, read_at REAL NOT NULL, body BLOB NOT NULL);
 CREATE TABLE walk(facts BLOB NOT NULL);
 """
+# One that is met again and shows something else has moved meanwhile: nothing that it says is used.
+_MEET = """
+INSERT INTO met(entry, number, digest, page, place) VALUES (?, ?, ?, ?, ?)
+ON CONFLICT(entry) DO UPDATE SET digest = iif(digest = excluded.digest, digest, NULL),
+  page = iif(digest = excluded.digest, page, NULL)
+"""
+_UNMET = """
+INSERT INTO met(entry, number) SELECT 'kept ' || number, number FROM kept.orders
+WHERE state = 'fetched' AND number NOT IN (SELECT number FROM met WHERE number IS NOT NULL) ORDER BY id
+"""
+# A number that two entries have, as of two sales channels, says nothing.
+_DIGEST = "(SELECT iif(count(*) = 1, max(digest), NULL) FROM {0}met AS e WHERE e.number = {1}.number)"
+DIGEST_OF_PLANNED = _DIGEST.format("listed.", "plan")
+_DETAILS = f"SELECT number, read_at, body, {_DIGEST.format('', 'details')} FROM details"  # noqa: S608 - our own words
+_PROVEN = """
+SELECT page, place, number, digest FROM met WHERE page IS NOT NULL AND
+NOT EXISTS (SELECT 1 FROM met AS e WHERE e.number = met.number AND e.id <> met.id) ORDER BY id
+"""
+
+
+#: No power cut's garbage passes for an order: what is damaged is fetched by itself.
+_frame = ZstdCompressor(level=1, write_checksum=True).compress
+
+
+class Met(NamedTuple):
+    """What tells an entry from others, its order number, None where that is not wanted, and a digest of it.
+
+    `place` is where it is on its page, where it may stand for its order.
+    """
+
+    entry: str
+    number: str | None
+    digest: str | None = None
+    place: int | None = None
+
+
+class LookedAt(NamedTuple):
+    """A page's entries, what is known of all entries by now, the details that were asked for, and the page's body."""
+
+    entries: Sequence[Met]
+    proof: EntryProof | None = None
+    details: Mapping[str, bytes] = MappingProxyType({})
+    body: bytes = b""
+
+
+class Found(NamedTuple):
+    """A payload that a listing has brought, from `detail` or `list`."""
+
+    number: str
+    read_at: float
+    payload: bytes
+    digest: str | None
+    source: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,10 +90,11 @@ class Walk:
     """How far a listing is: the last page that was read, all that were, and the entries met and wanted so far.
 
     `source` is what is listed: the API's address, the query, and what is wanted of the list; `traffic` are the
-    requests of all tries, as far as committed.
+    requests of all tries, as far as committed. `proof` is what was learnt of the entries, where they may be taken.
     """
 
     source: str
+    began_at: float
     answered_at: float
     page: int = 0
     pages: int = 0
@@ -37,6 +102,7 @@ class Walk:
     wanted: int = 0
     complete: bool = False
     traffic: Traffic = field(default_factory=Traffic)
+    proof: EntryProof | None = None
 
     def may_resume(self, source: str, now: float, within_s: float, answered_at: float) -> bool:
         """Tell whether it lists `source`, and its last answer, or that at `answered_at`, is young enough."""
@@ -60,33 +126,74 @@ class ListedNumbers:
                 self.dropped = found.orders if found else 0
                 connection.close()
                 path.unlink(missing_ok=True)
+                private_files.claim(path)
                 connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
                 # What a power cut takes is asked for again.
                 connection.executescript(f"PRAGMA synchronous = OFF; {_SCHEMA}")
-                found = Walk(source=source, answered_at=time.time())
+                found = Walk(source=source, began_at=(now := time.time()), answered_at=now)
                 connection.execute("INSERT INTO walk VALUES (?)", (msgspec.json.encode(found),))
         self.walk, self._connection = found, connection
         self.close, self.interrupt = connection.close, connection.interrupt
 
-    def take(self, page: int, entries: Iterable[tuple[str, str | None]], traffic: Traffic) -> int:
-        """Write page number `page` in one transaction; return how many of its entries were not met before.
+    def known(self, entries: Iterable[str]) -> set[str]:
+        """Return which of these entries were met before."""
+        with durable.storage_errors("reading the listing", self._path):
+            query = "SELECT entry FROM met WHERE entry IN (SELECT value FROM json_each(?))"
+            given = msgspec.json.encode(list(entries)).decode()
+            return {entry for (entry,) in self._connection.execute(query, (given,))}
 
-        An entry is what tells it from others, and its order number; None where that is not wanted.
-        """
-        walk = self.walk
+    def take(self, page: int, found: LookedAt, traffic: Traffic) -> int:
+        """Write page number `page` in one transaction; return how many of its entries were not met before."""
+        walk, now = self.walk, time.time()
+        pages = [None if one.place is None else walk.pages for one in found.entries]
         with durable.storage_errors("writing the listing", self._path), self._connection as connection:
             connection.execute("BEGIN")
-            connection.executemany("INSERT OR IGNORE INTO met(entry, number) VALUES (?, ?)", entries)
+            rows = ((*one[:3], at, one.place) for one, at in zip(found.entries, pages, strict=True))
+            connection.executemany(_MEET, rows)
+            if any(at is not None for at in pages):
+                connection.execute(
+                    "INSERT INTO pages VALUES (?, ?, ?)", (walk.pages, now, _frame(found.body))
+                )
+            details = ((number, now, _frame(body)) for number, body in found.details.items())
+            connection.executemany("INSERT OR REPLACE INTO details VALUES (?, ?, ?)", details)
             query = "SELECT count(*), count(number) FROM met WHERE id > ?"
             new, wanted = connection.execute(query, (walk.orders,)).fetchone()
             counts = {"orders": walk.orders + new, "wanted": walk.wanted + wanted, "pages": walk.pages + 1}
-            self._note(page=page, answered_at=time.time(), traffic=traffic, **counts)
+            self._note(page=page, answered_at=now, traffic=traffic, proof=found.proof, **counts)
         return int(new)
 
-    def finish(self, traffic: Traffic) -> None:
-        """Note that the list was read to its end."""
+    def finish(self, traffic: Traffic, kept: Path | None = None) -> int:
+        """Note that the list was read to its end; return how many orders of a `kept` store it adds: they are on no page."""
         with durable.storage_errors("writing the listing", self._path):
-            self._note(complete=True, traffic=traffic)
+            self._connection.execute("CREATE INDEX IF NOT EXISTS by_number ON met(number)")
+            if kept:
+                self._connection.execute("ATTACH DATABASE ? AS kept", (str(kept),))
+            with self._connection as connection:
+                connection.execute("BEGIN")
+                unmet = connection.execute(_UNMET).rowcount if kept else 0
+                self._note(complete=True, traffic=traffic, wanted=self.walk.wanted + unmet)
+            return unmet
+
+    def found(self) -> Iterator[Found]:
+        """Yield the payloads that the list has brought: details, and the entries that are proven."""
+        with durable.storage_errors("reading the listing", self._path):
+            for number, read_at, body, digest in self._connection.execute(_DETAILS):
+                with suppress(ZstdError):
+                    yield Found(number, read_at, decompress(body), digest, "detail")
+            if self.walk.proof and self.walk.proof.holds:
+                yield from self._proven()
+
+    def _proven(self) -> Iterator[Found]:
+        page, read_at, entries = -1, 0.0, list[bytes]()
+        for at, place, number, digest in self._connection.execute(_PROVEN):
+            if at != page:
+                query = "SELECT read_at, body FROM pages WHERE id = ?"
+                read_at, body = self._connection.execute(query, (at,)).fetchone()
+                page, entries = at, []
+                with suppress(ZstdError):
+                    entries = raw_entries(decompress(body))
+            if entries:
+                yield Found(number, read_at, entries[place], digest, "list")
 
     def numbers(self) -> Iterator[str]:
         """Yield each order number once, in the order of the list."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import uuid
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import astuple
 from itertools import accumulate
@@ -25,6 +25,7 @@ from exporter.model.freshness import Freshness as Freshness
 from exporter.model.records import FETCHED, Outcome, RunRecord, Traffic
 from exporter.store.checksum import crc, payload_crc
 from exporter.store.compression import Frames, dictionary_of
+from exporter.store.listed_numbers import DIGEST_OF_PLANNED
 from exporter.store.store_file import StoreFile
 from exporter.system import durable
 from exporter.system.log import log
@@ -129,19 +130,24 @@ class Store:
 
     # Runs ---------------------------------------------------------------------------------------
 
-    def begin_run(self, out: str, now: float, resume_within_s: float) -> RunRecord:
-        """Resume the unfinished run into `out`, or begin a new one where its last answer is older than that."""
+    def begin_run(
+        self, out: str, now: float, resume_within_s: float, began_at: float | None = None
+    ) -> RunRecord:
+        """Resume the unfinished run into `out`, or begin a new one where its last answer is older than that.
+
+        A new one began `now`, or at `began_at`, when its listing did.
+        """
         found = self.unfinished_run(out)
         if found and may_resume(found.started_at, found.answered_at, now, resume_within_s):
             return found
-        run_id = uuid.uuid4().hex
+        run_id, began = uuid.uuid4().hex, min(now, began_at or now)
         with durable.storage_errors("writing to the store", self.path):
             self._connection.execute(
                 "INSERT INTO runs(run_id, out, started_at, crc) VALUES (?, ?, ?, ?)",
-                (run_id, out, now, crc(run_id, out, now, 0, 0, 0, 0)),
+                (run_id, out, began, crc(run_id, out, began, 0, 0, 0, 0)),
             )
             durable.step("commit")
-        return RunRecord(run_id, now, resumed=False, dropped=found)
+        return RunRecord(run_id, began, resumed=False, dropped=found)
 
     def disbelieve_the_future(self, now: float) -> None:
         """Make what was settled under a clock that was ahead as old as can be: it would be fresh for too long."""
@@ -262,10 +268,42 @@ class Store:
         """Return the plan's last line; 0 where it holds no number."""
         return int(self._connection.execute("SELECT coalesce(max(line), 0) FROM plan.plan").fetchone()[0])
 
-    def pending(self, freshness: Freshness, after_line: int, limit: int) -> list[tuple[int, str]]:
-        """Return up to `limit` (line, order number) pairs beyond `after_line` that must be asked for."""
+    def note_entries(self, listed: Path) -> None:
+        """Note in the plan what a finished listing has met of its orders."""
+        with durable.storage_errors("reading the listing", listed):
+            self._connection.execute("ATTACH DATABASE ? AS listed", (str(listed),))
+            self._connection.execute(f"UPDATE plan.plan SET entry = {DIGEST_OF_PLANNED}")  # noqa: S608 - our own words
+            self._connection.execute("DETACH DATABASE listed")
+
+    def pending_among(self, freshness: Freshness, numbers: Iterable[str]) -> set[str]:
+        """Return which of these are numbers of the plan that must be asked for."""
+        with durable.storage_errors("writing the plan", self.path):
+            self._connection.execute("CREATE INDEX IF NOT EXISTS plan.by_number ON plan(number)")
         query = """
-            SELECT p.line, p.number FROM {planned}
+            SELECT p.number FROM {planned}
+            WHERE p.number IN (SELECT value FROM json_each(:numbers)) AND {state} IS NULL"""
+        given = msgspec.json.encode(list(numbers)).decode()
+        return {number for (number,) in self._rows(query, freshness, numbers=given)}
+
+    def pending_of_entries(self, freshness: Freshness, entries: Iterable[tuple[str, str | None]]) -> int:
+        """Return how many of some order numbers, each with its entry's digest, must be asked for."""
+        query = """
+            SELECT count(*) FROM (SELECT json_extract(value, '$[0]') AS number, json_extract(value, '$[1]') AS entry
+            FROM json_each(:entries)) AS p LEFT JOIN orders AS o ON o.number = p.number WHERE {state} IS NULL"""
+        given = msgspec.json.encode(list(entries)).decode()
+        return int(next(self._rows(query, freshness, entries=given))[0])
+
+    def sources(self, freshness: Freshness) -> dict[str, int]:
+        """Return how many orders of the plan have a payload from `detail` and from `list`."""
+        query = f"""
+            SELECT o.source, count(*) FROM {{planned}}
+            WHERE {{state}} IN ('{FETCHED}', '{STALE}') GROUP BY 1 ORDER BY 1"""  # noqa: S608 - our own words
+        return dict(self._rows(query, freshness))
+
+    def pending(self, freshness: Freshness, after_line: int, limit: int) -> list[tuple[int, str, str | None]]:
+        """Return up to `limit` (line, order number, entry) beyond `after_line` that must be asked for."""
+        query = """
+            SELECT p.line, p.number, p.entry FROM {planned}
             WHERE p.line > :after AND {state} IS NULL ORDER BY p.line LIMIT :limit"""
         return list(self._rows(query, freshness, after=after_line, limit=limit))
 
@@ -299,7 +337,7 @@ class Store:
         return planned
 
     def _rows(
-        self, query: str, freshness: Freshness, **values: int
+        self, query: str, freshness: Freshness, **values: int | str
     ) -> Generator[tuple[Any, ...], None, None]:
         """Yield the rows of a query that may name the plan with its orders, and the state that counts."""
         state, known = freshness.state_sql()

@@ -1,7 +1,8 @@
 """The input's order numbers, each once, in input order: a scratch SQLite file made anew by each try.
 
 The plan holds no state. What is fetched, and when, stands in the store; which numbers are asked for,
-and in which order they are published, stands here. It needs no durability: the input makes it again.
+and in which order they are published, stands here, with a digest of what the API's list shows of them, where that was
+read. It needs no durability: the input makes it again.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from exporter.model.manifest import Input
 from exporter.system import durable, private_files
 
 SCHEMA = """
-CREATE TABLE plan(line INTEGER PRIMARY KEY, number TEXT NOT NULL);
+CREATE TABLE plan(line INTEGER PRIMARY KEY, number TEXT NOT NULL, entry TEXT);
 CREATE TABLE invalid(line INTEGER PRIMARY KEY, number TEXT NOT NULL, detail TEXT NOT NULL);
 """
 # Sorted once at the end, on a disk if need be: a unique index, filled in input order, took twice the time
@@ -52,7 +53,7 @@ def _fill(connection: sqlite3.Connection, batches: Iterable[Batch]) -> Input:
     hashes: set[int] = set()
     connection.execute("BEGIN")
     for batch in batches:
-        connection.executemany("INSERT INTO plan VALUES (?, ?)", batch.pairs())
+        connection.executemany("INSERT INTO plan(line, number) VALUES (?, ?)", batch.pairs())
         invalid_lines = [(bad.line, bad.text, bad.detail) for bad in batch.invalid]
         connection.executemany("INSERT INTO invalid VALUES (?, ?, ?)", invalid_lines)
         blank += batch.blank

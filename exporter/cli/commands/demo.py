@@ -132,6 +132,9 @@ def _text(value: Any) -> str:
     help="Orders change from day to day; below URL/2026-11-24 it is always that day.",
 )
 @click.option("--whole-list", is_flag=True, help="Entries of the order list are complete orders.")
+@click.option(
+    "--lies", type=click.IntRange(0), metavar="N", help="One in N of those is not as its detail.", default=0
+)
 @click.option("--token", default="demo-token", help="The token that it accepts.")
 def serve(port: int, **settings: Any) -> int:
     """Run the demo API on this machine until Ctrl-C, to try the options of `exporter run` against it."""

@@ -87,7 +87,8 @@ _from_api = settings(_LISTING, "--from-api", is_eager=True)
 _data = settings("The data", "--select COLUMNS --drop COLUMNS --pii --on-drift")
 freshness_options = settings(
     "Between runs",
-    "--store PATH --max-age AGE --refresh-status CODES=AGE --resume-within AGE --retry-rejects --stale",
+    "--store PATH --max-age AGE --refresh-status CODES=AGE --details --recheck AGE --resume-within AGE"
+    " --retry-rejects --stale",
 )
 _dask = settings("Past one machine", "--dask ADDRESS|local --dask-insecure")
 _ends = together(
@@ -152,7 +153,12 @@ def _orders_or_list(ctx: click.Context, argument: click.Parameter, orders: str |
 @click.command(cls=Command, epilog=EPILOG, often=_OFTEN)
 @click.argument("orders", type=PATH, metavar="ORDERS", required=False, callback=_orders_or_list)
 @run_options(required=True)
-@option("--dry-run", is_flag=True, section=_INPUT, help="Say what would be requested, and request nothing.")
+@option(
+    "--dry-run",
+    is_flag=True,
+    section=_INPUT,
+    help="Say what would be requested, and request nothing; with --details auto, one page of the list.",
+)
 def run(
     orders: str | None,
     as_json: bool,
