@@ -111,7 +111,8 @@ async def fetch(job: FetchJob, on_progress: ProgressCallback) -> Fetched:
     ):
         published = group.create_task(publishing.result())
         ticking = group.create_task(tick(on_progress, progress))
-        await refresh(job, tally, most_new_rejects(job.options, job.input, states))
+        if tally.pending:
+            await refresh(job, tally, most_new_rejects(job.options, job.input, states))
         phase = "publishing"
         publishing.refresh_is_over()
         what = "Stopped by a signal while publishing; every order is kept."

@@ -369,14 +369,14 @@ class Store:
         except zstandard.ZstdError as error:
             raise self._file.corrupt(f"the payload of order {number} is damaged") from error
 
-    def rejects(self, freshness: Freshness) -> Iterator[RejectRow]:
-        """Yield invalid lines and rejects, in line order."""
+    def rejects(self, freshness: Freshness, first_line: int = 0) -> Iterator[RejectRow]:
+        """Yield invalid lines and rejects, in line order; no order number before `first_line` is a reject."""
         query = f"""
             SELECT line, number, 'invalid_order_number', NULL, 0, detail FROM plan.invalid
             UNION ALL
-            SELECT {_REJECT} FROM {{planned}} WHERE {{state}} NOT IN ('{FETCHED}', '{STALE}')
+            SELECT {_REJECT} FROM {{planned}} WHERE p.line >= :first AND {{state}} NOT IN ('{FETCHED}', '{STALE}')
             ORDER BY line"""  # noqa: S608 - our own words
-        return self._rows(query, freshness)
+        return self._rows(query, freshness, first=first_line)
 
     def stale(self, freshness: Freshness) -> Iterator[tuple[RejectRow, float]]:
         """Yield orders that count as stale, and when they were fetched."""

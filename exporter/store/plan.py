@@ -27,8 +27,9 @@ DELETE FROM plan WHERE line IN (
   SELECT line FROM (SELECT line, number = lag(number) OVER (ORDER BY number, line) AS again FROM plan)
   WHERE again)
 """
+# A third of that time, for the many inputs that have none.
+_HAS_DUPLICATES = "SELECT 1 FROM plan GROUP BY number HAVING count(*) > 1 LIMIT 1"
 _CACHE_KIB = 4 * 1024
-_MOST_HASHES = 100_000  # 8 MiB
 
 
 def make_plan(path: Path, batches: Iterable[Batch]) -> Input:
@@ -49,8 +50,6 @@ def make_plan(path: Path, batches: Iterable[Batch]) -> Input:
 
 def _fill(connection: sqlite3.Connection, batches: Iterable[Batch]) -> Input:
     blank = invalid = given = 0
-    # It tells a small input without duplicates from all others, in a tenth of the time that sorting takes.
-    hashes: set[int] = set()
     connection.execute("BEGIN")
     for batch in batches:
         connection.executemany("INSERT INTO plan(line, number) VALUES (?, ?)", batch.pairs())
@@ -59,11 +58,7 @@ def _fill(connection: sqlite3.Connection, batches: Iterable[Batch]) -> Input:
         blank += batch.blank
         invalid += len(batch.invalid)
         given += len(batch.order_numbers)
-        if given <= _MOST_HASHES:
-            hashes.update(map(hash, batch.order_numbers))
-        else:
-            hashes.clear()
-    if len(hashes) != given:  # two that share a hash may differ all the same
+    if connection.execute(_HAS_DUPLICATES).fetchone():
         connection.execute(_DROP_DUPLICATES)
     connection.execute("COMMIT")
     (requested,) = connection.execute("SELECT count(*) FROM plan").fetchone()

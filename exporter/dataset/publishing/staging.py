@@ -87,7 +87,7 @@ class _Publish:
         )
         self._told_at = 0.0
         self._writer = DatasetWriter(Path(job.staged), schemas_of(job), job, job.about)
-        self._exported = self._order_items = self._stale = self._through = 0
+        self._exported = self._order_items = self._stale = self._through = self._rejected_from = 0
         self._drift = Drift()
         self._batch: Batch = []
         self._batch_bytes = self._batch_values = self._in_group = self._group_bytes = 0
@@ -100,7 +100,8 @@ class _Publish:
                 self._take(settled)
             self._flatten(ends_row_group=True)
             self._write(0)
-            listed = self._store.rejects(self._job.freshness)
+            first = self._rejected_from or self._store.last_line() + 1
+            listed = self._store.rejects(self._job.freshness, first)
             rejects = self._list(REJECTS_FILE, "the rejects", zip(listed, repeat(None)))
             stale: dict[str, int] = {}
             if self._stale:  # what is published as it was last had; none makes no file
@@ -142,6 +143,8 @@ class _Publish:
             self._stale += order.state == STALE
             if order.payload is not None:
                 self._add(order.order_number, order.payload)
+            else:
+                self._rejected_from = self._rejected_from or order.line
         if time.monotonic() - self._told_at >= _TELL_EVERY_S:
             self._told_at = time.monotonic()
             self._tell(PublishProgress(self._through, self._drift.counts()))
