@@ -23,15 +23,13 @@ _MOST_CELLS = 2_000_000
 
 def schemas_of(options: TableOptions) -> dict[str, pa.Schema]:
     """Return the columns that are written of each table; times are in the zone asked for."""
-    zoned = pa.timestamp("us", options.timezone)
-    chosen = choose_columns(options.select, options.drop, options.tables)
-    fields = {table: map(SCHEMAS[table].field, names) for table, names in chosen.items()}
-    return {
-        table: pa.schema(
-            each.with_type(zoned) if pa.types.is_timestamp(each.type) else each for each in those
-        )
-        for table, those in fields.items()
-    }
+    zone = pa.timestamp("us", options.timezone)
+
+    def zoned(field: pa.Field) -> pa.Field:
+        return field.with_type(zone) if pa.types.is_timestamp(field.type) else field
+
+    chosen = choose_columns(options.select, options.drop, options.tables).items()
+    return {table: pa.schema(map(zoned, map(SCHEMAS[table].field, names))) for table, names in chosen}
 
 
 class DatasetWriter(AbstractContextManager["DatasetWriter"]):
@@ -65,9 +63,8 @@ class DatasetWriter(AbstractContextManager["DatasetWriter"]):
 
     def add(self, batch: Mapping[str, pa.Table]) -> None:
         """Append the rows of one batch; columns and tables that are not written are left out."""
-        tables = {
-            name: batch[name].select(schema.names).cast(schema) for name, schema in self._schemas.items()
-        }
+        schemas = self._schemas.items()
+        tables = {name: batch[name].select(schema.names).cast(schema) for name, schema in schemas}
         if self._book is not None:
             self._book.write(tables)
         for name, columns in self._waiting.items():

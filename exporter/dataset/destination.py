@@ -87,12 +87,8 @@ def destination_of(out: str, proxy: str | None = None) -> Destination:
         return object_store(out, proxy)
     name, _, ending = out.rpartition(".")
     if ending.lower() in ("xlsx", "csv") and name:
-        raise UsageError(
-            f"OUT is a directory; expected its name, got that of a .{ending} file.",
-            f"Give --format {ending.lower()} --out {name}",
-            option="out",
-            value=out,
-        )
+        what = f"OUT is a directory; expected its name, got that of a .{ending} file."
+        raise UsageError(what, f"Give --format {ending.lower()} --out {name}", option="out", value=out)
     return Directory(Path(out).absolute())
 
 
@@ -107,12 +103,9 @@ def stranger_in(folder: Path, manifest: Manifest) -> str | None:
 
 def came_in_mid_run(error: UsageError) -> StorageError:
     """Return the error for what may not be replaced and was not there when the run began."""
-    return StorageError(
-        f"{error.problem} It came there in mid-run.",
-        "Move it away; the same command then publishes without new requests.",
-        option=error.option,
-        value=error.value,
-    )
+    what = f"{error.problem} It came there in mid-run."
+    hint = "Move it away; the same command then publishes without new requests."
+    return StorageError(what, hint, option=error.option, value=error.value)
 
 
 def manifest_in(folder: Path) -> Manifest | None:

@@ -10,11 +10,9 @@ mark holds the file's SHA-256, by which a file that is there already is not uplo
 dataset, by which another dataset further below is no leftover of this one. Only one machine at a time may write
 to a prefix; the lock is this machine's.
 
-boto3 was chosen on 2026-11-24: whatever works for `aws s3 cp` works here, from AWS_ENDPOINT_URL to instance
-roles. `obstore` is lighter (16 MiB against 36), but ignores AWS_PROFILE, ~/.aws and SSO; `s3fs` pins botocore to
-a window of three releases, and keeps an event loop of its own. Every request carries a checksum of its body, by
-boto3's own default, which the store compares before it keeps a byte.
-AWS_REQUEST_CHECKSUM_CALCULATION=when_required switches that off for old stores.
+With boto3, whatever works for `aws s3 cp` works here, from AWS_ENDPOINT_URL to instance roles. Every request carries a
+checksum of its body, which the store compares before it keeps a byte; AWS_REQUEST_CHECKSUM_CALCULATION=when_required
+switches that off for old stores.
 """
 
 from __future__ import annotations
@@ -87,12 +85,8 @@ class ObjectStore:
             return self._decoded(text)
         for name in self.names():
             if not self._is_ours(name, self._look(name)):
-                raise UsageError(
-                    f"expected a free prefix, got one with {name}, which is not ours.",
-                    "Give another --out.",
-                    option="out",
-                    value=self._url.rstrip("/"),
-                )
+                what = f"expected a free prefix, got one with {name}, which is not ours."
+                raise UsageError(what, "Give another --out.", option="out", value=self._url.rstrip("/"))
         return None
 
     def refuse_strangers(self, standing: Manifest) -> None:
@@ -319,12 +313,11 @@ def object_store(url: str, proxy: str | None = None) -> ObjectStore:
     """Return the destination that `s3://BUCKET` or `s3://BUCKET/PREFIX` names."""
     found = _URL.fullmatch(url)
     if found is None:  # it is not quoted: people put credentials into URLs
-        raise UsageError(
-            "expected a directory, or s3://BUCKET/PREFIX with a bucket of small letters, digits, dots"
-            f" and hyphens; got {url.partition('://')[0]}://….",
-            "Give one of these; credentials come from the environment or ~/.aws.",
-            option="out",
+        expected = (
+            "a directory, or s3://BUCKET/PREFIX with a bucket of small letters, digits, dots and hyphens"
         )
+        hint = "Give one of these; credentials come from the environment or ~/.aws."
+        raise UsageError(f"expected {expected}; got {url.partition('://')[0]}://….", hint, option="out")
     if find_spec("boto3") is None:
         raise missing_extra("--out s3://…", "s3")
     return ObjectStore(found["bucket"], (found["prefix"] or "").rstrip("/"), proxy)
@@ -332,17 +325,19 @@ def object_store(url: str, proxy: str | None = None) -> ObjectStore:
 
 # --- what the store refuses ---
 
-_AGAIN = "Remove the cause, then run the same command again to resume."
-_CREDENTIALS = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, then run the same command again to resume."
+_RESUME = "run the same command again to resume."
+_AGAIN = f"Remove the cause, then {_RESUME}"
+_CREDENTIALS = f"Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, then {_RESUME}"
 _ACCESS = (
     "Allow s3:ListBucket on the bucket, and s3:GetObject, s3:PutObject, s3:DeleteObject and"
-    " s3:AbortMultipartUpload below the prefix, then run the same command again to resume."
+    f" s3:AbortMultipartUpload below the prefix, then {_RESUME}"
 )
 _BUCKET = (
     "Create the bucket, or look for it elsewhere: AWS_ENDPOINT_URL, AWS_REGION and AWS_PROFILE say where."
 )
-_NETWORK = "Check the network, and AWS_ENDPOINT_URL if it is set, then run the same command again to resume."
-_REGION = "Set AWS_REGION to the bucket's region, then run the same command again to resume."
+_NETWORK = f"Check the network, and AWS_ENDPOINT_URL if it is set, then {_RESUME}"
+_REGION = f"Set AWS_REGION to the bucket's region, then {_RESUME}"
+_CLOCK = f"Set this machine's clock, then {_RESUME}"
 
 # What happened, what to do, and whose names it goes by: codes of
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html, HTTP statuses (an answer to HEAD has
@@ -352,18 +347,10 @@ _KNOWN = (
     ("the credentials are incomplete", _CREDENTIALS, "PartialCredentialsError"),
     ("the credentials could not be looked up", _CREDENTIALS, "CredentialRetrievalError"),
     ("the profile of AWS_PROFILE is not there", _CREDENTIALS, "ProfileNotFound"),
-    (
-        "the login by SSO has expired",
-        "Run: aws sso login. Then run the same command again to resume.",
-        "SSOError",
-    ),
+    ("the login by SSO has expired", f"Run: aws sso login. Then {_RESUME}", "SSOError"),
     ("the credentials are refused", _CREDENTIALS, "InvalidAccessKeyId SignatureDoesNotMatch InvalidToken"),
     ("the credentials have expired", _CREDENTIALS, "ExpiredToken"),
-    (
-        "the clocks of this machine and the store differ",
-        "Set this machine's clock, then run the same command again to resume.",
-        "RequestTimeTooSkewed",
-    ),
+    ("the clocks of this machine and the store differ", _CLOCK, "RequestTimeTooSkewed"),
     ("there is no such bucket", _BUCKET, "NoSuchBucket"),
     ("access denied", _ACCESS, "AccessDenied 403"),
     ("the bucket is in another region", _REGION, "AuthorizationHeaderMalformed 301"),

@@ -247,10 +247,8 @@ class _Seen:
     def __init__(self) -> None:
         self._database = sqlite3.connect("", isolation_level=None)
         self.close = self._database.close
-        self._database.executescript(
-            "PRAGMA cache_size = -65536; BEGIN;"
-            "CREATE TABLE seen(number TEXT PRIMARY KEY, times INTEGER) WITHOUT ROWID"
-        )
+        table = "CREATE TABLE seen(number TEXT PRIMARY KEY, times INTEGER) WITHOUT ROWID"
+        self._database.executescript(f"PRAGMA cache_size = -65536; BEGIN; {table}")
         self._batch: list[tuple[str]] = []
 
     def note(self, number: str) -> str:
@@ -261,9 +259,8 @@ class _Seen:
         return number
 
     def _store(self) -> None:
-        self._database.executemany(
-            "INSERT INTO seen VALUES (?, 1) ON CONFLICT(number) DO UPDATE SET times = times + 1", self._batch
-        )
+        more = "INSERT INTO seen VALUES (?, 1) ON CONFLICT(number) DO UPDATE SET times = times + 1"
+        self._database.executemany(more, self._batch)
         self._batch.clear()
 
     def twice(self, table: str) -> _Differences:

@@ -9,7 +9,7 @@ from operator import attrgetter
 from typing import TypeVar
 
 from exporter.lists import cell_values
-from exporter.lists.how_read import Source
+from exporter.lists.how_read import LEGACY, Source
 
 MAX_LENGTH = 128
 """Characters of the longest order number, as in the vendor's own connector."""
@@ -142,7 +142,7 @@ class Sieve:
         if not (joined.isascii() and joined.isalnum()):
             # str.isprintable is False for all that is invisible but U+0020.
             odd = " " in joined or not joined.isprintable() or cell_values.SUSPICIOUS.search(joined)
-            if odd or self._reading.is_legacy:
+            if odd or self._reading.encoding in LEGACY:
                 return False
         lengths = list(map(len, texts)) or [0]
         known = joined.isdecimal() or self._closer.isdisjoint(texts)
@@ -180,8 +180,9 @@ class Sieve:
 
     def _check_certain(self, line: int, text: str) -> None:
         if (why := cell_values.doubt(text)) is not None:
-            self._source.refuse(f"expected an order number, got {text!r}: {why[0]}.", why[1], line)
-        if self._reading.is_legacy and not text.isascii():
+            hint = "In the program that wrote it, format the column as text (or as 0) and save again."
+            self._source.refuse(f"expected an order number, got {text!r}: {why}.", hint, line)
+        if self._reading.encoding in LEGACY and not text.isascii():
             encoding = str(self._reading.encoding).lower()
             hint = f"If {text!r} is right, add --encoding {encoding}; else save the file as UTF-8."
             what = f"expected UTF-8, got an order number with other bytes: {text!r}?"

@@ -38,7 +38,6 @@ _FURNITURE = re.compile(
     r"[-+=|: ]*-{2,}[-+=|: ]*|\(\d[\d.,]* (rows?|satır)\b.*\)|\d+ rows? (selected|in set|affected)\b.*",
     re.IGNORECASE,
 )
-_WRITE_TEXT = "In the program that wrote it, format the column as text (or as 0) and save again."
 
 
 def unwrapped(text: str) -> str:
@@ -62,12 +61,12 @@ def is_furniture(text: str) -> bool:
     return _FURNITURE.fullmatch(text) is not None
 
 
-def doubt(text: str) -> tuple[str, str] | None:
-    """Return why nobody can know which number a text was, and what to do; None where there is no such doubt."""
+def doubt(text: str) -> str | None:
+    """Return why nobody can know which number a text was; None where there is no such doubt."""
     if _SCIENTIFIC.fullmatch(text):
-        return "a number in scientific notation, whose last digits are lost", _WRITE_TEXT
+        return "a number in scientific notation, whose last digits are lost"
     if _GROUPED.fullmatch(text):
-        return "a number with separators, which may be of thousands or of decimals", _WRITE_TEXT
+        return "a number with separators, which may be of thousands or of decimals"
     return None
 
 

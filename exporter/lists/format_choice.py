@@ -76,7 +76,10 @@ def _of_text(source: Source, chosen: str | None) -> Iterator[Batch]:
     blocks = chain([first], blocks)
     unpacked = re.sub(r"(\.(gz|gzip|bz2|xz|zst|zip|tar))*$", "", source.name.strip().lower())
     ending, sample = PurePath(unpacked).suffix, first[1].strip(INVISIBLE)
-    if chosen == "json" or (chosen is None and (ending in _JSON or _is_json(sample))):
+    line = sample.partition("\n")[0].strip()
+    is_bracketed = _BRACKETED.fullmatch(line) and json_list.decoded(line) is ...
+    is_json = ending in _JSON or (sample.startswith(("{", "[")) and not is_bracketed)
+    if chosen == "json" or (chosen is None and is_json):
         return json_list.read(source, blocks)
     dialect, wanted = csv_list.dialect_of(first[1], source.choice.column), source.choice.column is not None
     may_be_table = "\n" in sample or dialect.is_known or wanted
@@ -84,10 +87,3 @@ def _of_text(source: Source, chosen: str | None) -> Iterator[Batch]:
     if chosen == "csv" or (chosen is None and is_table):
         return csv_list.CsvTable(source, blocks, dialect).batches()
     return text_list.read(source, blocks)
-
-
-def _is_json(sample: str) -> bool:
-    line = sample.partition("\n")[0].strip()
-    return sample.startswith(("{", "[")) and (
-        json_list.decoded(line) is not ... or not _BRACKETED.fullmatch(line)
-    )

@@ -10,7 +10,8 @@ from typing import Any, BinaryIO, NoReturn
 from exporter.model.errors import InputError
 from exporter.model.options import AskOptions
 
-#: Encodings that are tried where a text is not UTF-8, as they are told and as Python calls them.
+#: Encodings that are tried where a text is not UTF-8, as they are told and as Python calls them. No order number can
+#: be trusted in one that was guessed.
 LEGACY = {"Windows-1254": "cp1254", "cp857": "cp857"}
 
 
@@ -36,11 +37,6 @@ class Reading:
         """Add what was guessed, once."""
         if sentence not in self.notes:
             self.notes.append(sentence)
-
-    @property
-    def is_legacy(self) -> bool:
-        """Whether it is read in an encoding that was guessed, in which no order number can be trusted."""
-        return self.encoding in LEGACY
 
     def as_dict(self) -> dict[str, Any]:
         """Return what is known, as JSON values."""

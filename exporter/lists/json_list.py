@@ -73,9 +73,8 @@ def _document(source: Source, blocks: Iterator[Block]) -> Iterator[tuple[int, li
     for _, part in blocks:
         text += f"{part}\n"
         if len(text) > _LARGEST_DOCUMENT:
-            what = (
-                f"expected JSON of at most {_LARGEST_DOCUMENT:,} characters, or an object a line, got more."
-            )
+            most = f"{_LARGEST_DOCUMENT:,} characters"
+            what = f"expected JSON of at most {most}, or an object a line, got more."
             source.refuse(what, f"Write one value a line: {_jq(source, '.[]')}")
     source.reading.note("the values of a JSON document are counted as lines")
     values, line = _values(source, text), 1
@@ -97,9 +96,8 @@ def _values(source: Source, text: str) -> Iterator[object]:
 
 def _refuse(source: Source, line: int, text: str) -> NoReturn:
     shown = text.strip()
-    what = (
-        f"expected one JSON object, text or number, got {shown if len(shown) <= 40 else shown[:39] + '…'!r}."
-    )
+    shown = shown if len(shown) <= 40 else f"{shown[:39]}…"
+    what = f"expected one JSON object, text or number, got {shown!r}."
     source.refuse(what, f"Put one JSON object on each line: {_jq(source, '.[]')}", line)
 
 

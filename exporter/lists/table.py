@@ -38,7 +38,12 @@ class Table:
         at, self.columns = self._found()  # several of them must agree in every row
         header = self._rows[at] if at is not None else []
         if at is not None:
-            self._know_header(at, header[self.columns[0]])
+            source.reading.header_line = self._top[at][0]
+            self.sieve.know_header(header[self.columns[0]])
+            for (line, _), row in zip(self._top[:at], self._rows, strict=False):
+                if any(row) and not is_furniture("".join(row)):
+                    title = " ".join(filter(None, row))[:60]
+                    source.reading.note(f"line {line}, {title!r}, was taken for a title")
         source.reading.column = (header[self.columns[0]] if header else "") or str(self.columns[0] + 1)
         self.width = max(filled(header) or self._width, self.columns[0] + 1)
         begin = 0 if at is None else at + 1
@@ -83,14 +88,6 @@ class Table:
             return ""
         detail = f"A record has as many cells as the header, {width}; this one has {len(cells)}."
         raise NoOrderNumberError(column_choice.shown(text), detail)
-
-    def _know_header(self, at: int, name: str) -> None:
-        self.source.reading.header_line = self._top[at][0]
-        self.sieve.know_header(name)
-        for (line, _), row in zip(self._top[:at], self._rows, strict=False):
-            if any(row) and not is_furniture("".join(row)):
-                title = " ".join(filter(None, row))[:60]
-                self.source.reading.note(f"line {line}, {title!r}, was taken for a title")
 
     def _found(self) -> tuple[int | None, list[int]]:  # the header's index among the rows, and the columns
         if self.source.choice.column is not None:

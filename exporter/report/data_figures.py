@@ -81,11 +81,8 @@ class DataFigures:
 
 def data_figures(dataset: Path, manifest: Manifest) -> DataFigures:
     """Gather the figures of the dataset in a folder; a `StorageError` where a file is missing or damaged."""
-    tables = {
-        name: _Table(name, [dataset / path for path in paths], manifest.timezone)
-        for name, files in manifest.tables.items()
-        if (paths := readable(files))
-    }
+    found = ((name, [dataset / path for path in readable(each)]) for name, each in manifest.tables.items())
+    tables = {name: _Table(name, paths, manifest.timezone) for name, paths in found if paths}
     orders, items = (tables.get(name) or tables.get("order_lines") for name in ("orders", "order_items"))
     columns = orders.columns if orders else []
     without = () if {"currency", "amount"} <= set(columns) else ("currency", "amount")

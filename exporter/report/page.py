@@ -46,12 +46,8 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    functions = {
-        name: each
-        for module in (bars, figure_texts, units)
-        for name, each in vars(module).items()
-        if isfunction(each)
-    }
+    named = vars(units) | vars(figure_texts) | vars(bars)
+    functions = {name: each for name, each in named.items() if isfunction(each)}
     environment.filters |= functions
     environment.globals |= functions
     return environment.get_template("page.html")

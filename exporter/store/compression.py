@@ -1,10 +1,12 @@
-"""Payloads compressed one by one, by a dictionary that the first of them make."""
+"""Payloads compressed one by one, by a dictionary that the first of them make, and checksums of what a store holds."""
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from itertools import accumulate
 
+import msgspec
 import zstandard
 
 # With a trained dictionary a 3.5 KB order takes 6 µs and 410 bytes, with a raw one of the same size 11 µs
@@ -48,3 +50,17 @@ class Frames:
     def decompress(self, frame: bytes) -> bytes:
         """Return the payload of a frame."""
         return self._decompressor.decompress(frame)
+
+
+# --- checksums: SQLite itself keeps none of what a page holds ---
+
+
+def crc(*facts: object, frame: bytes = b"") -> int:
+    """Return a checksum of facts and a compressed payload together."""
+    return zlib.crc32(frame, zlib.crc32(msgspec.json.encode(facts)))
+
+
+def payload_crc(*facts_and_frame: object) -> int:
+    """Return that of a payload with what is known of it, for SQL: number, time, status, source, list digest, frame."""
+    *facts, frame = facts_and_frame
+    return crc(*facts, frame=frame if isinstance(frame, bytes) else b"")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from typing import Any
 
-from exporter.store.checksum import crc, payload_crc
+from exporter.store.compression import crc, payload_crc
 
 # Version 1 had one outcome for each order, the payload's with it: a refusal took the payload away.
 _FROM_1 = """

@@ -23,8 +23,7 @@ import zstandard
 from exporter.model.freshness import CLOCK_SLACK_S, STALE, may_resume
 from exporter.model.freshness import Freshness as Freshness
 from exporter.model.records import FETCHED, Outcome, RunRecord, Traffic
-from exporter.store.checksum import crc, payload_crc
-from exporter.store.compression import Frames, dictionary_of
+from exporter.store.compression import Frames, crc, dictionary_of, payload_crc
 from exporter.store.listed_numbers import DIGEST_OF_PLANNED
 from exporter.store.store_file import StoreFile
 from exporter.system import durable

@@ -110,10 +110,7 @@ class StoreFile:
 
     def corrupt(self, how: str) -> StorageError:
         """Return the error that names this store, how it is broken, and what to do."""
-        hint = (
-            "Restore a copy of it, or remove it: the next run then fetches its orders again. Check the disk."
-        )
-        return StorageError(f"{self.path}: the store is corrupt: {how}.", hint)
+        return StorageError(f"{self.path}: the store is corrupt: {how}.", f"{durable.BROKEN} Check the disk.")
 
     def _check_version(self, *, readonly: bool) -> None:
         version = self._pragma("user_version")

@@ -220,7 +220,7 @@ _GONE = "Check that the folder exists and is mounted, then run the same command 
 _PLACE = "Give another place."
 _CLOSE = "Close that program, then run the same command again."
 _AGAIN = "Remove the cause, then run the same command again to resume."
-_BROKEN = "Restore a copy of it, or remove it: the next run then fetches its orders again."
+BROKEN = "Restore a copy of it, or remove it: the next run then fetches its orders again."
 _NO_STORE = "If it is your own file, give another place; if it was a store, restore a copy of it."
 
 #: What this process, and the whole machine, says where no more files can be opened.
@@ -255,7 +255,7 @@ _SQLITE_FAULTS = {
     sqlite3.SQLITE_READONLY: ("the store is read-only", _PERMISSION),
     sqlite3.SQLITE_PERM: ("permission denied", _PERMISSION),
     sqlite3.SQLITE_CANTOPEN: ("the store cannot be opened", _GONE),
-    sqlite3.SQLITE_CORRUPT: ("the store is corrupt", _BROKEN),
+    sqlite3.SQLITE_CORRUPT: ("the store is corrupt", BROKEN),
     sqlite3.SQLITE_NOTADB: ("it is not a store", _NO_STORE),
     sqlite3.SQLITE_BUSY: ("another program holds the store", _CLOSE),
     sqlite3.SQLITE_LOCKED: ("another program holds the store", _CLOSE),

@@ -52,15 +52,9 @@ async def beside_the_loop(
     An `InterruptedRunError` where the end was asked for first; `interrupt` makes the work end soon, by any error.
     """
     working = asyncio.wrap_future(in_thread(work, doing))
-    stopped = asyncio.ensure_future(stop.wait())
-    either: set[asyncio.Future[Any]] = {working, stopped}
-    try:
-        await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            interrupt()
-            await asyncio.wait({working}, timeout=_PATIENCE_S)
-    finally:
-        stopped.cancel()
+    if not await _done_first(working, stop):
+        interrupt()
+        await asyncio.wait({working}, timeout=_PATIENCE_S)
     if stop.asked:
         # The error that the interruption brought is looked at, so that nobody warns of it.
         if not working.cancel() and not working.cancelled():
@@ -71,16 +65,23 @@ async def beside_the_loop(
 
 async def unless_stopped(task: asyncio.Task[T], stop: Stop, what: str, hint: str) -> T:
     """Return what a task does; where the end is asked for first, end it and raise the error that says so."""
-    stopped = asyncio.ensure_future(stop.wait())
     try:
-        await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
+        if not await _done_first(task, stop):
             raise stop.error(what, hint)
         return task.result()
     finally:
-        stopped.cancel()
         task.cancel()
         await asyncio.wait({task})
+
+
+async def _done_first(work: asyncio.Future[Any], stop: Stop) -> bool:
+    """Wait for work to be done, or the end to be asked for; tell whether it is done."""
+    stopped = asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
+        return work.done()
+    finally:
+        stopped.cancel()
 
 
 def in_thread(work: Callable[[], T], name: str | None = None) -> Future[T]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 from exporter.model.catalog import CHANGE_KINDS, TABLES
 
 _AMOUNT: Final = pa.decimal128(20, 4)
+_MOMENT: Final = pa.timestamp("us", "UTC")
 _COLUMNS: Final = {
     "order_number": (pa.string(), "Order number"),
     "item_id": (pa.int64(), "Id of the item; null where the order itself changed"),
@@ -24,30 +25,17 @@ _COLUMNS: Final = {
     "new_amount": (_AMOUNT, "What an amount is; of a new order or an added item its amount or price"),
     "delta": (pa.decimal128(21, 4), "new_amount less old_amount; null where the currency changed"),
     "currency": (pa.string(), "Currency of the amounts"),
-    "seen_before": (
-        pa.timestamp("us", "UTC"),
-        "When the older dataset's orders were requested, at the earliest",
-    ),
-    "seen_after": (
-        pa.timestamp("us", "UTC"),
-        "When the newer one's were, at the latest: the change lies between",
-    ),
+    "seen_before": (_MOMENT, "When the older dataset's orders were requested, at the earliest"),
+    "seen_after": (_MOMENT, "When the newer one's were, at the latest: the change lies between"),
 }
 CHANGES_SCHEMA: Final = pa.schema(
-    [
-        pa.field(name, kind, name not in ("order_number", "kind", "change"), {"description": meaning})
-        for name, (kind, meaning) in _COLUMNS.items()
-    ]
+    pa.field(name, kind, name not in ("order_number", "kind", "change"), {"description": meaning})
+    for name, (kind, meaning) in _COLUMNS.items()
 )
 CHANGE_TYPE: Final = pa.field(
     "_change_type", pa.string(), False, {"description": "insert, update_preimage, update_postimage or delete"}
 )
-_KINDS: Final = {
-    (table, column.name): column.change_kind for table, columns in TABLES.items() for column in columns
-}
-_MONEY: Final = {
-    (table, column.name) for table, columns in TABLES.items() for column in columns if column.money
-}
+_KNOWN: Final = {(table, column.name): column for table, columns in TABLES.items() for column in columns}
 
 #: What the table of changes is gathered in; `part`, `seq`, `item` and `place` put the rows in order.
 GATHERED: Final = """
@@ -88,13 +76,13 @@ def column_changes(table: str, place: int, name: str, kind: str, currency: str |
 
     `place` is the column's in the table, `kind` DuckDB's name of its type, `currency` its currency's column.
     """
-    old, new = quoted(f"old.{name}"), quoted(f"new.{name}")
-    amounts = f"{old}, {new}" if (table, name) in _MONEY else "NULL, NULL"
+    old, new, known = quoted(f"old.{name}"), quoted(f"new.{name}"), _KNOWN.get((table, name))
+    amounts = f"{old}, {new}" if known and known.money else "NULL, NULL"
     of_item = "CASE WHEN item_id IS NULL THEN format('order_items[{}].', item) ELSE '' END || "
     shown = (of_item if table == "order_items" else "") + literal(name)
     currencies = ", ".join(quoted(f"{side}.{currency}") if currency else "NULL" for side in ("old", "new"))
     return f"""
-        SELECT 0, seq, item, {place}, order_number, item_id, {literal(_KINDS.get((table, name), "other"))},
+        SELECT 0, seq, item, {place}, order_number, item_id, {literal(known.change_kind if known else "other")},
             'changed', {shown}, {_text_of(old, kind)}, {_text_of(new, kind)}, {amounts}, {currencies}
         FROM joined WHERE {old} IS DISTINCT FROM {new}"""
 

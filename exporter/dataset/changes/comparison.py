@@ -56,7 +56,7 @@ class Comparison(AbstractContextManager["Comparison"]):
         spilled = {"memory_limit": _MEMORY, "temp_directory": str(scratch / "spilled")}
         self._database = duckdb.connect(config={**spilled, "threads": 2, "preserve_insertion_order": False})
         self._types: dict[str, dict[str, dict[str, str]]] = {}
-        self._common: dict[str, list[str]] = {}
+        self._common: dict[str, list[str]] = {}  # of each table the columns to compare, the keys apart
         self._left_out: dict[str, list[str]] = {}
         self._by_position = 0
 
@@ -135,20 +135,16 @@ class Comparison(AbstractContextManager["Comparison"]):
         self._open("new", self._new)
         hidden = _hidden(old.manifest, self._new.manifest)
         for table in (table for table in self._types["old"] if table in self._types["new"]):
-            self._common[table] = self._common_columns(table, hidden)
+            before, now, keys = self._types["old"][table], self._types["new"][table], KEYS[table]
+            common = [n for n, kind in now.items() if before.get(n) == kind and (table, n) not in hidden]
+            self._left_out[table] = sorted({*before, *now} - {*common, *keys})
+            self._common[table] = [name for name in common if name not in keys]
         self._with_items = "order_items" in self._common
         self._with_ids = self._with_items and "id" in self._common["order_items"]
         self._look_through()
         for first in range(0, self._count("pairs"), _AT_ONCE):
             self._compare_some(first)
         self._gather_alone()
-
-    def _common_columns(self, table: str, hidden: frozenset[tuple[str, str]]) -> list[str]:
-        """Return the columns to compare, the keys apart; note which are left out."""
-        old, new = self._types["old"][table], self._types["new"][table]
-        common = [n for n, kind in new.items() if old.get(n) == kind and (table, n) not in hidden]
-        self._left_out[table] = sorted({*old, *new} - {*common, *KEYS[table]})
-        return [name for name in common if name not in KEYS[table]]
 
     def _look_through(self) -> None:
         """Note each order's place and hash, and find the orders that differ."""
@@ -192,9 +188,8 @@ class Comparison(AbstractContextManager["Comparison"]):
 
     def _read_some(self, side: str, table: str, of: str, last: str) -> None:
         """Read the rows of some orders; their places in `batch` let DuckDB pass over most of the files."""
-        ((low_file, high_file, low, high),) = self._all(
-            f"SELECT min({of}file), max({of}{last}file), min({of}place), max({of}{last}place) FROM batch"
-        )
+        places = f"min({of}file), max({of}{last}file), min({of}place), max({of}{last}place)"
+        ((low_file, high_file, low, high),) = self._all(f"SELECT {places} FROM batch")
         where = f"file_index BETWEEN {low_file} AND {high_file} AND file_row_number BETWEEN {low} AND {high}"
         self._do(f"""
             CREATE OR REPLACE TEMP TABLE {side}_batch_{table} AS SELECT * FROM {side}_{table}
@@ -278,16 +273,12 @@ class Comparison(AbstractContextManager["Comparison"]):
     def _counts(self) -> Changes:
         if self._old is None:
             return Changes()
-        orders: dict[str, int] = dict(
-            self._all("""
+        orders = self._counted("""
             SELECT CASE WHEN change IN ('new', 'gone', 'returned') THEN change ELSE 'changed' END AS what,
                 count(DISTINCT order_number) FROM gathered GROUP BY what""")
-        )
-        not_compared: dict[str, int] = dict(
-            self._all("""
+        not_compared = self._counted("""
             SELECT coalesce(reason, 'not_asked_for') AS why, count(*)
             FROM (FROM old_alone UNION ALL FROM new_alone) WHERE change IS NULL GROUP BY why ORDER BY why""")
-        )
         older = self._old.manifest
         return Changes(
             compared_with=manifest.ComparedWith(
@@ -308,17 +299,18 @@ class Comparison(AbstractContextManager["Comparison"]):
                 SELECT coalesce(currency, ''), coalesce("column", change), sum(delta)::VARCHAR
                 FROM ({SELECT_CHANGES}) WHERE item = -1 AND delta IS NOT NULL
                 AND (kind = 'refund' OR "column" = 'amount' OR "column" IS NULL) GROUP BY ALL ORDER BY ALL"""),
-            columns=dict(
-                self._all("""
+            columns=self._counted("""
                 SELECT CASE WHEN item = -1 THEN 'orders.' ELSE 'order_items.' END
                     || regexp_replace("column", '^order_items\\[\\d+\\]\\.', '') AS name, count(*)
-                FROM gathered WHERE change = 'changed' GROUP BY name ORDER BY count(*) DESC, name""")
-            ),
+                FROM gathered WHERE change = 'changed' GROUP BY name ORDER BY count(*) DESC, name"""),
             columns_not_compared={table: names for table, names in self._left_out.items() if names},
         )
 
     def _count(self, of: str) -> int:
         return int(self._all(f"SELECT count(*) FROM {of}")[0][0])
+
+    def _counted(self, query: str) -> dict[str, int]:
+        return dict(self._all(query))
 
     def _nested(self, query: str) -> dict[str, dict[str, Any]]:
         found: dict[str, dict[str, Any]] = {}

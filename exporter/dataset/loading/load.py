@@ -8,6 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from dataclasses import replace as replaced
 from datetime import UTC, datetime
+from itertools import chain
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -29,7 +30,7 @@ _LOADS = {
 _NAMES = ("orders", "order_items")
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Loaded:
     """What a load did; `before` is when the same dataset was loaded before, so that nothing was to do."""
 
@@ -76,9 +77,7 @@ class Load:
     def _loaded(self) -> Loaded:
         self._database.begin()
         before, counts = self._loaded_before(), self.dataset.manifest.counts
-        told = Loaded(
-            target=self.target, orders=counts.exported, order_items=counts.order_items, before=before
-        )
+        told = Loaded(self.target, counts.exported, counts.order_items, before=before)
         if before is not None:
             return told
         new = [name for name in _NAMES if self._prepare(name)]
@@ -145,9 +144,8 @@ class Load:
         return False
 
     def _ingest(self, into: str, table: str) -> None:
-        batches = (
-            batch for path in self._files[table] for batch in pq.ParquetFile(path).iter_batches(16_384)
-        )
+        files = map(pq.ParquetFile, self._files[table])
+        batches = chain.from_iterable(file.iter_batches(16_384) for file in files)
         self._database.ingest(into, self._fields[table].remove_metadata(), batches)
 
     def _merge(self) -> None:
@@ -160,10 +158,8 @@ class Load:
         orders, items = (", ".join(map(quoted, self._fields[name].names)) for name in _NAMES)
         others = map(quoted, (name for name in self._fields["orders"].names if name != "number"))
         changes = ", ".join([*(f"{name} = excluded.{name}" for name in others), f"{_GONE} = NULL"])
-        self._run(
-            f"INSERT INTO {self._name('orders')} ({orders}) SELECT {orders}"
-            f" FROM exporter_staged_orders WHERE true ON CONFLICT (number) DO UPDATE SET {changes}"
-        )
+        insert = f"INSERT INTO {self._name('orders')} ({orders}) SELECT {orders} FROM exporter_staged_orders"
+        self._run(f"{insert} WHERE true ON CONFLICT (number) DO UPDATE SET {changes}")
         into = self._name("order_items")
         self._run(f"DELETE FROM {into} WHERE order_number IN (SELECT number FROM exporter_staged_orders)")
         self._run(f"INSERT INTO {into} ({items}) SELECT {items} FROM exporter_staged_order_items")
