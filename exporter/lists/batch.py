@@ -11,16 +11,12 @@ from typing import TypeVar
 from exporter.lists import cell_values
 from exporter.lists.how_read import LEGACY, Source
 
-MAX_LENGTH = 128
-"""Characters of the longest order number, as in the vendor's own connector."""
-
+MAX_LENGTH = 128  # characters of an order number, as in the vendor's own connector
 _SHOWN_LENGTH = 200  # above MAX_LENGTH, so that a cut text is still refused when rejects are read again
 _PATH_DOTS = (".", "..")  # as a path segment they mean a folder (RFC 3986, 5.2.4)
 _KINDS = {bool: "true or false", float: "a fraction", list: "an array", dict: "an object", bytes: "bytes"}
+EXACT_BELOW = 10**15  # a number in a spreadsheet's cell is a double, of which 15 digits are kept
 T = TypeVar("T")
-
-EXACT_BELOW = 10**15
-"""A number in a spreadsheet's cell is a double, of which 15 digits are kept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,11 +15,9 @@ from exporter.lists.how_read import Source
 from exporter.model.shell_words import shell_word
 
 Cells = Sequence[Any]
-Record = tuple[int, Cells]
-"""A row's line and its cells."""
+Record = tuple[int, Cells]  # a row's line and its cells
 Rows = list[list[str]]
-Tables = Mapping[str, Callable[[], Iterator[Cells]]]
-"""Gives the rows of each table of a file by its name."""
+Tables = Mapping[str, Callable[[], Iterator[Cells]]]  # the rows of each table of a file, by its name
 
 _LOOKED_AT = 100  # rows
 _HIGHEST_HEADERS = 20

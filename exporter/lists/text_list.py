@@ -15,15 +15,11 @@ from exporter.lists.cell_values import INVISIBLE, doubt, unwrapped
 from exporter.lists.how_read import LEGACY, Source
 from exporter.lists.table import is_header
 
-BLOCK_BYTES = 1 << 16
-"""Bytes of one read; a batch of text holds about as much."""
-
-MAX_LINE_BYTES = 8 << 20
-"""A longer line is no list of order numbers; it is refused before it fills the memory."""
-
-Block = tuple[int, str]
-"""The number of its first line, and whole lines joined by line feeds."""
-
+BLOCK_BYTES = 1 << 16  # of one read; a batch of text holds about as much
+MAX_LINE_BYTES = (
+    8 << 20
+)  # a longer line is no list of order numbers; it is refused before it fills the memory
+Block = tuple[int, str]  # the number of its first line, and whole lines joined by line feeds
 # A line with one NUL in 4 characters or more, but around its text, is UTF-16 or binary; a stray NUL is invalid.
 _BINARY_SHARE = 4
 _MARKS = {  # the longer ones first
@@ -141,11 +137,12 @@ class _Decoder:
 
 def _likeliest(data: bytes) -> str:
     """Return the encoding in which most letters are Turkish; which one it is matters to headers and notes alone."""
-    texts = {name: data.decode(codec, "replace") for name, codec in LEGACY.items()}
-    letters = {
-        name: sum(map(text.count, "çğıöşüÇĞİÖŞÜ")) - text.count("\ufffd") for name, text in texts.items()
-    }
-    return max(letters, key=lambda name: letters[name])
+
+    def letters(name: str) -> int:
+        text = data.decode(LEGACY[name], "replace")
+        return sum(map(text.count, "çğıöşüÇĞİÖŞÜ")) - text.count("\ufffd")
+
+    return max(LEGACY, key=letters)
 
 
 def _refuse_binary(source: Source, block: str, first: int) -> None:
