@@ -57,16 +57,15 @@ def _echo(text: str, *, err: bool = False) -> None:
 
 def failure_of(error: BaseException, session: Session) -> Failure:
     """Return what to tell of the error that ended the program: one of ours, one of click's, or a bug."""
-    if isinstance(error, ExporterError):
-        what = error.what_of(error.option and _place(error.option, session.context))
-        return Failure(what, error.flag_hint, error.exit_code, _way_on(error, session))
     if isinstance(error, click.UsageError):
         return Failure(*_of_usage(error), 2)
     if isinstance(error, click.ClickException):
         return Failure(error.format_message(), "", 2)
     if isinstance(error, click.Abort | KeyboardInterrupt):
         return Failure("Stopped by Ctrl-C.", "", 130)
-    return _of_bug(error, session)
+    ours = error if isinstance(error, ExporterError) else _bug(error)
+    what = ours.what_of(ours.option and _place(ours.option, session.context))
+    return Failure(what, ours.flag_hint, ours.exit_code, _way_on(ours, session))
 
 
 # --- ours ---
@@ -136,17 +135,13 @@ def _sentence(text: str) -> str:
 # --- a bug ---
 
 
-def _of_bug(error: BaseException, session: Session) -> Failure:
+def _bug(error: BaseException) -> ExporterError:
     from exporter.system.crash_place import crash_text
 
     report = _written_report(error)
     how = f"the file {report}, which holds no data of yours" if report else "these words"
-    return Failure(
-        what=f"A bug of the exporter stopped it: {crash_text(error)}; what was fetched is kept.",
-        hint=f"Report it with {how}, then run the same command again to resume.",
-        exit_code=1,
-        command=_way_on(ExporterError(""), session),
-    )
+    what = f"A bug of the exporter stopped it: {crash_text(error)}; what was fetched is kept."
+    return ExporterError(what, f"Report it with {how}, then run the same command again to resume.")
 
 
 def _written_report(error: BaseException) -> Path | None:

@@ -78,28 +78,10 @@ log_options = together(
     option("--quiet", is_flag=True, help="Errors only."),
 )
 list_options = settings(_INPUT, "--column NAME --sheet NAME --encoding NAME --input-format")
-_files = settings(
-    _INPUT,
-    "--overwrite --format --tables --max-rejects N|N% --expect-orders N|N% --max-items N --keep N --rows-per-file N"
-    " --compression --csv-dialect --json-type",
-)
-_from_api = settings(_LISTING, "--from-api", is_eager=True)
-_data = settings("The data", "--select COLUMNS --drop COLUMNS --pii --on-drift")
 freshness_options = settings(
     "Between runs",
     "--store PATH --max-age AGE --refresh-status CODES=AGE --details --recheck AGE --resume-within AGE"
     " --retry-rejects --stale",
-)
-_dask = settings("Past one machine", "--dask ADDRESS|local --dask-insecure")
-_ends = together(
-    settings(OTHERS, "--changes --load TARGET --prune --notify URL --report"),
-    option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout."),
-    option(
-        "--metrics-file",
-        type=PATH,
-        metavar="FILE",
-        help="Write how the run ended for Prometheus' textfile collector, such as /…/exporter.prom.",
-    ),
 )
 
 
@@ -109,16 +91,27 @@ def run_options(*, required: bool) -> Callable[[F], F]:
         config_option,
         settings(_INPUT, "--out OUT", required=required),
         list_options,
-        _files,
+        settings(
+            _INPUT,
+            "--overwrite --format --tables --max-rejects N|N% --expect-orders N|N% --max-items N --keep N"
+            " --rows-per-file N --compression --csv-dialect --json-type",
+        ),
         timezone_option,
-        _from_api,
+        settings(_LISTING, "--from-api", is_eager=True),
         listing_options,
-        _data,
+        settings("The data", "--select COLUMNS --drop COLUMNS --pii --on-drift"),
         freshness_options,
         pace_options,
         api_options,
-        _dask,
-        _ends,
+        settings("Past one machine", "--dask ADDRESS|local --dask-insecure"),
+        settings(OTHERS, "--changes --load TARGET --prune --notify URL --report"),
+        option("--json", "as_json", is_flag=True, help="Print the summary as one JSON object on stdout."),
+        option(
+            "--metrics-file",
+            type=PATH,
+            metavar="FILE",
+            help="Write how the run ended for Prometheus' textfile collector, such as /…/exporter.prom.",
+        ),
         log_options,
     )
 
