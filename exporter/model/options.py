@@ -276,11 +276,7 @@ def _refuse(checks: Iterable[_Check]) -> None:
 def _refuse_unreadable(options: Options) -> None:
     """Raise where a text is not of its form."""
     for option in ("rate", "max_rate"):
-        try:
-            Rate.parse(getattr(options, option))
-        except UsageError as error:
-            error.option = option
-            raise
+        Rate.parse(getattr(options, option), option)
     for option in ("max_age", "recheck", "resume_within", "patience"):
         units.seconds(getattr(options, option), option=option)
     units.ages_by_status(options.refresh_status)

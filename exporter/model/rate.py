@@ -34,16 +34,9 @@ class Rate:
     requests: float = math.inf
     period_s: float = 1.0
 
-    def __post_init__(self) -> None:
-        if self.kind == "fixed" and not 0 < self.requests < math.inf:
-            raise UsageError(f"A rate is a number above 0, got {self.requests:g}.", _HINT)
-
     @classmethod
-    def parse(cls, text: str) -> Rate:
-        """Read a rate as a user writes it.
-
-        Raises:
-            UsageError: When the text is none of `N/s`, `N/m`, `N/h`, `auto` and `unlimited`.
+    def parse(cls, text: str, option: str | None = None) -> Rate:
+        """Read a rate as a user writes it; a `UsageError` names the option that it was given for.
 
         >>> Rate.parse("600/m").per_s
         10.0
@@ -53,8 +46,11 @@ class Rate:
             return cls(kind=word)  # type: ignore[arg-type] # it is one of them
         found = _FIXED.fullmatch(word)
         if found is None:
-            raise UsageError(f"A rate is a number a second, minute or hour, got {text!r}.", _HINT)
-        return cls(requests=float(found[1]), period_s=_PERIODS_S[found[2]])
+            what = f"A rate is a number a second, minute or hour, got {text!r}."
+            raise UsageError(what, _HINT, option=option)
+        if not 0 < (requests := float(found[1])) < math.inf:
+            raise UsageError(f"A rate is a number above 0, got {requests:g}.", _HINT, option=option)
+        return cls(requests=requests, period_s=_PERIODS_S[found[2]])
 
     @property
     def per_s(self) -> float:
