@@ -96,17 +96,15 @@ class Identity:
             return ThrottledError("the login was answered 429", wait_s)
         if status == 408 or status >= 500:
             return TransientError(f"the login was answered {status}", status)
-        return self._final_refusal(str(status))
-
-    def _final_refusal(self, answer: str) -> TokenRefusedError:
-        self._refused_with = answer
-        return self.refusal(answer)
+        self._refused_with = str(status)
+        return self.refusal(self._refused_with)
 
     def _key(self, body: bytes) -> str:
         try:
             key = msgspec.json.decode(body, type=_LoginAnswer).key
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            raise self._final_refusal("200 without a key") from None
-        if not is_token(key):
-            raise self._final_refusal("200 with a key that is not a token")
+            key = None
+        if key is None or not is_token(key):
+            self._refused_with = f"200 with{'out a key' if key is None else ' a key that is not a token'}"
+            raise self.refusal(self._refused_with)
         return key

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import date, timedelta
 from functools import cache
 from operator import index
 from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from exporter.model.errors import UsageError
 
-_Fitting = Callable[[str, Any, Any], object]
 _hints = cache(get_type_hints)
 
 
@@ -35,8 +34,8 @@ def fit(options: Any) -> None:
         UsageError: A value does not fit; the error names the argument.
     """
     for name, hint in _hints(options.__class__).items():
-        fitting: _Fitting = _FITS.get(name, _fitted)
-        object.__setattr__(options, name, fitting(name, hint, getattr(options, name)))
+        value = _fitted(name, hint, _spelled(name, getattr(options, name)))
+        object.__setattr__(options, name, value)
 
 
 def _fitted(name: str, hint: Any, value: Any) -> object:
@@ -63,7 +62,7 @@ def _chosen(name: str, kind: Any, word: object) -> object:
     return word
 
 
-def _refuse(name: str, expected: str, value: object) -> None:
+def _refuse(name: str, expected: str, value: object) -> NoReturn:
     what = f"expected {expected}, got {value!r:.60} ({type(value).__name__})."
     raise UsageError(what, "Give one.", option=name)
 
@@ -86,43 +85,25 @@ def words(texts: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(word.strip() for text in texts for word in text.split(",")))
 
 
-def _rate(name: str, hint: object, value: object) -> object:
+def _spelled(name: str, value: Any) -> object:
+    """Return as text, in the command line's spelling, what options take in Python besides what their type says."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"{value}/s" if is_number else _fitted(name, hint, value)
+    if name in ("rate", "max_rate") and is_number:
+        return f"{value}/s"
+    if name in ("max_age", "resume_within", "patience") and isinstance(value, timedelta):
+        return f"{value.total_seconds()}s"
+    if name == "max_rejects" and is_number:
+        return f"{value * 100:.10f}%" if isinstance(value, float) else str(value)
+    if name == "orders" and isinstance(value, Iterable) and not isinstance(value, str | os.PathLike):
+        numbers = tuple(map(_number, value))
+        given = GivenList(f"{len(numbers):,} given order numbers")
+        given.numbers = numbers
+        return given
+    return value
 
 
-def _age(name: str, hint: object, value: object) -> object:
-    return f"{value.total_seconds()}s" if isinstance(value, timedelta) else _fitted(name, hint, value)
-
-
-def _rejects(name: str, hint: object, value: object) -> object:
-    if isinstance(value, float):
-        return f"{value * 100:.10f}%"
-    is_number = isinstance(value, int) and not isinstance(value, bool)
-    return str(value) if is_number else _fitted(name, hint, value)
-
-
-def _orders(name: str, hint: object, value: object) -> object:
-    if isinstance(value, str | os.PathLike) or not isinstance(value, Iterable):
-        return _fitted(name, hint, value)
-    numbers = []
-    for number in value:
-        try:
-            numbers.append(number if isinstance(number, str) else str(index(number)))
-        except TypeError:
-            _refuse(name, "a path, or texts and integers", number)
-    given = GivenList(f"{len(numbers):,} given order numbers")
-    given.numbers = tuple(numbers)
-    return given
-
-
-#: Options that take more in Python than their type says.
-_FITS: dict[str, _Fitting] = {
-    "orders": _orders,
-    "rate": _rate,
-    "max_rate": _rate,
-    "max_age": _age,
-    "resume_within": _age,
-    "patience": _age,
-    "max_rejects": _rejects,
-}
+def _number(value: Any) -> str:
+    try:
+        return value if isinstance(value, str) else str(index(value))
+    except TypeError:
+        _refuse("orders", "a path, or texts and integers", value)

@@ -41,11 +41,6 @@ def compare(old: str, new: str, out: str, options: TableOptions, *, full: bool, 
 
     Each is a directory, or `s3://…`. `full` writes the whole rows of changed orders as well, `overwrite` replaces a
     finished comparison at `out`. Returned is the record of its files, and of what differs in counts.
-
-    Raises:
-        UsageError: A dataset is none, or `out` is not free.
-        StorageError: The disk or the object store refuses.
-        LockedError: Another comparison is at work there.
     """
     check_extra("exporter changes")
     destination = destination_of(out)
@@ -165,10 +160,6 @@ def history(number: str, patterns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """Yield what each dataset says of an order, the oldest first: when, which, in what state, and what changed.
 
     Datasets are directories, `s3://…`, or names with `*` for those that fit.
-
-    Raises:
-        UsageError: A dataset is none.
-        StorageError: The disk or the object store refuses.
     """
     check_extra("exporter history")
     from exporter.dataset.changes.comparison import Comparison

@@ -120,10 +120,6 @@ def look(place: str, options: AskOptions, *, orders: str | None = None, may_be_n
     """Look at a place, an `--out`, its work directory or a store, without touching it.
 
     Options and `orders` are those of the run in mind; nothing need stand there yet where that `may_be_new`.
-
-    Raises:
-        UsageError: Nothing of ours stands there, or an option cannot work.
-        StorageError: The disk refuses, or a store is damaged.
     """
     now = time.time()
     out, work, store = _places(place, options.store)
