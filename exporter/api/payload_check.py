@@ -21,17 +21,11 @@ _DECODED_AT_ONCE = 1024 * 1024
 _FEWEST_VALUES = 10_000
 _VALUES_PER_ITEM = 50
 _TOO_DEEP = "JSON that is nested too deep"
-_NULL = msgspec.Raw(b"null")
-
-
-class _UsualHead(msgspec.Struct, gc=False):
-    number: str
-    status: str | None = None
 
 
 class _Head(msgspec.Struct, gc=False):
-    number: msgspec.Raw = _NULL
-    status: msgspec.Raw = _NULL
+    number: str | int
+    status: str | int | None = None
 
 
 class _Items(msgspec.Struct, gc=False):
@@ -39,7 +33,6 @@ class _Items(msgspec.Struct, gc=False):
 
 
 _decode_items = msgspec.json.Decoder(_Items).decode
-_decode_usual_head = msgspec.json.Decoder(_UsualHead).decode
 _decode_head = msgspec.json.Decoder(_Head).decode
 
 
@@ -84,22 +77,14 @@ def _items(payload: bytes) -> int:
 def _head(payload: bytes) -> tuple[str | None, str | None]:
     try:
         _check_utf8(payload)
-        return _plain_head(payload)
+        head = _decode_head(payload)
     except UnicodeDecodeError:
         raise BadResponseError("The API answered with something that is not UTF-8.", _OK) from None
     except RecursionError:
         raise _refusal(_TOO_DEEP) from None
     except msgspec.DecodeError:
         return _head_of_odd(payload.decode())
-
-
-def _plain_head(payload: bytes) -> tuple[str | None, str | None]:
-    try:
-        usual = _decode_usual_head(payload)
-    except msgspec.ValidationError:
-        head = _decode_head(payload)
-        return _scalar(bytes(head.number)), _scalar(bytes(head.status))
-    return usual.number, usual.status
+    return str(head.number), head.status if head.status is None else str(head.status)
 
 
 def _check_utf8(payload: bytes) -> None:
@@ -115,7 +100,7 @@ def _check_utf8(payload: bytes) -> None:
 
 
 def _head_of_odd(text: str) -> tuple[str | None, str | None]:
-    """Read what msgspec refuses: broken JSON, another type than an object, lone surrogates."""
+    """Read what msgspec refuses: broken JSON, another type than an object, an odd number or status, lone surrogates."""
     try:
         value = json.loads(text, parse_int=str, parse_float=str, parse_constant=_refuse_constant)
     except RecursionError:
@@ -129,12 +114,6 @@ def _head_of_odd(text: str) -> tuple[str | None, str | None]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)
-
-
-def _scalar(literal: bytes) -> str | None:
-    if literal.startswith(b'"'):
-        return msgspec.json.decode(literal, type=str)
-    return literal.decode() if literal[0] in b"-0123456789" else None
 
 
 def _writable(value: object) -> str | None:
