@@ -6,9 +6,8 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from aiolimiter import AsyncLimiter
 
@@ -23,22 +22,18 @@ CATCH_UP_S = 0.010
 _JITTER_S = 0.3
 
 
-@dataclass(frozen=True, kw_only=True)
-class PaceState:
-    """The pace at one moment, and `why`: what set it, in words; `limited` where the API did, by its answers.
+class PaceState(NamedTuple):
+    """The pace at one moment, in the words of `Progress`."""
 
-    `per_s` is infinite where nothing bounds it. `paused_s` are the seconds until the pause's end, None when nobody waits.
-    """
-
-    per_s: float
+    permitted_per_s: float | None
     paused_s: float | None
     why: str
     limited: bool = False
 
     @property
-    def permitted_per_s(self) -> float | None:
-        """Requests a second that are permitted; None without a limit."""
-        return None if math.isinf(self.per_s) else self.per_s
+    def per_s(self) -> float:
+        """Requests a second that are permitted; infinite without a limit."""
+        return math.inf if self.permitted_per_s is None else self.permitted_per_s
 
 
 class Gate(Protocol):
@@ -124,11 +119,12 @@ class Pace:
     def snapshot(self) -> PaceState:
         """Return the pace at this moment."""
         now, steering = self._clock(), self._steering
+        per_s = steering.pace(now)
         return PaceState(
-            per_s=steering.pace(now),
+            permitted_per_s=None if math.isinf(per_s) else per_s,
             paused_s=steering.paused_until - now if steering.paused_until > now else None,
             why=steering.limit.why if steering.limit else f"rate {self._rate}",
-            limited=steering.limit is not None and steering.pace(now) < steering.ceiling_per_s,
+            limited=steering.limit is not None and per_s < steering.ceiling_per_s,
         )
 
     async def _take(self) -> None:

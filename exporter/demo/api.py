@@ -20,8 +20,8 @@ from typing import Any
 
 from aiohttp import web
 
-from exporter.demo.evolution import known_on, numbers_on, order_on
 from exporter.demo.listing import list_page
+from exporter.demo.orders import known_on, numbers_on, order_on
 from exporter.system.stopping import Stop
 
 _SLOW_S = 2.0

@@ -10,7 +10,7 @@ from zlib import crc32
 
 from yarl import URL
 
-from exporter.demo.evolution import order_on
+from exporter.demo.orders import order_on
 
 _DEFAULT_LIMIT, _LARGEST_LIMIT = 10, 100
 _FILTERS = ("status", "is_send", "cancel_status")

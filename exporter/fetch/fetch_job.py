@@ -69,10 +69,7 @@ class FetchJob(Refresh):
             **(standing._replace(published=total) if phase == "done" else standing)._asdict(),
             elapsed_s=self.elapsed_s,
             rate_per_s=0.0,
-            permitted_per_s=pace.permitted_per_s,
-            paused_s=pace.paused_s,
-            why=pace.why,
-            limited=pace.limited,
+            **pace._asdict(),
             down_since=down_since,
         )
 

@@ -91,11 +91,7 @@ class WorkDirectory:
 
 
 def place_of(out: str) -> Path:
-    """Return where the work directory of `out` stands: beside it, or in the state folder for a URL.
-
-    Raises:
-        UsageError: Nothing can stand beside it, as beside `/`.
-    """
+    """Return where the work directory of `out` stands: beside it, or in the state folder for a URL."""
     if "://" not in out:
         path = Path(out).absolute()
         if path.name in ("", ".."):

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 
-from exporter.demo.evolution import numbers_on, order_on
+from exporter.demo.orders import numbers_on, order_on
 from tests.support.processes import TOKEN, Exporter, clean_environment, demo_api
 
 FIRST = date(2026, 11, 23)

@@ -222,7 +222,7 @@ class SharePace:
 
     def snapshot(self) -> PaceState:
         """Return that nothing bounds the pace here: the coordinator's is the one to look at."""
-        return PaceState(per_s=math.inf, paused_s=None, why="as the coordinator says")
+        return PaceState(permitted_per_s=None, paused_s=None, why="as the coordinator says")
 
 
 class _Link(logging.Handler):
