@@ -39,9 +39,17 @@ def watching(*, quiet: bool, log_format: str) -> Iterator[ProgressCallback]:
         seen: AbstractContextManager[tuple[ProgressCallback, logging.Handler]] = display()
     else:
         seen = nullcontext((Lines(), logging.StreamHandler(sys.stderr)))
-    with seen as (show, handler), logging_to(handler, quiet=quiet, log_format=log_format):
-        _name_settings()
-        yield show
+    before = log.handlers[:], log.propagate, log.level  # nobody else's logger is touched
+    try:
+        with seen as (show, handler):
+            handler.setFormatter(_Json() if log_format == "json" else _Text(_TEXT, "%Y-%m-%d %H:%M:%S"))
+            log.handlers[:], log.propagate = [handler], False
+            log.setLevel(logging.ERROR if quiet else logging.INFO)
+            _name_settings()
+            yield show
+    finally:
+        log.handlers[:], log.propagate, level = before
+        log.setLevel(level)
 
 
 def _name_settings() -> None:
@@ -68,20 +76,6 @@ class Lines:
         self._told_at = progress.elapsed_s
         fields = {"event": "progress", **asdict(progress), "left_s": progress.left_s}
         log.info("%s", progress, extra={"fields": fields})
-
-
-@contextmanager
-def logging_to(handler: logging.Handler, *, quiet: bool, log_format: str) -> Iterator[None]:
-    """Send our own logger to `handler` for as long as the block lasts; nobody else's is touched."""
-    before = log.handlers[:], log.propagate, log.level
-    handler.setFormatter(_Json() if log_format == "json" else _Text(_TEXT, "%Y-%m-%d %H:%M:%S"))
-    log.handlers[:], log.propagate = [handler], False
-    log.setLevel(logging.ERROR if quiet else logging.INFO)
-    try:
-        yield
-    finally:
-        log.handlers[:], log.propagate, level = before
-        log.setLevel(level)
 
 
 class _Text(logging.Formatter):

@@ -71,7 +71,8 @@ class Range:
         """Find out what earlier tries have brought; a result must be of that key."""
         self.done = self._finished(key)
         if self.done is None:
-            states = self._states(freshness)
+            all_pending: dict[str | None, int] = {None: self.orders}
+            states = self._read(lambda store: store.states(freshness), all_pending)
             self.standing = Standing(states.pop(None, 0))
             self.rejected_before = sum(states.values()) - states.get(FETCHED, 0)
 
@@ -92,9 +93,6 @@ class Range:
     def rejects(self, freshness: Freshness) -> list[RejectRow]:
         """Return its first rejects, while nobody works on it."""
         return self._read(lambda store: list(islice(store.rejects(freshness), EXAMPLES)), [])
-
-    def _states(self, freshness: Freshness) -> dict[str | None, int]:
-        return self._read(lambda store: store.states(freshness), {None: self.orders})
 
     def _read(self, read: Callable[[Store], T], otherwise: T) -> T:
         """Read its store, which may not be there yet, or be damaged: its worker will tell."""
