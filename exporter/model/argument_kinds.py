@@ -90,7 +90,7 @@ def _spelled(name: str, value: Any) -> object:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     if name in ("rate", "max_rate") and is_number:
         return f"{value}/s"
-    if name in ("max_age", "resume_within", "patience") and isinstance(value, timedelta):
+    if name in ("max_age", "recheck", "resume_within", "patience") and isinstance(value, timedelta):
         return f"{value.total_seconds()}s"
     if name == "max_rejects" and is_number:
         return f"{value * 100:.10f}%" if isinstance(value, float) else str(value)
