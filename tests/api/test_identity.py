@@ -222,14 +222,15 @@ def test_a_token_file_holds_one_token(tmp_path: Path, content: str) -> None:
     assert not content or content not in ended.err
 
 
-def test_a_token_file_is_enough(tmp_path: Path) -> None:
-    """Its owner's eyes only, a line end at its end: that is a token."""
+@pytest.mark.parametrize("variable", ["", "another-token"])
+def test_a_token_file_is_enough(variable: str, tmp_path: Path) -> None:
+    """Its owner's eyes only, a line end at its end: that is a token, whatever `EXPORTER_API_TOKEN` holds."""
     file = tmp_path / "token"
     file.write_text(f"{TOKEN}\n")
     file.chmod(0o600)
     with serving(moves.good) as server:
         exporter = exporter_for(server.url, tmp_path, ["a1"])
-        assert exporter.run("--token-file", file, **WITHOUT_TOKEN).code == 0
+        assert exporter.run("--token-file", file, EXPORTER_API_TOKEN=variable).code == 0
         assert server.arrivals[0].headers["authorization"] == f"Token {TOKEN}"
 
 

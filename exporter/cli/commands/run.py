@@ -116,9 +116,10 @@ def run_options(*, required: bool) -> Callable[[F], F]:
     )
 
 
-def _secrets_from_environment() -> dict[str, Any]:
-    """Return the credentials: never an option's value, so that `ps` cannot show them."""
-    return {name: os.environ.get(variable) or None for name, variable in SECRETS.items()}
+def _secrets_beside(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the environment's credentials: no option's value, so that `ps` shows none; a token file comes first."""
+    secrets = {name: os.environ.get(variable) or None for name, variable in SECRETS.items()}
+    return secrets | {"token": None} if settings["token_file"] else secrets
 
 
 def options_of(orders: str | None, settings: dict[str, Any]) -> Options:
@@ -133,7 +134,7 @@ def options_of(orders: str | None, settings: dict[str, Any]) -> Options:
     for name in idle:
         if source(name) is not ParameterSource.COMMANDLINE:
             del settings[name]
-    return Options(orders=orders or "", **settings, **_secrets_from_environment())
+    return Options(orders=orders or "", **settings, **_secrets_beside(settings))
 
 
 def _orders_or_list(ctx: click.Context, argument: click.Parameter, orders: str | None) -> str | None:
@@ -258,7 +259,7 @@ def numbers(out: str, overwrite: bool, page_size: int, quiet: bool, log_format: 
     from exporter.model.options import Options
     from exporter.model.outside_text import visible
 
-    options = Options(from_api=True, out=out, overwrite=overwrite, **settings, **_secrets_from_environment())
+    options = Options(from_api=True, out=out, overwrite=overwrite, **settings, **_secrets_beside(settings))
     with watching(quiet=quiet, log_format=log_format) as on_progress:
         listing = partial(Listing, options=options, page_size=page_size, on_progress=on_progress)
         listed, walk = run_stoppable(lambda stop: list_numbers(listing(stop=stop)))
