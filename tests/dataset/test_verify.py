@@ -217,6 +217,20 @@ def test_the_command_says_0_or_1(exporter: Exporter) -> None:
     assert "orders.csv/part-00001.csv" in bad.summary["differences"][0]
 
 
+def test_several_datasets_are_told_apart(exporter: Exporter) -> None:
+    """`verify nightly/*` checks each, names the one that differs, and ends with 1; `--json` has a line for each."""
+    for out in ("one", "two"):
+        assert exporter.run(out=out).code == 0
+    _append("orders.parquet", b"x")(exporter.cwd / "two")
+    ended = exporter("verify", "one", "two")
+    assert ended.code == 1
+    good, bad = ended.out.splitlines()
+    assert good == "one is what its manifest says."
+    assert bad.startswith("two: orders.parquet: expected ")
+    answers = map(json.loads, exporter("verify", "one", "two", "--json").out.splitlines())
+    assert [(answer["out"], answer["ok"]) for answer in answers] == [("one", True), ("two", False)]
+
+
 def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
     """200,000 orders take at most 10 % more memory than 30,000."""
     peaks = []

@@ -124,19 +124,23 @@ def load(dataset: str, target: str, as_json: bool, **settings: Any) -> int:
 
 
 @click.command(cls=Command, epilog="Example: exporter verify orders-2026-11-23")
-@click.argument("out", type=PATH, metavar="OUT")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object on stdout.")
-def verify(out: str, as_json: bool) -> int:
-    """Check the dataset at OUT against its manifest, byte by byte and row by row.
+@click.argument("outs", type=PATH, metavar="OUT...", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object for each OUT on stdout.")
+def verify(outs: tuple[str, ...], as_json: bool) -> int:
+    """Check each dataset OUT against its manifest, byte by byte and row by row.
 
     Every file is there with its rows, its size and its SHA-256, and no other; the counts add up; order
     numbers are unique; every item has its order, and its place in it. A dataset at s3://… is copied to a temporary
     folder first. Exit code 0, or 1 with what differs.
     """
-    differences = _differences_at(out)
-    facts = {"out": out, "ok": not differences, "differences": differences}
-    show(facts, differences or [f"{out} is what its manifest says."], as_json=as_json)
-    return 1 if differences else 0
+    code = 0
+    for out in outs:
+        differences = _differences_at(out)
+        lines = [f"{out}: {line}" for line in differences] if len(outs) > 1 else differences
+        facts = {"out": out, "ok": not differences, "differences": differences}
+        show(facts, lines or [f"{out} is what its manifest says."], as_json=as_json)
+        code |= bool(differences)
+    return code
 
 
 def _differences_at(out: str) -> list[str]:
