@@ -152,11 +152,11 @@ class Pace:
     def _tell_pause(self, retry_after_s: float | None, cause: str) -> None:
         wait = timedelta(seconds=self._steering.paused_until - self._clock())
         log.warning(
-            "The API answered %s (%s): everybody waits until %s%s.",
+            "The API answered %s (%s): all requests wait until %s%s.",
             cause,
             "no Retry-After" if retry_after_s is None else f"Retry-After: {retry_after_s:.0f} s",
             f"{(datetime.now(UTC) + wait).astimezone():%H:%M:%S}",
-            f"; {self._waiting()} orders wait" if self._waiting else "",
+            f"; {self._waiting()} orders are left" if self._waiting else "",
         )
 
     def _pace_in_words(self) -> str:

@@ -30,7 +30,7 @@ def load_settings(ctx: click.Context, _: click.Parameter, path: Path | None) -> 
         if key in own:
             values[own[key].name] = _checked(chosen, key, value, own[key])
         elif key not in (others := _every_setting(ctx)):
-            hint = f"The nearest is {nearest(key, {*own, *others})}."
+            hint = nearest(key, {*own, *others}) + "See exporter config."
             raise UsageError(f"{chosen}: unknown setting {key!r}.", hint)
     ctx.default_map = {**(ctx.default_map or {}), **values}
 

@@ -101,14 +101,10 @@ def _of_usage(error: click.UsageError) -> tuple[str, str]:
     hint = f"See {where} --help."
     if ctx is not None and isinstance(error, click.NoSuchOption):
         names = (name for parameter in ctx.command.get_params(ctx) for name in parameter.opts if "--" in name)
-        near = nearest(error.option_name, names)
-        return f"{where}: no such option {error.option_name}.", f"The nearest is {near}; see {where} --help."
+        return f"{where}: no such option {error.option_name}.", nearest(error.option_name, names) + hint
     if isinstance(error, click.exceptions.NoSuchCommand) and ctx and isinstance(ctx.command, click.Group):
         near = nearest(error.command_name, ctx.command.list_commands(ctx))
-        return (
-            f"{where}: no such command {error.command_name!r}.",
-            f"The nearest is {near}; see {where} --help.",
-        )
+        return f"{where}: no such command {error.command_name!r}.", near + hint
     if ctx is not None and isinstance(error, click.BadParameter) and error.param is not None:
         if isinstance(error, click.MissingParameter):
             return f"{where}: {name_of(error.param)} is missing.", ctx.command.epilog or hint

@@ -181,14 +181,15 @@ def source_of(ctx: click.Context, parameter: click.Parameter) -> str:
 
 
 def nearest(word: str, words: Iterable[str]) -> str:
-    """Return the one of `words` that looks most like `word`.
+    """Say which of `words` looks like `word`, nothing where none does; a single letter may begin any.
 
     >>> nearest("--max-reject", ["--max-rate", "--max-rejects"])
-    '--max-rejects'
+    'The nearest is --max-rejects. '
     """
     from difflib import get_close_matches
 
-    return get_close_matches(word, sorted(words), n=1, cutoff=0.0)[0]
+    found = get_close_matches(word, sorted(words), n=1, cutoff=0.6 if len(word) > 2 else 0.0)
+    return f"The nearest is {found[0]}. " if found else ""
 
 
 def show(facts: object, lines: Iterable[str], *, as_json: bool) -> None:

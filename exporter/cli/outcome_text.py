@@ -107,7 +107,7 @@ def _notes(summary: Summary) -> Iterator[str]:
         yield f"{summary.out}/rejects.jsonl says which were rejected, and why."
         if ctx is not None and ctx.command.name == "run" and summary.rejected:
             alone = ctx.params["store"] is not None
-            yield f"To request them again{'' if alone else ', and all others, as no --store keeps them'}:"
+            yield f"To request them again{'' if alone else ' (and all others, since there is no --store)'}:"
             yield f"  {command_for_rejects(ctx, summary)}"
 
 

@@ -29,7 +29,7 @@ class Directory:
             empty = not self._path.exists() or (self._path.is_dir() and not any(self._path.iterdir()))
         if empty and not self._path.is_symlink():
             return None
-        what = "expected a free name, got something that is not one of our datasets."
+        what = "expected a free name, got something that is not a dataset of the exporter."
         raise self._refusal(what, "Give another --out.")
 
     def refuse_strangers(self, standing: Manifest) -> None:

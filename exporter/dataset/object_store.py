@@ -314,7 +314,7 @@ def object_store(url: str, proxy: str | None = None) -> ObjectStore:
     found = _URL.fullmatch(url)
     if found is None:  # it is not quoted: people put credentials into URLs
         expected = (
-            "a directory, or s3://BUCKET/PREFIX with a bucket of small letters, digits, dots and hyphens"
+            "a directory, or s3://BUCKET/PREFIX with a bucket of 3 to 63 small letters, digits, dots, hyphens"
         )
         hint = "Give one of these; credentials come from the environment or ~/.aws."
         raise UsageError(f"expected {expected}; got {url.partition('://')[0]}://….", hint, option="out")

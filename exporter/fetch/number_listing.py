@@ -339,7 +339,7 @@ def _check(file: Path, *, overwrite: bool) -> None:
     for is_wrong, what, hint in (
         (file.suffix.lower() in _OTHER_FORMATS, other_format, "Give a name that ends in .txt."),
         (str(file) == "-", "expected a file: it appears complete or not at all.", "Name a file."),
-        (no_place, "expected a file in a directory that is there.", "Name such a file."),
+        (no_place, "expected a file in a directory that is there.", "Create it, or give another --out."),
         (file.exists() and not overwrite, "it is there already.", "Give another --out, or --overwrite."),
     ):
         if is_wrong:

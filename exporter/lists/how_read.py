@@ -58,8 +58,8 @@ _WORDS = {
     "status": "status {}",
     "placed_from": "placed from {}",
     "placed_to": "placed to {}",
-    "first": "from {!r}",
-    "last": "to {!r}",
+    "first": "first {!r}",
+    "last": "last {!r}",
     "stripped": "{:,} with invisible characters",
     "unwrapped": "{:,} unwrapped",
     "invalid": "first invalid line {0[0]}: {0[1]!r} ({0[2]})",
@@ -70,7 +70,7 @@ def sentence(read: dict[str, Any]) -> str:
     """Return in one line how a list was read; `read` is what `Reading.as_dict` gave.
 
     >>> sentence({"format": "csv", "delimiter": ";", "column": "Sipariş No", "first": "1", "last": "9"})
-    "csv, delimiter ';', column 'Sipariş No', from '1', to '9'"
+    "csv, delimiter ';', column 'Sipariş No', first '1', last '9'"
     """
     words = ", ".join(form.format(read[name]) for name, form in _WORDS.items() if name in read)
     return "; ".join([words, *read.get("notes", ())])

@@ -53,7 +53,7 @@ def entry_choice(
     end = _midnight("placed_to", placed_to, 1, timezone) if placed_to else latest
     if first >= end:
         what = f"expected {placed_from} or a later day, got {placed_to}."
-        raise UsageError(what, "Give one.", option="placed_to")
+        raise UsageError(what, "Give a later day, or an earlier --placed-from.", option="placed_to")
     moments = (first, end) if placed_from or placed_to else None
     return EntryChoice(statuses=tuple(sorted(set(statuses))), moments=moments)
 

@@ -316,7 +316,8 @@ def _checks(o: Options) -> Iterator[_Check]:
     yield from _checks_of_credentials(o)
     if o.pii == "hash" and len((o.pii_key or "").encode()) < _SHORTEST_PII_KEY:
         key = f"expected a key of at least {_SHORTEST_PII_KEY} bytes."
-        raise UsageError(key, "Set EXPORTER_PII_KEY to one.", option="pii", value="hash")
+        hint = "Set EXPORTER_PII_KEY, for example to what `openssl rand -hex 32` prints."
+        raise UsageError(key, hint, option="pii", value="hash")
     yield from _checks_of_place_and_source(o)
 
 
@@ -340,13 +341,13 @@ def _checks_of_place_and_source(o: Options) -> Iterator[_Check]:
         yield not has_place, "keep", f"{o.out} names one dataset, so none is older.", "Put {date} into --out."
     got = "both" if o.from_api else "none"
     what = f"expected a list of order numbers or --from-api, got {got}."
-    yield not o.orders or (o.from_api and o.orders != API_LIST), "orders", what, "Give one."
+    yield not o.orders or (o.from_api and o.orders != API_LIST), "orders", what, "Give one of the two."
     with_it = "a list of order numbers" if o.from_api else "--from-api"
     for name in OF_A_FILE if o.from_api else OF_THE_LIST:
-        yield getattr(o, name), name, f"expected {with_it} with it.", "Leave one of them out."
+        yield getattr(o, name), name, f"expected {with_it} with it.", f"Give {with_it}, or leave this out."
     for text in o.filters:
-        what = f"expected KEY=VALUE, got {text!r}; the pages are counted here."
-        hint = "Give another; exporter numbers has --page-size."
+        what = f"expected KEY=VALUE, got {text!r}; the exporter sets page and limit itself."
+        hint = "Write for example status=400."
         yield not re.match("(?!(page|limit)=)[^=]+=", text), "filters", what, hint
 
 

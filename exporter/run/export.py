@@ -353,7 +353,7 @@ def _refuse_invalid(options: Options, found: Input) -> None:
     line, text, detail = found.read["invalid"]
     first = f"The first is line {line}, {text!r}: {detail}"
     if not found.requested:
-        what = f"{options.orders}: expected order numbers, got {found.invalid} invalid lines alone. {first}"
+        what = f"{options.orders}: expected order numbers, got only invalid lines ({found.invalid}). {first}"
         raise InputError(what, "Correct the list.")
     if found.invalid > allowed:
         raise TooManyRejectsError(

@@ -200,7 +200,7 @@ def _with_list(status: Status, listing: Listing) -> Status:
     goes_on = walk and walk.complete and walk.may_resume(listing.source, status.now, within_s, answered_at)
     if goes_on and status.ask and status.ask.of == _UNFINISHED_RUN:
         return status
-    of = f"what the API lists ({sentence(listing.about)}), then for each order of it that is wanted"
+    of = f"the API's list ({sentence(listing.about)}), then each selected order"
     return replace(status, ask=Ask(pending=None, orders=None, of=of, rate=listing.options.rate, seconds=None))
 
 

@@ -178,7 +178,7 @@ def test_a_wait_is_told_once(caplog: pytest.LogCaptureFixture) -> None:
     told = [record.getMessage() for record in caplog.records]
     assert len(told) == 2
     assert re.fullmatch(
-        r"The API answered 429 \(Retry-After: 1 s\): everybody waits until \d\d:\d\d:\d\d; 812 orders wait\.",
+        r"The API answered 429 \(Retry-After: 1 s\): all requests wait until \d\d:\d\d:\d\d; 812 orders are left\.",
         told[0],
     )
     assert re.fullmatch(r"Continuing at [0-9.]+/s\.", told[1])

@@ -240,7 +240,7 @@ def test_the_table_tells_what_came_and_how_to_go_on(exporter: Exporter) -> None:
     assert "Exported 60 of 62 orders to out" in ended.out
     assert re.search(r"rejected +3 +not_found 2 · invalid_order_number 1", ended.out)
     assert max(map(len, ended.out.splitlines()[:-1])) <= 80
-    assert "To request them again, and all others, as no --store keeps them:" in ended.out
+    assert "To request them again (and all others, since there is no --store):" in ended.out
     again = exporter(*shlex.split(ended.out.splitlines()[-1])[1:])
     assert again.code == 3, again.err
     assert "Exported 60 of 62 orders to out\n" in again.out

@@ -324,8 +324,8 @@ def test_a_file_that_stands_is_kept(tmp_path: Path) -> None:
         (["--out", "-"], "expected a file"),
         (["--out", "no/such/folder.txt"], "a directory that is there"),
         (["--filter", "status"], "expected KEY=VALUE"),
-        (["--filter", "page=3"], "the pages are counted here"),
-        (["--filter", "limit=3"], "--page-size"),
+        (["--filter", "page=3"], "sets page and limit itself"),
+        (["--filter", "limit=3"], "sets page and limit itself"),
         (["--page-size", "0"], "--page-size"),
     ],
 )

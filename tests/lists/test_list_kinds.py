@@ -225,7 +225,7 @@ def test_lists_are_read_as_they_are_meant(kind: str) -> None:
     """What leaves one reading only is read, whatever its name, and how is said in a line."""
     numbers, invalid, reading = read(*READ[kind])
     assert (numbers, invalid) == (NUMBERS, [])
-    assert f"from '{NUMBERS[0]}', to '{NUMBERS[-1]}'" in sentence(reading.as_dict())
+    assert f"first '{NUMBERS[0]}', last '{NUMBERS[-1]}'" in sentence(reading.as_dict())
 
 
 REFUSED: dict[str, tuple[bytes | str, str, str]] = {

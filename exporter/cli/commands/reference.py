@@ -54,7 +54,7 @@ def config(as_json: bool, **_: Any) -> int:
     known |= {"EXPORTER_CONFIG", *SECRETS.values()}
     for name in sorted(name for name in os.environ if name.startswith("EXPORTER_") and name not in known):
         near = nearest(name, known)
-        click.echo(f"{name} is set, and no option has that name; the nearest is {near}.", err=True)
+        click.echo(f"{name} is set, and no option has that name. {near}".rstrip(), err=True)
     return 0
 
 

@@ -27,7 +27,7 @@ def kind_of(target: str) -> str:
     if kind not in _NEEDED or not rest or (is_postgres and not rest.startswith("//")):
         got = kind if rest and kind.isalnum() else "something else"
         what = f"expected postgresql://…, duckdb:FILE or sqlite:FILE as the target of a load, got {got}."
-        raise UsageError(what, "Give one of these.")
+        raise UsageError(what, "Write for example sqlite:shop.db.")
     place, _, query = target.partition("?")
     if is_postgres and (re.search(r"//[^@]*:.*@", place) or "password" in unquote(query).lower()):
         what = "the target of the load has a password in it, where logs and other users of this machine can see it."
