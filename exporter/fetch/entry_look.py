@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import os
 from collections.abc import Iterable, Sequence
+from logging import INFO, WARNING
 
 import msgspec
 
@@ -15,19 +15,11 @@ from exporter.model.entry_proof import FIRST, EntryProof, digest_of
 from exporter.model.errors import AttemptError
 from exporter.model.options import Options
 from exporter.store.listed_numbers import ListedNumbers, LookedAt, Met
+from exporter.system.log import log
 from exporter.system.stopping import task_group
 
-log = logging.getLogger("exporter")
-
-_PARTIAL = (
-    "The API's list does not show complete orders (%s is not its detail): it only tells which have changed."
-)
-_LIES = (
-    "The API's list lies (%s is not its detail): nothing of it is used, and every order is fetched by itself."
-)
-_NO_SUMS = (
-    "%d of %d entries of the API's list do not prove themselves: nothing of it is used in place of an order."
-)
+_DIFFERS = "An entry of the API's list is not as its detail (%s): no order is taken from that list."
+_NO_SUMS = "%d of %d entries of the API's list do not prove themselves: no order is taken from it."
 
 
 class EntryLook:
@@ -102,9 +94,8 @@ class EntryLook:
 
     def _tell(self) -> None:
         proof = self._proof
-        if proof.differs and proof.compared < FIRST:
-            log.info(_PARTIAL, proof.differs)
-        elif proof.differs:
-            log.warning(_LIES, proof.differs)
+        if proof.differs is not None:
+            # Most lists show less than the whole order, from the first one on; one that does so later lies.
+            log.log(INFO if proof.compared < FIRST else WARNING, _DIFFERS, proof.differs)
         else:
             log.warning(_NO_SUMS, proof.suspects, proof.seen)

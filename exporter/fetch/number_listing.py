@@ -51,10 +51,10 @@ _OTHER_FORMATS = {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".xl
 
 
 class Wanted(NamedTuple):
-    """How many orders of a file are pending, and what tells which ones of some are."""
+    """How many orders of a file are pending, and what tells which of some numbers, without digests, are."""
 
     orders: int
-    among: Callable[[Iterable[str]], set[str]]
+    among: Callable[[Iterable[tuple[str, None]]], set[str]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,17 +123,44 @@ class Listing:
         with self._opened(work, record.answered_at or 0.0) as met:
             if not met.walk.complete:
                 pending = store.states(freshness).get(None, 0)
-                await self._read_on(met, Wanted(pending, partial(store.pending_among, freshness)))
+                await self._read_on(met, Wanted(pending, partial(store.pending_of, freshness, of_plan=True)))
             if met.walk.proof and met.walk.proof.is_lost:
                 freshness = replace(freshness, from_list=False)
             taken = await beside_the_loop(
-                lambda: _take_found(work.listing, met, store, record, freshness),
+                lambda: self._take_found(work.listing, met, store, record, freshness),
                 self.stop,
                 doing="taking orders from the list",
                 interrupt=store.interrupt,
             )
-            _tell_taken(met.walk, taken)
+            if (proof := met.walk.proof) and proof.holds:
+                log.info(_TAKEN, f"{taken['list']:,}", f"{proof.compared:,}")
             return met.walk, freshness
+
+    def _take_found(
+        self, listed: Path, met: ListedNumbers, store: Store, record: RunRecord, freshness: Freshness
+    ) -> Counter[str]:
+        """Settle the pending orders that the list has brought; return how many came from where."""
+        store.note_entries(listed)
+        taken: Counter[str] = Counter()
+        found = met.found()
+        while batch := list(islice(found, _BATCH)):
+            pending = store.pending_of(freshness, ((one.number, one.digest) for one in batch))
+            asked = (one for one in batch if one.number in pending)
+            outcomes = [one for each in asked if (one := self._outcome(record, each))]
+            store.settle(record.run_id, outcomes, Traffic())
+            taken.update(one.source for one in outcomes)
+        return taken
+
+    def _outcome(self, record: RunRecord, found: Found) -> Outcome | None:
+        """Return what a payload settles; None where it is no order, which its detail is asked about."""
+        try:
+            status = check(found.payload, found.number, self.options.max_items)
+        except AttemptError:
+            return None
+        at = max(found.read_at, record.started_at)
+        return Outcome(
+            *(found.number, FETCHED, at, 1, 200, status, None, found.payload, found.source, found.digest)
+        )
 
     async def first_page(self) -> Page:
         """Ask for the first page alone; errors are those of `write`."""
@@ -266,12 +293,11 @@ def _tell_idle(without: dict[str, int], count: int) -> None:
 
 
 def _entries(page_number: int, page: Page, choice: EntryChoice, wanted: Wanted | None) -> list[Met]:
-    numbers = [text_of(entry.number) for entry in page.results]
-    among = None if wanted is None else wanted.among(numbers)
-    return [
-        met if among is None or met.number in among else met._replace(number=None)
-        for met in _chosen(page_number, page, choice)
-    ]
+    chosen = list(_chosen(page_number, page, choice))
+    if wanted is None:
+        return chosen
+    among = wanted.among((one.number, None) for one in chosen if one.number is not None)
+    return [one if one.number in among else one._replace(number=None) for one in chosen]
 
 
 def _chosen(page_number: int, page: Page, choice: EntryChoice) -> Iterator[Met]:
@@ -284,40 +310,6 @@ def _chosen(page_number: int, page: Page, choice: EntryChoice) -> Iterator[Met]:
         wanted = wrong is None and choice.wants(entry.status, entry.date_placed, name)
         # A number is unique within its sales channel only.
         yield Met(f"{entry.id!r} {entry.number!r}", number if wanted else None)
-
-
-def _take_found(
-    listed: Path, met: ListedNumbers, store: Store, record: RunRecord, freshness: Freshness
-) -> Counter[str]:
-    """Settle the plan's pending orders that the list has brought; return how many came from where."""
-    store.note_entries(listed)
-    taken: Counter[str] = Counter()
-    found = met.found()
-    while batch := list(islice(found, _BATCH)):
-        pending = store.pending_among(freshness, (one.number for one in batch))
-        outcomes = [
-            one for one in map(partial(_outcome, record), batch) if one and one.order_number in pending
-        ]
-        store.settle(record.run_id, outcomes, Traffic())
-        taken.update(one.source for one in outcomes)
-    return taken
-
-
-def _outcome(record: RunRecord, found: Found) -> Outcome | None:
-    """Return what a payload settles; None where it is no order, which its detail is asked about."""
-    try:
-        status = check(found.payload, found.number)
-    except AttemptError:
-        return None
-    at = max(found.read_at, record.started_at)
-    facts = (found.number, FETCHED, at, 1, 200, status, None, found.payload, found.source, found.digest)
-    return Outcome(*facts)
-
-
-def _tell_taken(walk: Walk, taken: Counter[str]) -> None:
-    proof = walk.proof
-    if proof is not None and proof.holds:
-        log.info(_TAKEN, f"{taken['list']:,}", f"{proof.compared:,}")
 
 
 def _write(file: Path, numbers: Iterator[str]) -> int:

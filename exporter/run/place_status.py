@@ -179,8 +179,8 @@ def _ways(options: Options, status: Status, page: Page) -> dict[str, int]:
     if status.store is not None:
         freshness = options.freshness(status.now, status.now)
         with closing(Store(status.store, readonly=True)) as store:
-            asked = store.pending_of_entries(freshness, [(number, None) for number, _ in shown])
-            moved = store.pending_of_entries(freshness, shown)
+            asked = len(store.pending_of(freshness, ((number, None) for number, _ in shown)))
+            moved = len(store.pending_of(freshness, shown))
     known = status.ask.pending if status.ask else None
     pending = math.ceil(page.count * asked / max(1, len(shown))) if known is None else known
     always = pending + (page.last if known is None else 0)

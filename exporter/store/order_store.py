@@ -274,23 +274,19 @@ class Store:
             self._connection.execute(f"UPDATE plan.plan SET entry = {DIGEST_OF_PLANNED}")  # noqa: S608 - our own words
             self._connection.execute("DETACH DATABASE listed")
 
-    def pending_among(self, freshness: Freshness, numbers: Iterable[str]) -> set[str]:
-        """Return which of these are numbers of the plan that must be asked for."""
-        with durable.storage_errors("writing the plan", self.path):
+    def pending_of(
+        self, freshness: Freshness, entries: Iterable[tuple[str, str | None]], *, of_plan: bool = False
+    ) -> set[str]:
+        """Return which of some order numbers, each with its entry's digest, must be asked for; those `of_plan` alone."""
+        if of_plan:
             self._connection.execute("CREATE INDEX IF NOT EXISTS plan.by_number ON plan(number)")
-        query = """
-            SELECT p.number FROM {planned}
-            WHERE p.number IN (SELECT value FROM json_each(:numbers)) AND {state} IS NULL"""
-        given = msgspec.json.encode(list(numbers)).decode()
-        return {number for (number,) in self._rows(query, freshness, numbers=given)}
-
-    def pending_of_entries(self, freshness: Freshness, entries: Iterable[tuple[str, str | None]]) -> int:
-        """Return how many of some order numbers, each with its entry's digest, must be asked for."""
-        query = """
-            SELECT count(*) FROM (SELECT json_extract(value, '$[0]') AS number, json_extract(value, '$[1]') AS entry
-            FROM json_each(:entries)) AS p LEFT JOIN orders AS o ON o.number = p.number WHERE {state} IS NULL"""
+        planned = "AND p.number IN (SELECT number FROM plan.plan)" if of_plan else ""
+        query = f"""
+            SELECT p.number FROM (SELECT json_extract(value, '$[0]') AS number, json_extract(value, '$[1]') AS entry
+            FROM json_each(:entries)) AS p LEFT JOIN orders AS o ON o.number = p.number
+            WHERE {{state}} IS NULL {planned}"""  # noqa: S608 - our own words
         given = msgspec.json.encode(list(entries)).decode()
-        return int(next(self._rows(query, freshness, entries=given))[0])
+        return {number for (number,) in self._rows(query, freshness, entries=given)}
 
     def sources(self, freshness: Freshness) -> dict[str, int]:
         """Return how many orders of the plan have a payload from `detail` and from `list`."""
