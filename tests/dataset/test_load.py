@@ -290,6 +290,17 @@ def test_passwords_come_from_the_environment_alone(
     assert load_place(place, server.replace("user=postgres", "user=shop"), prefix="pw_").orders == 2
 
 
+def test_duckdb_fetches_nothing_from_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Given a file of SQLite, DuckDB would download an extension; it is told not to, and the load says what is missing."""
+    place, database = dataset(tmp_path / "one", demo_payloads(2)), tmp_path / "shop.db"
+    load_place(place, f"sqlite:{database}")
+    monkeypatch.setenv("HOME", str(tmp_path))  # where extensions would be
+    with pytest.raises(StorageError) as failed:
+        load_place(place, f"duckdb:{database}")
+    assert "sqlite" in str(failed.value)
+    assert "download" not in str(failed.value)
+
+
 def test_what_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
     """A target of another kind, a dataset without items, and one that is damaged."""
     place = dataset(tmp_path / "one", demo_payloads(2))

@@ -104,7 +104,11 @@ class _DuckDb(Database):
     def _connect(self, target: str) -> Any:
         import duckdb
 
-        return duckdb.connect(target.removeprefix("duckdb:"), config={"memory_limit": "512MB", "threads": 2})
+        # Without the last DuckDB downloads what reads another program's file.
+        return duckdb.connect(
+            target.removeprefix("duckdb:"),
+            config={"memory_limit": "512MB", "threads": 2, "autoinstall_known_extensions": False},
+        )
 
     def columns(self, table: str) -> dict[str, str]:
         ours = {kind.upper(): kind for kind in self.types.values()}
