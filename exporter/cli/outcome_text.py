@@ -54,9 +54,9 @@ def _lines(summary: Summary) -> Iterator[str]:
     yield _row("orders", f"{summary.exported:,}")
     yield _row("items", f"{summary.items:,}")
     reasons = summary.rejects_by_reason
-    yield _row("rejected", f"{sum(reasons.values()):,}", _counted(reasons))
-    again = {word: summary.requests[word] for word in ("retried", "throttled")}
-    yield _row("requests", f"{summary.requests['sent']:,}", _counted(again))
+    yield _row("rejected", f"{sum(reasons.values()):,}", " · ".join(_counted(reasons.items())))
+    again = _counted((word, summary.requests[word]) for word in ("retried", "throttled"))
+    yield _row("requests", f"{summary.requests['sent']:,}", " · ".join(again))
     if taken := summary.sources.get("list"):
         yield _row("from list", f"{taken:,}", "orders, without a request of their own")
     tries = "over all tries of the run" if summary.resumed else ""
@@ -73,8 +73,12 @@ def _row(label: str, value: str, more: str = "") -> str:
     return f"  {label}{value:>{_NUMBERS_END - len(label)}}   {more}".rstrip()
 
 
-def _counted(counts: dict[str, int]) -> str:
-    return " · ".join(f"{name} {count:,}" for name, count in counts.items() if count)
+def _counted(counts: Iterable[tuple[str, Any]]) -> list[str]:
+    return [
+        f"{name} {count:,}" if isinstance(count, int) else f"{name} {count}"
+        for name, count in counts
+        if count
+    ]
 
 
 def file_lines(files: Iterable[PartFile]) -> Iterator[str]:
@@ -91,10 +95,8 @@ def file_lines(files: Iterable[PartFile]) -> Iterator[str]:
 
 def _notes(summary: Summary) -> Iterator[str]:
     if summary.drift:
-        paths = ", ".join(sorted(summary.drift)[:_MOST_PATHS])
-        more = f" and {len(summary.drift) - _MOST_PATHS} more" if len(summary.drift) > _MOST_PATHS else ""
         yield ""
-        yield f"Kept in _unmapped, as no column fits: {paths}{more}."
+        yield f"Kept in _unmapped, as no column fits: {_few(sorted(summary.drift), _MOST_PATHS)}."
     if summary.stale_by_reason:
         count = sum(summary.stale_by_reason.values())
         yield ""
@@ -118,7 +120,7 @@ def change_lines(changes: Changes) -> Iterator[str]:
         return
     yield f"Changed since {changes.compared_with.place}, of {changes.compared:,} orders in both"
     yield ""
-    more = {"not_compared": _listed(changes.not_compared_reasons.items())}
+    more = {"not_compared": " · ".join(_counted(changes.not_compared_reasons.items()))}
     for word in CHANGE_COUNTS:
         yield _row(word.replace("_", " "), f"{getattr(changes, word):,}", more.get(word, ""))
     yield _row("items", f"+{changes.items_added:,} −{changes.items_removed:,}")
@@ -134,20 +136,15 @@ def _change_notes(changes: Changes) -> Iterator[str]:
     if changes.matched_by_position:
         yield f"  Items without ids were matched by their position, in {changes.matched_by_position:,} orders."
     for table, names in changes.columns_not_compared.items():
-        few = ", ".join(names[:_MOST_SHOWN]) + (
-            f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
-        )
+        few = _few(names, _MOST_SHOWN)
         yield f"  Not compared, because the datasets do not both have them alike: {few} of {table}."
 
 
 def _rows(label: str, counts: Any) -> Iterator[str]:
-    pairs = list(counts)
-    if pairs:
-        rest = f" and {len(pairs) - _MOST_SHOWN} more" if len(pairs) > _MOST_SHOWN else ""
-        yield _row(label, "", _listed(pairs[:_MOST_SHOWN]) + rest)
+    if texts := _counted(counts):
+        yield _row(label, "", _few(texts, _MOST_SHOWN, " · "))
 
 
-def _listed(counts: Any) -> str:
-    return " · ".join(
-        f"{name} {count:,}" if isinstance(count, int) else f"{name} {count}" for name, count in counts
-    )
+def _few(texts: list[str], most: int, between: str = ", ") -> str:
+    more = f" and {len(texts) - most} more" if len(texts) > most else ""
+    return between.join(texts[:most]) + more

@@ -23,6 +23,7 @@ from exporter.system.log import log
 
 _SHAPES = dict(zip(PLACES, (r"\d{4}-\d{2}-\d{2}", r"\d{6}b?"), strict=True))
 _GOING = re.compile(r"\.(.+)\.removed")
+_UNFINISHED = "%s: an unfinished run of another --out; remove it if nobody wants to resume it."
 
 
 def remove_older(pattern: str, out: str, keep: int) -> tuple[str, ...]:
@@ -79,19 +80,16 @@ def tell_unfinished(pattern: str, out: str, *, remove: bool) -> None:
             path = Path(pattern).absolute()
             finished = [at for one in _fitting(path) if (at := _finished_at(one))]
             for old in _fitting(path.with_name(f"{path.name}.partial")):
-                if not _GOING.fullmatch(old.name) and old != place_of(out) and (old / "lock").is_file():
-                    _tell_unfinished(old, min(finished, default=""), remove=remove)
+                if _GOING.fullmatch(old.name) or old == place_of(out) or not (old / "lock").is_file():
+                    continue
+                used_at = max(entry.stat().st_mtime for entry in (old, *old.iterdir()))
+                if remove and time_text(used_at) < min(finished, default=""):
+                    discard(str(old).removesuffix(".partial"))
+                    log.info("Removed an unfinished run, older than --keep allows: %s", old)
+                else:
+                    log.warning(_UNFINISHED, old)
     except ExporterError as error:
         log.warning("Unfinished runs: %s", error)
-
-
-def _tell_unfinished(old: Path, oldest_kept: str, *, remove: bool) -> None:
-    used_at = max(entry.stat().st_mtime for entry in (old, *old.iterdir()))
-    if remove and time_text(used_at) < oldest_kept:
-        discard(str(old).removesuffix(".partial"))
-        log.info("Removed an unfinished run, older than --keep allows: %s", old)
-    else:
-        log.warning("%s: an unfinished run of another --out; remove it if nobody wants to resume it.", old)
 
 
 def _remove(going: Path) -> None:
