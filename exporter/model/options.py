@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from functools import partial
 from typing import Any, Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from exporter.model import units
@@ -259,18 +260,14 @@ class Options(TableOptions, AskOptions):
         for name, value in made.items():
             object.__setattr__(self, name, value)
         _refuse_unreadable(self)
-        _refuse(_checks(self))
+        for wrong, option, what, hint in _checks(self):
+            if wrong:
+                raise UsageError(what, hint, option=option)
         _ = self.choice
 
 
 #: Whether something is wrong, of which option, what to say of it, and what to do.
 _Check = tuple[object, str | None, str, str]
-
-
-def _refuse(checks: Iterable[_Check]) -> None:
-    for wrong, option, what, hint in checks:
-        if wrong:
-            raise UsageError(what, hint, option=option)
 
 
 def _refuse_unreadable(options: Options) -> None:
@@ -357,29 +354,24 @@ def checked_api_url(url: str, *, allow_http: bool) -> str:
     Raises:
         UsageError: It is no https URL, or it carries a user, a query or a fragment.
     """
+    refused = partial(UsageError, option="api_url")
     try:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError as error:
-        what = f"expected https://HOST, got {without_user(url)!r}: {error}."
-        raise UsageError(what, option="api_url") from None
-    _refuse(_checks_of_url(url, parts, allow_http=allow_http))
+        raise refused(f"expected https://HOST, got {without_user(url)!r}: {error}.") from None
+    host = parts.hostname or ""
+    if not url:
+        raise refused("expected the API's address, got none.", "Set EXPORTER_API_URL or give --api-url.")
+    if parts.scheme not in ("http", "https") or not host:
+        raise refused(f"expected https://HOST, got {without_user(url)!r}.", "Give the API's base URL.")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        what = "expected a base URL without user, password, query or fragment."
+        raise refused(what, "Give the token in EXPORTER_API_TOKEN.")
+    if parts.scheme == "http" and not is_loopback(host) and not allow_http:
+        what = f"expected https, got http for {host}; the token would travel in clear text."
+        raise refused(what, "Give an https URL, or --allow-http if this network is yours.")
     return without_known_path(url)
-
-
-def _checks_of_url(url: str, parts: SplitResult, *, allow_http: bool) -> Iterator[_Check]:
-    option, host = "api_url", parts.hostname or ""
-    hint = "Set EXPORTER_API_URL or give --api-url."
-    yield not url, option, "expected the API's address, got none.", hint
-    is_one = parts.scheme in ("http", "https") and host
-    what = f"expected https://HOST, got {without_user(url)!r}."
-    yield not is_one, option, what, "Give the API's base URL."
-    what = "expected a base URL without user, password, query or fragment."
-    more = parts.username or parts.password or parts.query or parts.fragment
-    yield more, option, what, "Give the token in EXPORTER_API_TOKEN."
-    what = f"expected https, got http for {host}; the token would travel in clear text."
-    hint = "Give an https URL, or --allow-http if this network is yours."
-    yield parts.scheme == "http" and not is_loopback(host) and not allow_http, option, what, hint
 
 
 def without_known_path(url: str) -> str:
