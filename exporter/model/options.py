@@ -60,12 +60,12 @@ class TableOptions:
     """Say what the tables hold and how they are written.
 
     Args:
-        formats: Of the tables, with commas; xlsx is one workbook.
-        tables: With commas; order_lines has each item beside its order.
+        formats: Formats of the tables, with commas; xlsx is one workbook.
+        tables: Tables to write, with commas; order_lines has each item beside its order.
         rows_per_file: Each table is a directory of part files of so many rows.
-        compression: Of the Parquet files.
-        json_type: Of JSON columns in Parquet; json is Parquet's own, which many readers refuse.
-        timezone: Of times in CSV, workbook and report, and of days as `placed_from`, such as Europe/Istanbul.
+        compression: Compression of the Parquet files.
+        json_type: Type of JSON columns in Parquet; json is Parquet's own, which many readers refuse.
+        timezone: Zone of times in CSV, workbook and report, and of days as `placed_from`, such as Europe/Istanbul.
         csv_dialect: excel is for spreadsheets: BOM, `;`, decimal comma, dates without zone, harmless formulas.
         pii: Personal columns: keep, leave null, or HMAC-SHA256 by `pii_key`.
         pii_key: Key of the hash, at least 32 bytes.
@@ -92,8 +92,8 @@ class AskOptions:
 
     Args:
         column: The input's column of order numbers: its name, letter or position.  [default: found]
-        sheet: Of a workbook: name or position.  [default: found]
-        encoding: Of a text, such as windows-1254.  [default: found]
+        sheet: Sheet of a workbook: its name or position.  [default: found]
+        encoding: Encoding of a text, such as windows-1254.  [default: found]
         input_format: What `orders` is.  [default: found by its content]
         from_api: Instead of `orders`: all orders that the API lists, or those that the options below select.
         status: Only orders that show one of these there, such as 400,550.
@@ -193,18 +193,18 @@ class Options(TableOptions, AskOptions):
         client_key: Its key (PEM), readable only by its owner.
         proxy: HTTP proxy to go through, or none. Without it: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY and NO_PROXY.
         concurrency: Requests in flight, at most.
-        timeout_s: For one attempt.
-        max_attempts: For one order.
+        timeout_s: Seconds for one attempt, at most.
+        max_attempts: Attempts for one order, at most.
         patience: How long to wait for an API that no longer serves orders, such as 90s or 10m.
         max_items: An order with more items is rejected as bad_response.
         max_rejects: A count, or a percentage of the lines; with more the run stops, and nothing is published.
         expect_orders: With fewer orders (N% of the newest dataset that fits `out`), nothing is published.
-        on_drift: What fields and values that fit no column do.
+        on_drift: What to do about fields and values that fit no column.
         keep: Keep the N newest datasets whose names fit an `out` with {date} or {time}; remove older ones.
         report: Write report.html into the dataset: the run and the data, to look at.
         changes: Compare with the newest dataset of the same `out`; write changes into the new one.
-        load: Then load the dataset into a database, as exporter load does.
-        prune: Then remove orders from the store that are not in `orders` and are over 90 days old.
+        load: After publishing, load the dataset into a database, as exporter load does.
+        prune: After publishing, remove orders from the store that are not in `orders` and are over 90 days old.
         notify: Post how the run ended as JSON, for Slack and the like.
         dask: Spread the run over a Dask cluster: a scheduler's address, local, or local:N workers.
         dask_insecure: Permit a cluster without TLS: anyone who can reach it can take the token and run code on it.

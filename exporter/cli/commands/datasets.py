@@ -27,13 +27,13 @@ from exporter.model.options import FileFormat
     "formats",
     type=Words(get_args(FileFormat)),
     default="parquet",
-    help="Of the tables, with commas.",
+    help="Formats of the tables, with commas.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object on stdout.")
 def changes(old: str, new: str, out: str, overwrite: bool, full: bool, formats: str, as_json: bool) -> int:
     """Compare the datasets OLD and NEW, and write what changed into DIR, one row for each changed field.
 
-    Items are matched by their id. An order that NEW did not ask for, or could not get, is not compared; it is
+    Items are matched by their id. An order that NEW did not request, or could not get, is not compared; it is
     gone only where the API answered 404. It needs the extra `duckdb`.
     """
     from dataclasses import asdict
@@ -64,7 +64,7 @@ def changes(old: str, new: str, out: str, overwrite: bool, full: bool, formats: 
 @click.argument("datasets", metavar="DATASET...", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def history(number: str, datasets: tuple[str, ...], as_json: bool) -> int:
-    """Show what each finished DATASET says of the order NUMBER, oldest first, and what changed in between.
+    """Show what each finished DATASET says about the order NUMBER, oldest first, and what changed in between.
 
     A name with * stands for all datasets that fit. It needs the extra `duckdb`.
     """
@@ -99,11 +99,9 @@ def _change(row: dict[str, Any]) -> str:
 @click.command(cls=Command, epilog="Example: exporter load orders-2026-11-24 postgresql://shop@db/shop")
 @click.argument("dataset", type=PATH, metavar="DATASET")
 @click.argument("target", metavar="TARGET")
-@click.option("--schema", metavar="NAME", help="Of the tables; made where it is missing.")
-@click.option(
-    "--prefix", default="", show_default=False, metavar="TEXT", help="Before the names of the tables."
-)
-@click.option("--replace", is_flag=True, help="The tables then hold only this dataset.")
+@click.option("--schema", metavar="NAME", help="Schema of the tables; created if it is missing.")
+@click.option("--prefix", default="", show_default=False, metavar="TEXT", help="Prefix of the tables' names.")
+@click.option("--replace", is_flag=True, help="Remove the orders that DATASET lacks.")
 @click.option(
     "--mark-gone", is_flag=True, help="Record in _gone_at which orders the API no longer has (404)."
 )
@@ -112,7 +110,7 @@ def load(dataset: str, target: str, as_json: bool, **settings: Any) -> int:
     """Load the finished DATASET into TARGET: postgresql://…, duckdb:FILE or sqlite:FILE.
 
     All or nothing, in one transaction: orders replace those of the same number, with all their items. The same
-    dataset twice does nothing. No password belongs into TARGET: PostgreSQL's come from PGPASSWORD or ~/.pgpass.
+    dataset twice does nothing. Put no password into TARGET: PostgreSQL's come from PGPASSWORD or ~/.pgpass.
     """
     from dataclasses import asdict
 

@@ -114,8 +114,8 @@ def _text(value: Any) -> str:
 
 
 @click.command(cls=Command, epilog="Example: exporter serve --orders 1000 --rate-limit 30 --fault-rate 0.05")
-@click.option("--port", type=click.IntRange(0, 65535), default=8000, help="0 takes a free one.")
-@click.option("--orders", type=click.IntRange(0), default=500, help="Orders that it holds.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8000, help="Port; 0 takes a free one.")
+@click.option("--orders", type=click.IntRange(0), default=500, help="Number of orders.")
 @click.option(
     "--rate-limit",
     "rate_limit_per_s",

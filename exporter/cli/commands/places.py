@@ -28,9 +28,9 @@ from exporter.model.units import seconds, size_text
 @rate_options
 @click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object on stdout.")
 def status(place: str, orders: str | None, as_json: bool, **settings: Any) -> int:
-    """Show what stands at OUT (a dataset, an unfinished run) or in STORE, and touch nothing.
+    """Show what is at OUT (a dataset, an unfinished run) or in STORE, and change nothing.
 
-    With ORDERS, also what a run with these options would ask for, and how long that takes.
+    With ORDERS, also what a run with these options would request, and how long that takes.
     """
     from exporter.model.options import AskOptions
     from exporter.run.place_status import look
@@ -52,9 +52,9 @@ def store() -> None:
     "--not-in", "orders", type=PATH, metavar="ORDERS", required=True, help="The list of orders to keep."
 )
 @click.option("--older-than", metavar="AGE", default=PRUNE_AGE, help="Keep orders answered since then.")
-@click.option("--dry-run", is_flag=True, help="Say how many orders would go, and remove none.")
+@click.option("--dry-run", is_flag=True, help="Only count the orders that would be removed.")
 def prune(place: str, orders: str, older_than: str, dry_run: bool) -> int:
-    """Remove orders that ORDERS does not name from STORE, with their personal data, and give back the space."""
+    """Remove orders that ORDERS lacks from STORE. Their personal data goes too, and the space is freed."""
     from exporter.fetch.work_directory import locked_store
     from exporter.model.options import AskOptions
     from exporter.store import upkeep
@@ -75,7 +75,7 @@ def prune(place: str, orders: str, older_than: str, dry_run: bool) -> int:
 @click.argument("place", type=PATH, metavar="STORE")
 @click.argument("file", type=PATH, metavar="FILE")
 def backup(place: str, file: str) -> int:
-    """Copy STORE to FILE as it is at this moment, also while a run writes to it."""
+    """Copy STORE to FILE, even while a run uses it. The copy is of one moment."""
     from exporter.store.upkeep import back_up
 
     back_up(_store_at(place), Path(file))

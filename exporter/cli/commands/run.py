@@ -73,7 +73,7 @@ log_options = together(
         type=click.Choice(["text", "json"]),
         default="text",
         is_eager=True,
-        help="Of the log on stderr.",
+        help="Format of the log on stderr.",
     ),
     option("--quiet", is_flag=True, help="Errors only."),
 )
