@@ -26,10 +26,7 @@ def read(
     A line is a physical line of text, CSV (where the record begins) and JSON Lines, and a row, from 1, of everything
     else. The header of a table and what stands above it are no lines of any batch. The ending of `name` counts where
     the content leaves a choice; `reading` is filled in. A stream that must seek, and cannot, is copied to the disk.
-
-    Raises:
-        InputError: When the input cannot be read with certainty, or holds nothing but blank lines.
-        UsageError: When it is a workbook and the extra `xlsx` is not installed.
+    A list of nothing but blank lines is an `InputError` too.
     """
     from exporter.lists import format_choice, packing
 

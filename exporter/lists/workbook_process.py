@@ -273,11 +273,7 @@ def _codes(styles: Element) -> list[str]:
 
 
 def _joined(formula: str) -> str | None:
-    """Return the text of a formula that joins texts and whole numbers, whatever the sheet holds; else None.
-
-    >>> _joined('"10"&"01"'), _joined('"SIP-" & 7'), _joined("A1&1")
-    ('1001', 'SIP-7', None)
-    """
+    """Return the text of a formula that joins texts and whole numbers, as `"SIP-" & 7` does; else None."""
     if not _JOINED.fullmatch(formula) or formula.isdecimal():
         return None
     return "".join(text or number for text, number in re.findall(r'"([^"]*)"|(\d+)', formula))

@@ -232,13 +232,7 @@ def falling(counts: Mapping[str, T], size: Callable[[T], int]) -> dict[str, T]:
 
 
 def _by_items(orders: int, places: Mapping[int, int]) -> dict[int, int]:
-    """Return how many orders have how many items.
-
-    An order with an item at place n has more than n items, so no order number needs to be remembered.
-
-    >>> _by_items(3, {0: 2, 1: 1})
-    {0: 1, 1: 1, 2: 1}
-    """
+    # An order with an item at place n has more than n items, so no order number needs to be remembered.
     with_more = [orders, *(count for _, count in sorted(places.items())), 0]
     exactly = enumerate(more - fewer for more, fewer in pairwise(with_more))
     return {items: count for items, count in exactly if count}

@@ -147,11 +147,7 @@ _ANSWERED = re.compile(r"the (API|proxy) answered (\d{3})$", re.IGNORECASE)
 
 
 def _cause(failure: str) -> str:
-    """Return a failure as a label.
-
-    >>> _cause("the API answered 502"), _cause("throttled"), _cause("no complete answer within 30 s")
-    ('HTTP 502', 'HTTP 429, too many requests', 'No complete answer within 30 s')
-    """
+    """Return a failure as a label, as `HTTP 502` and `No complete answer within 30 s`."""
     if failure == "throttled":
         return "HTTP 429, too many requests"
     if answered := _ANSWERED.match(failure):

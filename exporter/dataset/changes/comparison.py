@@ -55,6 +55,7 @@ class Comparison(AbstractContextManager["Comparison"]):
         self._old, self._new, self._only = old, new, only
         spilled = {"memory_limit": _MEMORY, "temp_directory": str(scratch / "spilled")}
         self._database = duckdb.connect(config={**spilled, "threads": 2, "preserve_insertion_order": False})
+        self._do, self.interrupt = self._database.execute, self._database.interrupt
         self._types: dict[str, dict[str, dict[str, str]]] = {}
         self._common: dict[str, list[str]] = {}  # of each table the columns to compare, the keys apart
         self._left_out: dict[str, list[str]] = {}
@@ -62,10 +63,6 @@ class Comparison(AbstractContextManager["Comparison"]):
 
     def __exit__(self, *_: object) -> None:
         self._database.close()
-
-    def interrupt(self) -> None:
-        """Make what is under way in another thread end soon, by any error."""
-        self._database.interrupt()
 
     def run(self) -> Changes:
         """Compare, and return what differs in counts; the rows can be read then."""
@@ -101,9 +98,6 @@ class Comparison(AbstractContextManager["Comparison"]):
         seen = f"{since}::TIMESTAMPTZ AS {before}, {until}::TIMESTAMPTZ AS {after}"
         rows = f"({SELECT_CHANGES}) ORDER BY part, seq, item, place"
         return self._tables(f"SELECT {_listed(names)}, {seen} FROM {rows}", CHANGES_SCHEMA)
-
-    def _do(self, query: str) -> None:
-        self._database.execute(query)
 
     def _all(self, query: str) -> list[tuple[Any, ...]]:
         return self._database.sql(query).fetchall()
