@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from itertools import chain
 from pathlib import Path
@@ -10,8 +10,8 @@ from pathlib import Path
 import pyarrow as pa
 
 from exporter.dataset.flatten.arrow_schema import SCHEMAS
-from exporter.dataset.table_files import TableWriter
-from exporter.dataset.workbook_files import WorkbookWriter
+from exporter.dataset.table_files import PartsWriter, table_writer
+from exporter.dataset.workbook_files import workbook_writer
 from exporter.model.column_selection import choose_columns
 from exporter.model.options import TableOptions
 from exporter.model.records import PartFile
@@ -50,23 +50,23 @@ class DatasetWriter(AbstractContextManager["DatasetWriter"]):
         self._schemas = schemas
         formats = [each for each in options.formats if each != "xlsx"]
         self._writers = {
-            name: [TableWriter(folder, name, each, schema, options) for each in formats]
+            name: [table_writer(folder, name, each, schema, options) for each in formats]
             for name, schema in schemas.items()
         }
         # By column, so that each can be joined and its pieces let go before the next: half the memory.
         self._waiting: dict[str, list[list[pa.Array]]] = {
             name: [[] for _ in schema] for name, schema in schemas.items() if self._writers[name]
         }
-        self._book: WorkbookWriter | None = None
+        self._books: list[PartsWriter] = []
         if "xlsx" in options.formats:
-            self._book = WorkbookWriter(folder, schemas, options.rows_per_file, about, book)
+            self._books = [workbook_writer(folder, schemas, options.rows_per_file, about, book)]
 
     def add(self, batch: Mapping[str, pa.Table]) -> None:
         """Append the rows of one batch; columns and tables that are not written are left out."""
         schemas = self._schemas.items()
         tables = {name: batch[name].select(schema.names).cast(schema) for name, schema in schemas}
-        if self._book is not None:
-            self._book.write(tables)
+        for book in self._books:
+            book.write(tables)
         for name, columns in self._waiting.items():
             for waiting, column in zip(columns, tables[name].columns, strict=True):
                 waiting.extend(column.chunks)
@@ -80,17 +80,18 @@ class DatasetWriter(AbstractContextManager["DatasetWriter"]):
 
     def close(self, counts: Mapping[str, str]) -> dict[str, list[PartFile]]:
         """Finish every file; return those of each table, over all formats. A workbook says `counts` too."""
-        files = {name: [part for one in each for part in one.close()] for name, each in self._writers.items()}
-        if self._book is not None:
-            for name, books in self._book.close(counts).items():
-                files[name] += books
+        files: dict[str, list[PartFile]] = {name: [] for name in self._schemas}
+        for writer in self._all():
+            for name, parts in writer.close(counts).items():
+                files[name] += parts
         return files
 
     def __exit__(self, *_: object) -> None:
-        for writer in chain.from_iterable(self._writers.values()):
+        for writer in self._all():
             writer.abort()
-        if self._book is not None:
-            self._book.abort()
+
+    def _all(self) -> Iterator[PartsWriter]:
+        return chain(*self._writers.values(), self._books)
 
     def _write_row_group(self, name: str) -> None:
         if any(map(len, self._waiting[name][0])):
@@ -100,4 +101,4 @@ class DatasetWriter(AbstractContextManager["DatasetWriter"]):
                 arrays.clear()
             table = pa.table(columns, schema=self._schemas[name])
             for writer in self._writers[name]:
-                writer.write(table)
+                writer.write({name: table})

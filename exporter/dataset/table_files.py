@@ -1,12 +1,14 @@
-"""Tables into part files, Parquet or CSV, written by Arrow's native code into a folder of staged files."""
+"""Tables into files of a folder: parted where they grow too long; Parquet and CSV by Arrow's native code."""
 
 from __future__ import annotations
 
 import codecs
 import hashlib
-from collections.abc import Callable
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 import pyarrow as pa
@@ -19,82 +21,123 @@ from exporter.model.options import FileFormat, TableOptions
 from exporter.model.records import PartFile
 from exporter.system import durable
 
-_WITHOUT_END = 2**62
+
+class OpenFile(ABC):
+    """A file on its way, and how many rows of each table it holds; it is put together when it is closed."""
+
+    def __init__(self, path: Path, tables: Iterable[str]) -> None:
+        self.path, self.rows = path, dict.fromkeys(tables, 0)
+
+    @abstractmethod
+    def write(self, name: str, table: pa.Table) -> None:
+        """Append rows of a table."""
+
+    @abstractmethod
+    def close(self, facts: Mapping[str, str]) -> None:
+        """Finish the file, which says these facts where it can."""
+
+    def discard(self) -> None:
+        """Let go of what is open."""
+        with suppress(OSError):  # the disk's complaint has been heard, or nobody needs it
+            self.close({})
 
 
-class TableWriter(AbstractContextManager["TableWriter"]):
-    """One table on its way into one file, or with `rows_per_file` always into a folder of part files.
+class PartsWriter(AbstractContextManager["PartsWriter"]):
+    """Tables on their way into one file, or several of `most_rows`; with `rows_per_file` into a folder of part files.
 
-    The same tables give the same bytes, however each is chunked inside. As a context manager, it aborts what was
-    not closed: pyarrow's own writers finish a short file even when an exception ends their block. What the disk
-    refuses is a `StorageError`; the writer can only be aborted then.
+    Several tables stay together: a batch that does not fit into the file begins the next, and only a batch that fits
+    into none is cut. One table fills each file. The same tables give the same bytes, however each is chunked inside.
+
+    As a context manager, it aborts what was not closed: pyarrow's own writers finish a short file even when an
+    exception ends their block. What the disk refuses is a `StorageError`; the writer can only be aborted then.
     """
 
     def __init__(
-        self, folder: Path, name: str, file_format: FileFormat, schema: pa.Schema, options: TableOptions
+        self,
+        place: Path,
+        begin: Callable[[Path], OpenFile],
+        rows_per_file: int | None,
+        most_rows: int = 2**62,
     ) -> None:
-        self._folder, self._path = folder, folder / f"{name}.{file_format}"
-        self._rows_per_file = options.rows_per_file
-        kind = _ParquetFile if file_format == "parquet" else _CsvFile
-        self._open: Callable[[Path], _ParquetFile | _CsvFile] = lambda path: kind(path, schema, options)
-        self._finished: list[PartFile] = []
-        self._file: _ParquetFile | _CsvFile | None = None
-        self._rows = 0
+        self._place, self._open, self._in_folder = place, begin, rows_per_file is not None
+        self._most_rows = min(rows_per_file or most_rows, most_rows)
+        self._what = "workbook" if place.suffix == ".xlsx" else "table"
+        self._finished: dict[str, list[PartFile]] = {}
+        self._file: OpenFile | None = None
+        self._count = 0
         self._closed = False
 
-    def write(self, table: pa.Table) -> None:
-        """Append rows with the writer's schema; for Parquet they make one row group of their own."""
-        with durable.storage_errors("writing the table", self._path):
-            while table.num_rows:
-                if self._file is not None and self._rows == self._rows_per_file:
-                    self._finish(self._file)
-                file = self._file or self._begin()
-                piece = table.slice(0, (self._rows_per_file or _WITHOUT_END) - self._rows)
-                file.write(piece)
-                self._rows += piece.num_rows
-                table = table.slice(piece.num_rows)
+    def write(self, tables: Mapping[str, pa.Table]) -> None:
+        """Append rows of every table, by name; for Parquet they make one row group of their own."""
+        with durable.storage_errors(f"writing the {self._what}", self._place):
+            file = self._file or self._begin()
+            sizes = {name: table.num_rows for name, table in tables.items()}
+            fits = all(file.rows[name] + size <= self._most_rows for name, size in sizes.items())
+            if len(tables) > 1 and not fits and max(sizes.values()) <= self._most_rows:
+                file = self._next(file)
+            rest = dict(tables)
+            while True:
+                for name, table in rest.items():
+                    if (piece := table.slice(0, self._most_rows - file.rows[name])).num_rows:
+                        file.write(name, piece)
+                    file.rows[name] += piece.num_rows
+                    rest[name] = table.slice(piece.num_rows)
+                if not any(table.num_rows for table in rest.values()):
+                    return
+                file = self._next(file)
 
-    def close(self) -> list[PartFile]:
-        """Finish the last file; return all in the order of their rows. An empty table has one too."""
-        with durable.storage_errors("writing the table", self._path):
-            self._finish(self._file or self._begin())
+    def close(self, facts: Mapping[str, str] = MappingProxyType({})) -> dict[str, list[PartFile]]:
+        """Finish the last file, which also says `facts`; return each table's, in the order of their rows, one at least."""
+        with durable.storage_errors(f"writing the {self._what}", self._place):
+            self._finish(self._file or self._begin(), facts)
         self._closed = True
         return self._finished
 
     def abort(self) -> None:
-        """Remove every file of this table, finished or not; nothing happens after `close`."""
+        """Remove what is not finished; nothing happens after `close`."""
         if not self._closed:
             self._closed = True
-            if self._file is not None:
-                with suppress(OSError):  # the disk's complaint has been heard, or nobody needs it
-                    self._file.close()
-            with durable.storage_errors("removing the unfinished table", self._path):
-                durable.remove_tree(self._path)
+            with durable.storage_errors(f"removing the unfinished {self._what}", self._place):
+                if self._file is not None:
+                    self._file.discard()
+                durable.remove_tree(self._place)
 
     def __exit__(self, *_: object) -> None:
         self.abort()
 
-    def _begin(self) -> _ParquetFile | _CsvFile:
-        path = self._path
-        if self._rows_per_file is not None:
+    def _begin(self) -> OpenFile:
+        path = self._place
+        if self._in_folder:
             path.mkdir(exist_ok=True)
-            path /= part_name(len(self._finished), path.suffix)
-        self._file, self._rows = self._open(path), 0
+            path /= part_name(self._count, path.suffix)
+        elif self._count:
+            path = path.with_stem(f"{path.stem}-{self._count + 1}")
+        self._file = self._open(path)
         return self._file
 
-    def _finish(self, file: _ParquetFile | _CsvFile) -> None:
-        file.close()
-        self._finished.append(finished_part(file.path, self._rows, self._folder))
+    def _next(self, file: OpenFile) -> OpenFile:
+        self._finish(file, {})
+        return self._begin()
+
+    def _finish(self, file: OpenFile, facts: Mapping[str, str]) -> None:
+        file.close(facts)
+        durable.sync_file(file.path)
+        with file.path.open("rb") as whole:
+            digest, size = hashlib.file_digest(whole, "sha256").hexdigest(), whole.tell()
+        name = file.path.relative_to(self._place.parent).as_posix()
+        for table, rows in file.rows.items():
+            self._finished.setdefault(table, []).append(PartFile(name, rows, size, digest))
         self._file = None
+        self._count += 1
 
 
-def finished_part(path: Path, rows: int, directory: Path) -> PartFile:
-    """Return the record of a file that was written whole, when it is on the disk."""
-    durable.sync_file(path)
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size = file.tell()
-    return PartFile(path.relative_to(directory).as_posix(), rows, size, digest)
+def table_writer(
+    folder: Path, name: str, file_format: FileFormat, schema: pa.Schema, options: TableOptions
+) -> PartsWriter:
+    """Return what writes one table as Parquet or CSV into a folder, with `rows_per_file` as part files."""
+    kind = _ParquetFile if file_format == "parquet" else _CsvFile
+    place = folder / f"{name}.{file_format}"
+    return PartsWriter(place, lambda path: kind(path, name, schema, options), options.rows_per_file)
 
 
 # --- Parquet ---
@@ -114,11 +157,11 @@ _BLOOM: Final = {"ndv": 15_000, "fpp": 0.05}
 _FOOTER: Final = {"org.apache.spark.version": "3.5.0"}
 
 
-class _ParquetFile:
+class _ParquetFile(OpenFile):
     """Format 2.6, pages of version 1 and plain encodings, which every reader knows."""
 
-    def __init__(self, path: Path, schema: pa.Schema, options: TableOptions) -> None:
-        self.path = path
+    def __init__(self, path: Path, name: str, schema: pa.Schema, options: TableOptions) -> None:
+        super().__init__(path, [name])
         fields = map(_as_json_type, schema) if options.json_type == "json" else schema
         self._schema = pa.schema(fields, metadata=_FOOTER)
         self._writer = pq.ParquetWriter(
@@ -130,12 +173,14 @@ class _ParquetFile:
             dictionary_pagesize_limit=_DICTIONARY_BYTES,
             bloom_filter_options={name: _BLOOM for name in _LOOKED_UP if name in schema.names},
         )
-        self.close = self._writer.close
 
-    def write(self, table: pa.Table) -> None:
+    def write(self, name: str, table: pa.Table) -> None:
         # Pages end where chunks end: without this the chunking would show in the bytes.
         whole = table.combine_chunks().cast(self._schema)
         self._writer.write_table(whole, row_group_size=table.num_rows)
+
+    def close(self, facts: Mapping[str, str]) -> None:
+        self._writer.close()
 
 
 def _as_json_type(field: pa.Field) -> pa.Field:
@@ -148,14 +193,14 @@ def _as_json_type(field: pa.Field) -> pa.Field:
 _ROWS_AT_ONCE = 2_500  # text of every column is held twice; each call compiles its patterns anew
 
 
-class _CsvFile:
+class _CsvFile(OpenFile):
     """RFC 4180, or for a spreadsheet whose locale writes `16,40` and therefore separates cells by `;`.
 
     Text is always quoted, so null is an empty cell and the empty text is `""`.
     """
 
-    def __init__(self, path: Path, schema: pa.Schema, options: TableOptions) -> None:
-        self.path = path
+    def __init__(self, path: Path, name: str, schema: pa.Schema, options: TableOptions) -> None:
+        super().__init__(path, [name])
         excel = options.csv_dialect == "excel"
         self._convert = _column_for_spreadsheet if excel else _column_for_programs
         self._file = pa.OSFile(str(path), "wb")
@@ -165,12 +210,12 @@ class _CsvFile:
         schema = self._converted(schema.empty_table()).schema
         self._writer = pa_csv.CSVWriter(self._file, schema, write_options=dialect)
 
-    def write(self, table: pa.Table) -> None:
+    def write(self, name: str, table: pa.Table) -> None:
         for start in range(0, table.num_rows, _ROWS_AT_ONCE):
             piece = table.slice(start, _ROWS_AT_ONCE).combine_chunks()
             self._writer.write_table(self._converted(piece))
 
-    def close(self) -> None:
+    def close(self, facts: Mapping[str, str]) -> None:
         self._writer.close()
         self._file.close()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,9 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from exporter.dataset.table_files import finished_part
-from exporter.model.manifest import part_name
-from exporter.model.records import PartFile
+from exporter.dataset.table_files import OpenFile, PartsWriter
 from exporter.system import durable
 
 if TYPE_CHECKING:
@@ -40,96 +37,29 @@ _DATE, _MONEY, _WHOLE = "yyyy-mm-dd hh:mm:ss", "#,##0.00##", "0"
 _MADE = datetime(2000, 1, 1)  # noqa: DTZ001 # the library wants it without a zone
 
 
-class WorkbookWriter:
-    """All tables on their way into one workbook, or into several where a sheet grows too long.
-
-    Several tables stay together: a batch that does not fit into the workbook begins the next, and only a
-    batch that fits into none is cut. One table fills each workbook. Rows go to the disk as they come
-    (`constant_memory`). With `rows_per_file` the workbooks are part files in a folder. After a `StorageError`, the
-    writer can only be aborted.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        schemas: Mapping[str, pa.Schema],
-        rows_per_file: int | None,
-        about: Mapping[str, str],
-        name: str = "orders",
-    ) -> None:
-        self._folder, self._schemas, self._about, self._name = folder, schemas, about, name
-        self._in_folder = rows_per_file is not None
-        self._most_rows = min(rows_per_file or MOST_ROWS, MOST_ROWS)
-        self._scratch = folder / f"{name}.xlsx.scratch"
-        self._files: dict[str, list[PartFile]] = {table: [] for table in schemas}
-        self._book: _Book | None = None
-        self._count = 0
-
-    def write(self, tables: Mapping[str, pa.Table]) -> None:
-        """Append rows of every table, by name."""
-        with durable.storage_errors("writing the workbook", self._path()):
-            book = self._book or self._begin()
-            sizes = {name: table.num_rows for name, table in tables.items()}
-            fits = all(book.rows[name] + size <= self._most_rows for name, size in sizes.items())
-            if len(tables) > 1 and not fits and max(sizes.values()) <= self._most_rows:
-                book = self._next(book)
-            rest = dict(tables)
-            while True:
-                for name, table in rest.items():
-                    room = self._most_rows - book.rows[name]
-                    book.write(name, table.slice(0, room))
-                    rest[name] = table.slice(room)
-                if not any(table.num_rows for table in rest.values()):
-                    return
-                book = self._next(book)
-
-    def close(self, counts: Mapping[str, str]) -> dict[str, list[PartFile]]:
-        """Finish the last workbook, which also says `counts`; return all, for each table with its rows there."""
-        with durable.storage_errors("writing the workbook", self._path()):
-            self._finish(self._book or self._begin(), counts)
-            durable.remove_tree(self._scratch)
-        return self._files
-
-    def abort(self) -> None:
-        """Remove what is not finished; the folder of staged files is removed with the rest."""
-        if self._book is not None:
-            self._book.discard()
-            self._book = None
-        durable.remove_tree(self._scratch)
-
-    def _path(self) -> Path:
-        if self._in_folder:
-            return self._folder / f"{self._name}.xlsx" / part_name(self._count, ".xlsx")
-        return self._folder / f"{self._name}{f'-{self._count + 1}' if self._count else ''}.xlsx"
-
-    def _begin(self) -> _Book:
-        self._scratch.mkdir(exist_ok=True)
-        path = self._path()
-        path.parent.mkdir(exist_ok=True)
-        self._book = _Book(path, self._scratch, self._schemas)
-        return self._book
-
-    def _next(self, book: _Book) -> _Book:
-        self._finish(book, {})
-        return self._begin()
-
-    def _finish(self, book: _Book, counts: Mapping[str, str]) -> None:
-        book.close({**self._about, **counts})
-        part = finished_part(book.path, 0, self._folder)
-        for table, rows in book.rows.items():
-            self._files[table].append(replace(part, rows=rows))
-        self._book = None
-        self._count += 1
+def workbook_writer(
+    folder: Path,
+    schemas: Mapping[str, pa.Schema],
+    rows_per_file: int | None,
+    about: Mapping[str, str],
+    name: str = "orders",
+) -> PartsWriter:
+    """Return what writes all tables into one workbook, or several; each says what is `about` it."""
+    place = folder / f"{name}.xlsx"
+    return PartsWriter(place, lambda path: _Book(path, schemas, about), rows_per_file, MOST_ROWS)
 
 
-class _Book:
-    """One workbook and the rows that its sheets hold."""
+class _Book(OpenFile):
+    """One workbook and the rows that its sheets hold; rows go to the disk as they come (`constant_memory`)."""
 
-    def __init__(self, path: Path, scratch: Path, schemas: Mapping[str, pa.Schema]) -> None:
+    def __init__(self, path: Path, schemas: Mapping[str, pa.Schema], about: Mapping[str, str]) -> None:
         import xlsxwriter
 
-        self.path, self._schemas = path, schemas
-        how = {"constant_memory": True, "use_zip64": True, "tmpdir": str(scratch)}
+        super().__init__(path, schemas)
+        self._schemas, self._about = schemas, about
+        self._scratch = path.with_name(f"{path.name}.scratch")
+        self._scratch.mkdir(exist_ok=True)
+        how = {"constant_memory": True, "use_zip64": True, "tmpdir": str(self._scratch)}
         self._book: Workbook = xlsxwriter.Workbook(str(path), how)
         self._book.set_properties({"created": _MADE})
         self._bold = self._book.add_format({"bold": True, "text_wrap": False})
@@ -140,18 +70,15 @@ class _Book:
         for name, sheet in self._sheets.items():
             sheet.freeze_panes(1, 0)
             _write_texts(sheet, 0, schemas[name].names, self._bold)
-        self.rows = dict.fromkeys(schemas, 0)
         self._cut = 0
 
     def write(self, name: str, table: pa.Table) -> None:
         sheet = self._sheets[name]
-        if not self.rows[name] and table.num_rows:
+        if not self.rows[name]:
             for at, column in enumerate(table.columns):
                 sheet.set_column(at, at, _width(table.column_names[at], column))
         for start in range(0, table.num_rows, _ROWS_AT_ONCE):
-            piece = table.slice(start, _ROWS_AT_ONCE)
-            self._write_rows(sheet, self.rows[name] + 1, piece)
-            self.rows[name] += piece.num_rows
+            self._write_rows(sheet, self.rows[name] + 1 + start, table.slice(start, _ROWS_AT_ONCE))
 
     def _write_rows(self, sheet: Worksheet, first: int, table: pa.Table) -> None:
         texts, columns = zip(*map(_cells, table.columns), strict=True)
@@ -176,12 +103,13 @@ class _Book:
         self._cut += 1
         return units[: 2 * (_LONGEST_TEXT - len(_CUT))].decode("utf-16-le", "ignore") + _CUT
 
-    def close(self, about: Mapping[str, str]) -> None:
+    def close(self, facts: Mapping[str, str]) -> None:
         from xlsxwriter.exceptions import FileCreateError
 
         for name, sheet in self._sheets.items():
             sheet.autofilter(0, 0, self.rows[name], len(self._schemas[name]) - 1)
-        facts = {**about, **{f"Rows of {name} here": f"{rows:,}" for name, rows in self.rows.items()}}
+        rows = {f"Rows of {name} here": f"{rows:,}" for name, rows in self.rows.items()}
+        facts = {**self._about, **facts, **rows}
         if self._cut:
             facts["Texts cut"] = f"{self._cut:,}, which a cell cannot hold; CSV and Parquet hold them whole"
         self._explain(facts)
@@ -189,6 +117,7 @@ class _Book:
             self._book.close()
         except FileCreateError as error:
             raise error.args[0] from None  # the disk's own complaint
+        durable.remove_tree(self._scratch)
 
     def _explain(self, facts: Mapping[str, str]) -> None:
         sheet = self._book.add_worksheet(_ABOUT)
@@ -206,12 +135,12 @@ class _Book:
             sheet.set_column(place, place, width)
 
     def discard(self) -> None:
-        """Close the files that the library holds open; nothing is put together from them."""
         self._book.fileclosed = True
         for sheet in self._book.worksheets():
             with suppress(OSError):  # the disk's complaint has been heard, or nobody needs it
                 sheet._opt_close()
         self.path.unlink(missing_ok=True)
+        durable.remove_tree(self._scratch)
 
 
 def _write_texts(sheet: Worksheet, row: int, texts: Sequence[str], style: Format | None = None) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from exporter.dataset.table_files import TableWriter
+from exporter.dataset.table_files import table_writer
 from exporter.model.options import TableOptions
 
 calamine = pytest.importorskip("python_calamine", reason="reads the spreadsheet back; extra xlsx")
@@ -100,8 +100,8 @@ def sheet(tmp_path_factory: pytest.TempPathFactory, language: str) -> list[list[
         "extra": ['{"a": "ş"}'] * count,
     }
     plain = pa.schema([field.with_type(getattr(field.type, "storage_type", field.type)) for field in SCHEMA])
-    with TableWriter(folder, "orders", "csv", SCHEMA, TableOptions(csv_dialect="excel")) as writer:
-        writer.write(pa.table(columns, schema=plain).cast(SCHEMA))
+    with table_writer(folder, "orders", "csv", SCHEMA, TableOptions(csv_dialect="excel")) as writer:
+        writer.write({"orders": pa.table(columns, schema=plain).cast(SCHEMA)})
         writer.close()
     return opened(folder, language)
 

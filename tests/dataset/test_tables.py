@@ -21,7 +21,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from exporter.dataset.table_files import TableWriter
+from exporter.dataset.table_files import table_writer
 from exporter.model.errors import StorageError
 from exporter.model.options import Compression, FileFormat, TableOptions
 from exporter.model.records import PartFile
@@ -79,10 +79,10 @@ def sql(query: str) -> list[tuple[Any, ...]]:
 def written(
     folder: Path, tables: list[pa.Table], file_format: FileFormat = "parquet", **options: Any
 ) -> list[PartFile]:
-    with TableWriter(folder, "orders", file_format, SCHEMA, TableOptions(**options)) as writer:
+    with table_writer(folder, "orders", file_format, SCHEMA, TableOptions(**options)) as writer:
         for table in tables:
-            writer.write(table)
-        return writer.close()
+            writer.write({"orders": table})
+        return writer.close()["orders"]
 
 
 # --- files ---
@@ -155,8 +155,8 @@ def test_the_chunks_of_a_table_do_not_show_in_the_bytes(
 
 
 def write_and_fail(folder: Path, file_format: FileFormat) -> None:
-    with TableWriter(folder, "orders", file_format, SCHEMA, TableOptions(rows_per_file=3)) as writer:
-        writer.write(many_rows(8))
+    with table_writer(folder, "orders", file_format, SCHEMA, TableOptions(rows_per_file=3)) as writer:
+        writer.write({"orders": many_rows(8)})
         raise ZeroDivisionError
 
 
@@ -171,8 +171,8 @@ def test_an_exception_leaves_no_file(tmp_path: Path, file_format: FileFormat) ->
 
 def test_abort_after_close_keeps_the_files(tmp_path: Path) -> None:
     """A finished table is not taken back by the end of its block."""
-    with TableWriter(tmp_path, "orders", "parquet", SCHEMA, TableOptions()) as writer:
-        files = writer.close()
+    with table_writer(tmp_path, "orders", "parquet", SCHEMA, TableOptions()) as writer:
+        files = writer.close()["orders"]
     writer.abort()
     assert (tmp_path / files[0].path).exists()
 
@@ -333,8 +333,8 @@ TEXT = pa.schema([("a", pa.string()), ("b", pa.string())])
 
 
 def cells_of(folder: Path, texts: list[str], **options: Any) -> list[list[str]]:
-    with TableWriter(folder, "t", "csv", TEXT, TableOptions(**options)) as writer:
-        writer.write(pa.table({"a": texts, "b": texts}, schema=TEXT))
+    with table_writer(folder, "t", "csv", TEXT, TableOptions(**options)) as writer:
+        writer.write({"t": pa.table({"a": texts, "b": texts}, schema=TEXT)})
         writer.close()
     text = (folder / "t.csv").read_bytes().decode("utf-8-sig")
     delimiter = ";" if options else ","

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from exporter.dataset.flatten import ORDER_ITEMS_SCHEMA, ORDERS_SCHEMA
-from exporter.dataset.table_files import TableWriter
+from exporter.dataset.table_files import table_writer
 from exporter.dataset.verification import verify
 from exporter.model.options import TableOptions
 from tests.support.processes import ROOT, Exporter
@@ -42,10 +42,11 @@ def dataset(out: Path, numbers: list[str], items: list[tuple[str, int]], **form:
         files = []
         endings: tuple[Literal["parquet", "csv"], ...] = ("parquet", "csv")
         for ending in endings:
-            writer = TableWriter(out, name, ending, short, TableOptions(**form))
-            writer.write(pa.table(columns, schema=short))
+            writer = table_writer(out, name, ending, short, TableOptions(**form))
+            writer.write({name: pa.table(columns, schema=short)})
             files += [
-                {"path": f.path, "rows": f.rows, "bytes": f.bytes, "sha256": f.sha256} for f in writer.close()
+                {"path": f.path, "rows": f.rows, "bytes": f.bytes, "sha256": f.sha256}
+                for f in writer.close()[name]
             ]
         manifest[name] = {"rows": len(next(iter(columns.values()))), "files": files}
     (out / "rejects.jsonl").write_text("")

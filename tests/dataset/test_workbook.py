@@ -20,7 +20,7 @@ from openpyxl.utils.escape import unescape  # type: ignore[import-untyped]  # sh
 from exporter.dataset import workbook_files
 from exporter.dataset.dataset_writer import DatasetWriter, schemas_of
 from exporter.dataset.flatten import Flattener, make_lines
-from exporter.dataset.workbook_files import WorkbookWriter
+from exporter.dataset.workbook_files import workbook_writer
 from exporter.model.errors import StorageError
 from exporter.model.options import Pii, TableOptions
 from exporter.model.records import PartFile
@@ -61,7 +61,7 @@ def written(folder: Path, *batches: Mapping[str, pa.Table], **options: Any) -> d
     folder.mkdir(exist_ok=True)
     schemas = {name: table.schema for name, table in batches[0].items()}
     settings: dict[str, Any] = {"rows_per_file": None, "about": {"Source": "https://shop"}} | options
-    writer = WorkbookWriter(folder, schemas, **settings)
+    writer = workbook_writer(folder, schemas, **settings)
     for batch in batches:
         writer.write(batch)
     return writer.close({"Orders": "4"})
@@ -156,7 +156,7 @@ def test_rows_beyond_a_sheet_go_to_further_workbooks(tmp_path: Path, monkeypatch
 def test_a_vanished_folder_is_named(tmp_path: Path) -> None:
     """A workbook that cannot be made is a storage error with its place, and nothing is left."""
     with pytest.raises(StorageError, match="writing the workbook failed"):
-        WorkbookWriter(tmp_path / "gone", {"orders": SCHEMA}, rows_per_file=None, about={}).close({})
+        workbook_writer(tmp_path / "gone", {"orders": SCHEMA}, rows_per_file=None, about={}).close({})
 
 
 def published(folder: Path, pii: Pii = "keep", **options: Any) -> Path:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from exporter.dataset.flatten import Flattener
 from exporter.dataset.flatten.unmapped import Drift
-from exporter.dataset.table_files import TableWriter
+from exporter.dataset.table_files import table_writer
 from exporter.demo.orders import order_numbers, order_payload
 from exporter.model import manifest
 from exporter.model.column_selection import choose_columns
@@ -120,9 +120,9 @@ class Dataset:
         options = TableOptions(
             rows_per_file=self.rows_per_file, csv_dialect=self.csv_dialect, json_type=self.json_type
         )
-        with TableWriter(folder, name, file_format, table.schema, options) as writer:
-            writer.write(table)
-            return writer.close()
+        with table_writer(folder, name, file_format, table.schema, options) as writer:
+            writer.write({name: table})
+            return writer.close()[name]
 
     def manifest_of(
         self, tables: dict[str, manifest.TableFiles], drift: Drift | None = None
