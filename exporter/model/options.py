@@ -42,7 +42,8 @@ SECRETS = {
 }
 #: What stands in `out` for the run's start, in the machine's own time zone: `2026-11-23`, `183000`.
 PLACES = ("{date}", "{time}")
-_HIDDEN = "(hidden)"
+#: What is shown in place of a secret.
+HIDDEN = "(hidden)"
 _SHORTEST_PII_KEY = 32
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")  # NUL, and bytes that are not UTF-8
 _KNOWN_PATH = re.compile(r"(?<=[^/])/api(?:/i1(?:/orders)?)?$")
@@ -432,10 +433,10 @@ def without_user(url: str) -> str:
         parts = urlsplit(url)
         _ = parts.port
     except ValueError:
-        return _HIDDEN
+        return HIDDEN
     _, at, place = parts.netloc.rpartition("@")
-    shown = parts._replace(netloc=f"{_HIDDEN}@{place}").geturl() if at else url
-    return shown if shown.count("@") == len(at) else _HIDDEN
+    shown = parts._replace(netloc=f"{HIDDEN}@{place}").geturl() if at else url
+    return shown if shown.count("@") == len(at) else HIDDEN
 
 
 def shown(option: str, value: str) -> str:
@@ -445,7 +446,7 @@ def shown(option: str, value: str) -> str:
     'https://hooks.chat.example/(hidden)'
     """
     if option == "notify" and "://" in value:
-        return f"{value.partition('://')[0]}://{urlsplit(value).hostname}/{_HIDDEN}"
+        return f"{value.partition('://')[0]}://{urlsplit(value).hostname}/{HIDDEN}"
     return without_user(value) if option == "proxy" or "://" in value else value
 
 

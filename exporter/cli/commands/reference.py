@@ -12,10 +12,9 @@ import click
 from exporter.cli.commands.run import run_options
 from exporter.cli.config_file import settings_of
 from exporter.cli.option_kinds import Command, nearest, source_of
-from exporter.model.options import SECRETS, shown
+from exporter.model.options import HIDDEN, SECRETS, shown
 from exporter.model.outside_text import visible
 
-_HIDDEN = "(hidden)"
 _WIDEST = 34
 
 
@@ -63,7 +62,7 @@ def _settings(ctx: click.Context) -> Iterator[tuple[str, Any, str]]:
         value = ctx.params[option.name or ""]
         yield key, shown(key, value) if isinstance(value, str) else value, source_of(ctx, option)
     for name in SECRETS.values():
-        yield (name, _HIDDEN, name) if os.environ.get(name) else (name, None, "not set")
+        yield (name, HIDDEN, name) if os.environ.get(name) else (name, None, "not set")
 
 
 def _shown(value: Any) -> str:

@@ -139,8 +139,9 @@ class Conversation:
                 self.client.subscribe_topic(REPORTS, self._hear)
                 if await self.look():
                     seen_at = time.monotonic()
-                    seats = self._seats.items()
-                    self._seats = {name: seat for name, seat in seats if self._is_there(seat, seen_at)}
+                    seats, since = self._seats.items(), seen_at - _GONE_S
+                    there = {name: seat for name, seat in seats if seat.report.worker in self.workers}
+                    self._seats = {name: seat for name, seat in there.items() if seat.heard_at >= since}
                 elif now - seen_at > PATIENCE_S:
                     raise gone(self._check.options["dask"], "its scheduler or its workers are gone")
             state = self.pace.snapshot()
@@ -156,9 +157,6 @@ class Conversation:
         """Since when no range that is being done has an answer; None while one has."""
         times = [seat.report.down_since for seat in self._seats.values()]
         return max((at for at in times if at is not None), default=None) if None not in times else None
-
-    def _is_there(self, seat: Seat, now: float) -> bool:
-        return now - seat.heard_at <= _GONE_S and seat.report.worker in self.workers
 
     async def look(self) -> bool:
         """Find out which workers are there; return whether there are any."""
