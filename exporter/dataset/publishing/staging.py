@@ -42,9 +42,9 @@ _BATCH_VALUES = 200_000
 _ROW_GROUP_BYTES = 96 * MIB
 _READ = 250
 _WAIT_S = 0.1
-# So many lines are half a second of flattening: what processes take to start. Reading and writing takes a third of what
+# So many lines are a second of flattening; processes take a third of that to start. Reading and writing takes a third of what
 # flattening does, so more processes than these would wait for it.
-_WORTH_SPREADING = 20_000
+_WORTH_SPREADING = 50_000
 _MOST_FLATTENERS = 4
 _TELL_EVERY_S = 0.5
 
