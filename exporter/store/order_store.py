@@ -78,7 +78,7 @@ _PLANNED = "plan.plan AS p LEFT JOIN orders AS o ON o.number = p.number"
 class PlannedOrder(NamedTuple):
     """An order number of the plan with what the store knows of it.
 
-    `state` is `fetched`, `stale` or a reject reason, None while pending; only of the first two there is a payload.
+    `state` is `fetched`, `stale` or a reject reason, None while pending; only of the first two there is the `frame` of a payload.
     """
 
     line: int
@@ -87,7 +87,12 @@ class PlannedOrder(NamedTuple):
     attempts: int = 0
     http_status: int | None = None
     detail: str | None = None
-    payload: bytes | None = None
+    frame: bytes | None = None
+
+    @property
+    def size(self) -> int:
+        """How many bytes its payload has."""
+        return int(zstandard.frame_content_size(self.frame)) if self.frame else 0
 
 
 class Store:
@@ -314,7 +319,7 @@ class Store:
         They are at most `limit`, and none follows once their payloads have `limit_bytes`.
 
         Raises:
-            StorageError: A payload is damaged.
+            StorageError: What it holds of one is damaged.
         """
         query = """
             SELECT p.line, p.number, {state}, o.state, o.settled_at, o.attempts, o.http_status, o.detail, o.crc,
@@ -326,7 +331,7 @@ class Store:
         with closing(self._rows(query, freshness, after=after_line, limit=limit)) as rows:
             for row in rows:
                 planned.append(self._planned_order(row))
-                size += len(planned[-1].payload or b"")
+                size += planned[-1].size
                 if planned[-1].state is None or size >= limit_bytes:
                     break
         return planned
@@ -352,10 +357,10 @@ class Store:
         *about, known_crc, body = row[9:]
         if crc(number, *about, frame=body or b"") != known_crc:
             raise self._file.corrupt(f"what it holds of order {number} is damaged")
-        payload = self._payload(number, body or b"")
-        return PlannedOrder(line, number, state, attempts, http_status, detail, payload)
+        return PlannedOrder(line, number, state, attempts, http_status, detail, body)
 
-    def _payload(self, number: str, frame: bytes) -> bytes:
+    def payload(self, number: str, frame: bytes) -> bytes:
+        """Return an order's payload from its frame; a `StorageError` where that, or the dictionary, is damaged."""
         if self._frames is None:
             self._load_dictionary()  # it was made after this reader opened the store
         try:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 from contextlib import closing
@@ -111,14 +113,31 @@ def test_a_flattening_process_that_is_killed_ends_the_publish(
 
 _SPREAD = """
 import sys, time, msgspec
+from pathlib import Path
+from exporter.store.order_store import Store
 from exporter.dataset.publishing.flatteners import Flatteners
 from exporter.dataset.publishing.publish_job import PublishJob
-with Flatteners(msgspec.json.decode(sys.argv[1], type=PublishJob)) as flatteners:
+job = msgspec.json.decode(sys.argv[1], type=PublishJob)
+with Flatteners(job, Store(Path(job.store), readonly=True)) as flatteners:
     flatteners.spread(2)
     flatteners.submit([])()
     print(*(process.pid for process in flatteners._processes), flush=True)
     time.sleep(60)
 """
+
+
+def test_a_damaged_dictionary_is_told_of_by_the_process_that_met_it(job: PublishJob, tmp_path: Path) -> None:
+    """The error names the store, as where no other process flattens."""
+    store = tmp_path / "store.db"
+    shutil.copy(job.store, store)
+    with closing(sqlite3.connect(store)) as database, database:
+        (dictionary,) = database.execute("SELECT value FROM meta WHERE key = 'dictionary'").fetchone()
+        database.execute("UPDATE meta SET value = ? WHERE key = 'dictionary'", (dictionary[::-1],))
+    for cores in (1, 2):
+        with pytest.raises(
+            StorageError, match=r"store\.db: the store is corrupt: the payload of order \w+ is"
+        ):
+            _published(replace(job, store=str(store)), tmp_path / str(cores), cores)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="looks for processes by their ids")

@@ -134,10 +134,16 @@ def test_a_store_of_the_first_version_is_read(tmp_path: Path) -> None:
         store.attach_plan(tmp_path / "plan.db")
         freshness = Freshness(run_started_at=1790000000.0, try_started_at=1790000000.0)
         planned = store.planned(freshness, 0, limit=100, limit_bytes=1_000_000)
-    assert [order.state for order in planned] == ["fetched"] * 3 + ["forbidden", "not_found", "unavailable"]
-    for order in planned[:3]:
-        assert order.payload is not None
-        assert json.loads(order.payload)["number"] == order.order_number
+        assert [order.state for order in planned] == ["fetched"] * 3 + [
+            "forbidden",
+            "not_found",
+            "unavailable",
+        ]
+        for order in planned[:3]:
+            assert order.frame is not None
+            payload = store.payload(order.order_number, order.frame)
+            assert len(payload) == order.size
+            assert json.loads(payload)["number"] == order.order_number
     with closing(Store(path)) as store:
         assert store._connection.execute("PRAGMA user_version").fetchone() == (2,)
 

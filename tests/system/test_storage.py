@@ -321,7 +321,9 @@ def _planned(store: Store, freshness: Freshness) -> Iterator[PlannedOrder]:
     """Yield every order of the plan; the store itself stops at each pending one."""
     line = -1
     while orders := store.planned(freshness, line, limit=1000, limit_bytes=1 << 30):
-        yield from orders
+        for order in orders:  # with its payload
+            frame = order.frame and store.payload(order.order_number, order.frame)
+            yield order._replace(frame=frame)
         line = orders[-1].line
 
 

@@ -16,7 +16,8 @@ import pyarrow as pa
 from exporter.dataset.dataset_writer import schemas_of
 from exporter.dataset.publishing.flattening import LENGTH_BYTES, Batch, Flattened, Flattening, Told
 from exporter.dataset.publishing.publish_job import PublishJob
-from exporter.model.errors import StorageError
+from exporter.model.errors import StorageError, error_of
+from exporter.store.order_store import Store
 
 _PIPE_BYTES = 1024 * 1024
 
@@ -24,8 +25,8 @@ _PIPE_BYTES = 1024 * 1024
 class Flatteners(AbstractContextManager["Flatteners"]):
     """Flattens the batches of a job: here, or once it was `spread` in processes, which end with the block or with us."""
 
-    def __init__(self, job: PublishJob) -> None:
-        self._job, self._here, self._schemas = job, Flattening(job), schemas_of(job)
+    def __init__(self, job: PublishJob, store: Store) -> None:
+        self._job, self._here, self._schemas = job, Flattening(job, store), schemas_of(job)
         self._processes: list[subprocess.Popen[bytes]] = []
         self._idle: SimpleQueue[subprocess.Popen[bytes]] = SimpleQueue()
         self._threads: ThreadPoolExecutor | None = None
@@ -72,6 +73,8 @@ class Flatteners(AbstractContextManager["Flatteners"]):
         process.stdin.write(text)
         process.stdin.flush()
         told = msgspec.json.decode(process.stdout.readline(), type=Told)
+        if told.error is not None:
+            raise error_of(*told.error)
         tables = {}
         for name, schema in self._schemas.items():
             pieces = [process.stdout.read(length) for length in told.lengths[name]]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
@@ -12,11 +14,15 @@ from exporter.dataset.dataset_writer import schemas_of
 from exporter.dataset.flatten import Drift, Flattener, make_lines
 from exporter.dataset.publishing.publish_job import PublishJob
 from exporter.model import manifest
+from exporter.model.errors import ExporterError, ToldError, told
+from exporter.store.order_store import Store
 
-#: Order numbers with their payloads.
+#: Order numbers with the frames of their payloads.
 Batch = list[tuple[str, bytes]]
 #: A batch comes as its length and so many bytes of MessagePack.
 LENGTH_BYTES = 8
+# A value takes a comma in JSON, and an item that holds none far more memory than its two bytes: a whole row.
+_MOST_VALUES = 200_000
 
 
 class Flattened(NamedTuple):
@@ -31,38 +37,62 @@ class Flattened(NamedTuple):
 class Flattening:
     """Flattens batches of a job in this process; what it counts is of the batch alone."""
 
-    def __init__(self, job: PublishJob) -> None:
-        self._schemas = schemas_of(job)
+    def __init__(self, job: PublishJob, store: Store) -> None:
+        self._schemas, self._payload = schemas_of(job), store.payload
         self._flattener = Flattener(pii=job.pii, pii_key=job.pii_key.encode() if job.pii_key else None)
 
     def __call__(self, batch: Batch) -> Flattened:
         """Flatten a batch."""
         self._flattener.drift = drift = Drift(hides_keys=self._flattener.drift.hides_keys)
-        orders, items = self._flattener.flatten(batch)
-        tables = {"orders": orders, "order_items": items}
-        if "order_lines" in self._schemas:
-            tables["order_lines"] = make_lines([number for number, _ in batch], orders, items)
+        pieces = [self._tables(piece) for piece in self._pieces(batch)]
+        tables = {name: pa.concat_tables([piece[name] for piece in pieces]) for name in pieces[0]}
         written = {
             name: tables[name].select(schema.names).cast(schema) for name, schema in self._schemas.items()
         }
-        return Flattened(orders.num_rows, items.num_rows, drift.counts(), written)
+        orders, items = tables["orders"].num_rows, tables["order_items"].num_rows
+        return Flattened(orders, items, drift.counts(), written)
+
+    def _pieces(self, batch: Batch) -> Iterator[list[tuple[str, bytes]]]:
+        """Yield the payloads of a batch, so many at a time as may be flattened at once."""
+        piece, values = [], 0
+        for number, frame in batch:
+            piece.append((number, self._payload(number, frame)))
+            values += piece[-1][1].count(b",")
+            if values >= _MOST_VALUES:
+                yield piece
+                piece, values = [], 0
+        if piece or not batch:
+            yield piece
+
+    def _tables(self, payloads: list[tuple[str, bytes]]) -> dict[str, pa.Table]:
+        orders, items = self._flattener.flatten(payloads)
+        tables = {"orders": orders, "order_items": items}
+        if "order_lines" in self._schemas:
+            tables["order_lines"] = make_lines([number for number, _ in payloads], orders, items)
+        return tables
 
 
 class Told(msgspec.Struct):
-    """A line from a flattening process: what became of a batch, and the lengths of its tables' pieces that follow."""
+    """A line from a flattening process: what became of a batch, and the lengths of its tables' pieces that follow; or an error."""
 
-    orders: int
-    items: int
-    drift: manifest.Drift
-    lengths: dict[str, list[int]]
+    orders: int = 0
+    items: int = 0
+    drift: manifest.Drift = manifest.Drift(unmapped_paths={}, uncoerced={})
+    lengths: dict[str, list[int]] = {}
+    error: ToldError | None = None
 
 
 def serve(job: PublishJob) -> None:
     """Flatten each batch that comes on stdin, until it ends."""
-    flattening, asked, answers = Flattening(job), sys.stdin.buffer, sys.stdout.buffer
+    asked, answers = sys.stdin.buffer, sys.stdout.buffer
+    flattening = Flattening(job, Store(Path(job.store), readonly=True))
     while length := asked.read(LENGTH_BYTES):
         batch = msgspec.msgpack.decode(asked.read(int.from_bytes(length, "big")), type=Batch)
-        orders, items, drift, tables = flattening(batch)
+        try:
+            orders, items, drift, tables = flattening(batch)
+        except ExporterError as error:  # a damaged payload
+            answers.write(msgspec.json.encode(Told(error=told(error))) + b"\n")
+            return
         pieces = {name: [piece.serialize() for piece in table.to_batches()] for name, table in tables.items()}
         lengths = {name: [piece.size for piece in of_table] for name, of_table in pieces.items()}
         answers.write(msgspec.json.encode(Told(orders, items, drift, lengths)) + b"\n")

@@ -36,8 +36,6 @@ ORDERS_PER_ROW_GROUP = 15_000
 # A batch to flatten: its fixed cost of 0.9 ms is spread over many orders, and its bytes stay few.
 _BATCH = 500
 _BATCH_BYTES = 8 * MIB
-# A value takes a comma in JSON, and an item that holds none far more memory than its two bytes: a whole row.
-_BATCH_VALUES = 200_000
 #: Where orders are large, fewer of them make a row group.
 _ROW_GROUP_BYTES = 96 * MIB
 _READ = 250
@@ -65,7 +63,7 @@ def publish_tables(
     """
     with closing(Store(Path(job.store), readonly=True)) as store:
         store.attach_plan(Path(job.plan))
-        with Flatteners(job) as flatteners:
+        with Flatteners(job, store) as flatteners:
             return _Publish(job, store, flatteners, tell, cores).run(refresh_is_over)
 
 
@@ -90,7 +88,7 @@ class _Publish:
         self._exported = self._order_items = self._stale = self._through = self._rejected_from = 0
         self._drift = Drift()
         self._batch: Batch = []
-        self._batch_bytes = self._batch_values = self._in_group = self._group_bytes = 0
+        self._batch_bytes = self._in_group = self._group_bytes = 0
         #: What has each batch that is being flattened, and whether a row group ends with it.
         self._flattened: deque[tuple[Callable[[], Flattened], bool]] = deque()
 
@@ -141,33 +139,28 @@ class _Publish:
         self._through += len(settled)
         for order in settled:
             self._stale += order.state == STALE
-            if order.payload is not None:
-                self._add(order.order_number, order.payload)
+            if order.frame is not None:
+                self._add(order.order_number, order.frame, order.size)
             else:
                 self._rejected_from = self._rejected_from or order.line
         if time.monotonic() - self._told_at >= _TELL_EVERY_S:
             self._told_at = time.monotonic()
             self._tell(PublishProgress(self._through, self._drift.counts()))
 
-    def _add(self, number: str, payload: bytes) -> None:
-        self._batch.append((number, payload))
-        self._batch_bytes += len(payload)
-        self._batch_values += payload.count(b",")
+    def _add(self, number: str, frame: bytes, size: int) -> None:
+        self._batch.append((number, frame))
+        self._batch_bytes += size
         self._in_group += 1
-        self._group_bytes += len(payload)
+        self._group_bytes += size
         if self._in_group == ORDERS_PER_ROW_GROUP or self._group_bytes >= _ROW_GROUP_BYTES:
             self._flatten(ends_row_group=True)
             self._in_group = self._group_bytes = 0
-        elif (
-            len(self._batch) == _BATCH
-            or self._batch_bytes >= _BATCH_BYTES
-            or self._batch_values >= _BATCH_VALUES
-        ):
+        elif len(self._batch) == _BATCH or self._batch_bytes >= _BATCH_BYTES:
             self._flatten(ends_row_group=False)
 
     def _flatten(self, *, ends_row_group: bool) -> None:
         self._flattened.append((self._flatteners.submit(self._batch), ends_row_group))
-        self._batch, self._batch_bytes, self._batch_values = [], 0, 0
+        self._batch, self._batch_bytes = [], 0
         self._write(self._flatteners.ahead)
 
     def _write(self, ahead: int) -> None:
