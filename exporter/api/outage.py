@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
@@ -174,10 +175,10 @@ class OutageWatch(Generic[T]):
         assert self._last is not None
         proxy = "the proxy " in self._last.what
         subject = "The API cannot be reached through the proxy" if proxy else "The API is not available"
-        what = (
-            f"{subject}: {len(self.law.orders)} orders in a row had no good answer"
-            f" ({self._last.detail}), nor had a known good one ({refusal})."
-        )
+        cause = self._last.detail  # said once, where the checks failed in the same way
+        checks = re.sub(f": {re.escape(cause)}(?=; |$)", "", refusal)
+        row = f"{len(self.law.orders)} orders in a row had no good answer ({cause})"
+        what = f"{subject}: {row}, nor had the checks ({checks})."
         forbidden = self.law.all_forbidden and not self.law.ever_good
         kind = TokenRefusedError if forbidden else ApiUnavailableError
         return kind(what, _hint(self._last), resumes=True)

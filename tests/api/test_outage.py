@@ -127,12 +127,13 @@ def test_a_single_dead_order_is_no_outage(tmp_path: Path) -> None:
 
 
 def test_few_orders_and_nobody_there_is_an_outage(tmp_path: Path) -> None:
-    """Fewer than twenty orders never make a long row; none of them answered says the same."""
+    """Fewer than twenty orders never make a long row; none of them answered says the same, and why only once."""
     work = Work(tmp_path, numbers(3))
 
     async def tries() -> None:
-        with nobody() as url, pytest.raises(ApiUnavailableError):
+        with nobody() as url, pytest.raises(ApiUnavailableError) as raised:
             await work.refresh(url, max_attempts=2)
+        assert str(raised.value).count("it refuses connections") == 1
         async with FaultyServer() as server:
             assert await work.refresh(server.url) == {"fetched": 3}
 
