@@ -8,7 +8,6 @@ page, or too few orders are asked about again.
 from __future__ import annotations
 
 import asyncio
-import logging
 import math
 import random
 from collections import deque
@@ -33,8 +32,7 @@ from exporter.model.errors import (
 )
 from exporter.model.options import Options
 from exporter.model.rate import backoff_s
-
-log = logging.getLogger("exporter")
+from exporter.system.log import log
 
 T = TypeVar("T")
 

@@ -16,7 +16,6 @@ from urllib.parse import quote, urlencode
 
 from exporter.api.client import Client, open_client
 from exporter.api.order_list import OrderList, Page, text_of, walk_to_the_end
-from exporter.api.payload_check import check
 from exporter.fetch.entry_look import EntryLook
 from exporter.fetch.fetch_job import pace_of, tick
 from exporter.fetch.work_directory import WorkDirectory, work_directory
@@ -24,16 +23,15 @@ from exporter.lists.batch import complaint
 from exporter.model.entry_choice import EntryChoice
 from exporter.model.errors import (
     ApiUnavailableError,
-    AttemptError,
     PermanentError,
     TokenRefusedError,
     UsageError,
 )
 from exporter.model.options import Options
 from exporter.model.progress import Progress, ProgressCallback
-from exporter.model.records import FETCHED, Outcome, RunRecord, Traffic
+from exporter.model.records import RunRecord, Traffic
 from exporter.model.run_statistics import Statistics
-from exporter.store.listed_numbers import Found, ListedNumbers, LookedAt, Met, Walk
+from exporter.store.listed_numbers import ListedNumbers, LookedAt, Met, Walk
 from exporter.store.order_store import Freshness, Store
 from exporter.system import durable
 from exporter.system.log import log
@@ -142,25 +140,13 @@ class Listing:
         """Settle the pending orders that the list has brought; return how many came from where."""
         store.note_entries(listed)
         taken: Counter[str] = Counter()
-        found = met.found()
+        found = met.found(record.started_at, self.options.max_items)
         while batch := list(islice(found, _BATCH)):
-            pending = store.pending_of(freshness, ((one.number, one.digest) for one in batch))
-            asked = (one for one in batch if one.number in pending)
-            outcomes = [one for each in asked if (one := self._outcome(record, each))]
+            pending = store.pending_of(freshness, ((one.order_number, one.list_digest) for one in batch))
+            outcomes = [one for one in batch if one.order_number in pending]
             store.settle(record.run_id, outcomes, Traffic())
             taken.update(one.source for one in outcomes)
         return taken
-
-    def _outcome(self, record: RunRecord, found: Found) -> Outcome | None:
-        """Return what a payload settles; None where it is no order, which its detail is asked about."""
-        try:
-            status = check(found.payload, found.number, self.options.max_items)
-        except AttemptError:
-            return None
-        at = max(found.read_at, record.started_at)
-        return Outcome(
-            *(found.number, FETCHED, at, 1, 200, status, None, found.payload, found.source, found.digest)
-        )
 
     async def first_page(self) -> Page:
         """Ask for the first page alone; errors are those of `write`."""

@@ -19,8 +19,10 @@ import msgspec
 from zstandard import ZstdCompressor, ZstdError, decompress
 
 from exporter.api.order_list import raw_entries
+from exporter.api.payload_check import check
 from exporter.model.entry_proof import EntryProof
-from exporter.model.records import Traffic
+from exporter.model.errors import AttemptError
+from exporter.model.records import FETCHED, Outcome, Traffic
 from exporter.store.store_file import uri_to_look_at
 from exporter.system import durable, private_files
 
@@ -45,13 +47,12 @@ _DIGEST = "(SELECT iif(count(*) = 1, max(digest), NULL) FROM {0}met AS e WHERE e
 DIGEST_OF_PLANNED = _DIGEST.format("listed.", "plan")
 _DETAILS = f"SELECT number, read_at, body, {_DIGEST.format('', 'details')} FROM details"  # noqa: S608 - our own words
 _PROVEN = """
-SELECT page, place, number, digest FROM met WHERE page IS NOT NULL AND
-NOT EXISTS (SELECT 1 FROM met AS e WHERE e.number = met.number AND e.id <> met.id) ORDER BY id
+SELECT page, place, number, digest, read_at FROM met JOIN pages ON pages.id = page
+WHERE NOT EXISTS (SELECT 1 FROM met AS e WHERE e.number = met.number AND e.id <> met.id) ORDER BY met.id
 """
-
-
-#: No power cut's garbage passes for an order: what is damaged is fetched by itself.
+#: With a checksum: no power cut's garbage passes for an order.
 _frame = ZstdCompressor(level=1, write_checksum=True).compress
+_NO_ENTRIES = b'{"results": []}'
 
 
 class Met(NamedTuple):
@@ -73,16 +74,6 @@ class LookedAt(NamedTuple):
     proof: EntryProof | None = None
     details: Mapping[str, bytes] = MappingProxyType({})
     body: bytes = b""
-
-
-class Found(NamedTuple):
-    """A payload that a listing has brought, from `detail` or `list`."""
-
-    number: str
-    read_at: float
-    payload: bytes
-    digest: str | None
-    source: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -174,26 +165,29 @@ class ListedNumbers:
                 self._note(complete=True, traffic=traffic, wanted=self.walk.wanted + unmet)
             return unmet
 
-    def found(self) -> Iterator[Found]:
-        """Yield the payloads that the list has brought: details, and the entries that are proven."""
-        with durable.storage_errors("reading the listing", self._path):
-            for number, read_at, body, digest in self._connection.execute(_DETAILS):
-                with suppress(ZstdError):
-                    yield Found(number, read_at, decompress(body), digest, "detail")
-            if self.walk.proof and self.walk.proof.holds:
-                yield from self._proven()
+    def found(self, not_before: float, max_items: int) -> Iterator[Outcome]:
+        """Yield the orders that the list has brought as fetched, `not_before` a moment: compared ones, and proven entries.
 
-    def _proven(self) -> Iterator[Found]:
-        page, read_at, entries = -1, 0.0, list[bytes]()
-        for at, place, number, digest in self._connection.execute(_PROVEN):
+        What is no order, or was damaged meanwhile, is left to its detail.
+        """
+        with durable.storage_errors("reading the listing", self._path):
+            for number, read_at, payload, source, digest in self._payloads():
+                with suppress(AttemptError):
+                    status = check(payload, number, max_items)
+                    at = max(read_at, not_before)
+                    yield Outcome(number, FETCHED, at, 1, 200, status, None, payload, source, digest)
+
+    def _payloads(self) -> Iterator[tuple[str, float, bytes, str, str | None]]:
+        for number, read_at, body, digest in self._connection.execute(_DETAILS):
+            yield number, read_at, _unframed(body), "detail", digest
+        page, entries = -1, list[bytes]()
+        proven = self.walk.proof is not None and self.walk.proof.holds
+        for at, place, number, digest, read_at in self._connection.execute(_PROVEN) if proven else ():
             if at != page:
-                query = "SELECT read_at, body FROM pages WHERE id = ?"
-                read_at, body = self._connection.execute(query, (at,)).fetchone()
-                page, entries = at, []
-                with suppress(ZstdError):
-                    entries = raw_entries(decompress(body))
+                (body,) = self._connection.execute("SELECT body FROM pages WHERE id = ?", (at,)).fetchone()
+                page, entries = at, raw_entries(_unframed(body) or _NO_ENTRIES)
             if entries:
-                yield Found(number, read_at, entries[place], digest, "list")
+                yield number, read_at, entries[place], "list", digest
 
     def numbers(self) -> Iterator[str]:
         """Yield each order number once, in the order of the list."""
@@ -206,6 +200,13 @@ class ListedNumbers:
         walk: Walk = replace(self.walk, **changes)  # type: ignore[arg-type] # the fields' own names and types
         self._connection.execute("UPDATE walk SET facts = ?", (msgspec.json.encode(walk),))
         self.walk = walk
+
+
+def _unframed(frame: bytes) -> bytes:
+    try:
+        return decompress(frame)
+    except ZstdError:
+        return b""
 
 
 def _walk_of(connection: sqlite3.Connection) -> Walk | None:
