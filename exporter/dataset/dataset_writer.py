@@ -32,6 +32,15 @@ def schemas_of(options: TableOptions) -> dict[str, pa.Schema]:
     return {table: pa.schema(map(zoned, map(SCHEMAS[table].field, names))) for table, names in chosen}
 
 
+def as_written(batch: Mapping[str, pa.Table], schemas: Mapping[str, pa.Schema]) -> dict[str, pa.Table]:
+    """Return what is written of a batch's tables, as their schemas have it; what is so already stays."""
+    return {
+        name: table if table.schema.equals(schema) else table.select(schema.names).cast(schema)
+        for name, schema in schemas.items()
+        for table in (batch[name],)
+    }
+
+
 class DatasetWriter(AbstractContextManager["DatasetWriter"]):
     """Every table in every format. As a context manager it removes what was not closed.
 
@@ -63,8 +72,7 @@ class DatasetWriter(AbstractContextManager["DatasetWriter"]):
 
     def add(self, batch: Mapping[str, pa.Table]) -> None:
         """Append the rows of one batch; columns and tables that are not written are left out."""
-        schemas = self._schemas.items()
-        tables = {name: batch[name].select(schema.names).cast(schema) for name, schema in schemas}
+        tables = as_written(batch, self._schemas)
         for book in self._books:
             book.write(tables)
         for name, columns in self._waiting.items():

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 import pyarrow as pa
 
-from exporter.dataset.dataset_writer import schemas_of
+from exporter.dataset.dataset_writer import as_written, schemas_of
 from exporter.dataset.flatten import Drift, Flattener, make_lines
 from exporter.dataset.publishing.publish_job import PublishJob
 from exporter.model import manifest
@@ -46,11 +46,8 @@ class Flattening:
         self._flattener.drift = drift = Drift(hides_keys=self._flattener.drift.hides_keys)
         pieces = [self._tables(piece) for piece in self._pieces(batch)]
         tables = {name: pa.concat_tables([piece[name] for piece in pieces]) for name in pieces[0]}
-        written = {
-            name: tables[name].select(schema.names).cast(schema) for name, schema in self._schemas.items()
-        }
         orders, items = tables["orders"].num_rows, tables["order_items"].num_rows
-        return Flattened(orders, items, drift.counts(), written)
+        return Flattened(orders, items, drift.counts(), as_written(tables, self._schemas))
 
     def _pieces(self, batch: Batch) -> Iterator[list[tuple[str, bytes]]]:
         """Yield the payloads of a batch, so many at a time as may be flattened at once."""
