@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
 from pathlib import PurePath
+from string import ascii_lowercase
 
 from exporter.lists import arrow_list, csv_list, inner_table, json_list, text_list
 from exporter.lists import workbook_list as workbooks
@@ -35,6 +36,7 @@ _OTHERS = (
     (b"FEA1", "a Feather file of version 1", "Write it again as Parquet with the program that wrote it."),
     (b"<?xml", "XML", _CONVERT),
     *((b"<" + tag, "a web page", _LOG_IN) for tag in _PAGE_TAGS),
+    *((b"<" + letter, "XML", _CONVERT) for letter in map(str.encode, ascii_lowercase)),
     (b"{\\rtf", "an RTF document", _CONVERT.replace("csv", "txt")),
     (b"\x89PNG", "an image", _TYPE),
     (b"\xff\xd8\xff", "an image", _TYPE),

@@ -333,6 +333,8 @@ def _checks_of_credentials(o: Options) -> Iterator[_Check]:
 
 
 def _checks_of_place_and_source(o: Options) -> Iterator[_Check]:
+    unknown = next((one for one in re.findall(r"\{\w*\}", o.out) if one not in PLACES), None)
+    yield unknown is not None, "out", f"{unknown} has no meaning.", "Use {date} and {time}."
     if o.keep is not None:
         is_url, has_place = "://" in o.out, any(place in o.out for place in PLACES)
         yield is_url, "keep", f"{o.out} is no directory; only those are removed.", "Leave --keep out."

@@ -146,6 +146,7 @@ def test_completion_offers_what_fits(typed: str, offered: str) -> None:
         ("run a b --out o", ["exporter run:", "unexpected extra argument"]),
         ("run n.txt --out o --rate 10", ["--rate:", "10/s"]),
         ("run n.txt --out o --keep 3", ["--keep:", "{date}"]),
+        ("run n.txt --out o-{day}", ["--out:", "{day}", "{date}"]),
         ("run n.txt --out s3://b/{date} --keep 3", ["--keep:"]),
         ("run n.txt --out o-{date} --keep 0", ["--keep: expected 1 or more"]),
         ("run nothing.txt --out o", ["nothing.txt: cannot be read"]),

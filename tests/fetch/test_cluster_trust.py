@@ -125,11 +125,11 @@ def test_another_key_is_refused_before_the_first_request(
 
 
 def test_workers_read_the_token_file(api: Api, tmp_path: Path) -> None:
-    """`--token-file` names a file on each worker's own machine; nobody needs the variable."""
+    """`--token-file` names a file on each worker's own machine, and goes before a variable there."""
     file = tmp_path / "token"
     file.write_text(TOKEN)
     file.chmod(0o600)
-    with running_cluster(tmp_path, workers=1, EXPORTER_API_TOKEN="") as cluster:
+    with running_cluster(tmp_path, workers=1, EXPORTER_API_TOKEN="stale") as cluster:
         exporter = api.exporter(tmp_path / "run", EXPORTER_API_TOKEN="")
         ended = exporter.run("--dask", cluster.address, "--token-file", file)
         assert ended.code == 0, ended.err

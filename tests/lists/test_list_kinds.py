@@ -242,6 +242,7 @@ REFUSED: dict[str, tuple[bytes | str, str, str]] = {
     "other bytes in a number": (b"1001\n10\xfe2\n", "list.txt", "--encoding windows-1254"),
     "PDF": (b"%PDF-1.7\n", "list.txt", "pdftotext -layout list.txt list.txt"),
     "a web page": ("<!DOCTYPE html><html>", "list.xls", "soffice --headless --convert-to csv list.xls"),
+    "XML on one line": ("<orders><order>1001</order></orders>", "list.txt", "soffice --headless"),
     "SQLite": (b"SQLite format 3\0", "list.db", "sqlite3 -csv -header list.db"),
     "a damaged database": (database("orders")[:5000], "list.db", "sqlite3 -csv -header list.db"),
     "two tables": (database("orders", "old orders"), "list.db", "--sheet orders or --sheet 'old orders'"),

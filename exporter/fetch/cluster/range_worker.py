@@ -139,6 +139,7 @@ async def _done(assignment: Assignment, link: _Link) -> Done:
 def options_of(public: dict[str, Any]) -> Options:
     """Return options from their public part and the secrets of this process's environment, or raise a `UsageError`."""
     secrets = {name: os.environ.get(variable) or None for name, variable in SECRETS.items()}
+    secrets["token"] = secrets["token"] if public["token_file"] is None else None
     return msgspec.convert({**public, **secrets}, Options)
 
 
