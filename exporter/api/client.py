@@ -84,7 +84,6 @@ class Client:
         self._slash = ""
         self._one_large_body = asyncio.Semaphore(1)
         self._sent = self._retried = self._throttled = self._redirected = 0
-        self._in_flight = 0
         self._deadlines = Deadlines(options.timeout_s)
         self._draining = False
         #: While it is not set, no request is started but questions.
@@ -99,7 +98,7 @@ class Client:
         self._draining = True
         self.door.set()
         deadline = time.monotonic() + grace_s
-        while self._in_flight and time.monotonic() < deadline:  # noqa: ASYNC110 - once a run; an event would cost each request
+        while self._deadlines.running and time.monotonic() < deadline:  # noqa: ASYNC110 - once a run; an event would cost each request
             await asyncio.sleep(0.02)
 
     @property
@@ -144,10 +143,9 @@ class Client:
                 raise asyncio.CancelledError
             # Path and token are read after the wait for the slot: others may have learnt new ones.
             header, target = identity.header or "", path if order_number is None else path + self._slash
+            this = _Attempt(target, header, order_number, count, timeout_s, is_question)
             try:
-                return await self._attempt(
-                    _Attempt(target, header, order_number, count, timeout_s, is_question)
-                )
+                return await self._attempt(this)
             except _SlashLearnedError:
                 continue
             except TokenRefusedError:
@@ -159,7 +157,6 @@ class Client:
 
     async def _attempt(self, this: _Attempt) -> Answer:
         """Make one request under a deadline, and tell whoever counts how it ended."""
-        self._in_flight += 1
         failure: BaseException | None = None
         this.deadline = deadline = self._deadlines.start(this.timeout_s)
         try:
@@ -174,7 +171,6 @@ class Client:
                 raise failure from None
             raise
         finally:
-            self._in_flight -= 1
             self._deadlines.end(deadline)
             if this.sent:
                 self._count(this, failure, time.monotonic() - this.began)

@@ -38,13 +38,13 @@ class Deadline:
 class Deadlines:
     """The deadlines of all attempts in flight, which usually have `timeout_s`; for one event loop.
 
-    Seconds in which the process stood still do not count. An attempt ends at most a twentieth of its time late,
+    `running` are those. Seconds in which the process stood still do not count. An attempt ends at most a twentieth of its time late,
     and never more than a quarter of a second.
     """
 
     def __init__(self, timeout_s: float) -> None:
         self._tick_s = min(_MOST_TICK_S, timeout_s / _TICKS)
-        self._running: set[Deadline] = set()
+        self.running: set[Deadline] = set()
         self._ticking, self._due = False, 0.0
 
     def start(self, seconds: float) -> Deadline:
@@ -53,17 +53,17 @@ class Deadlines:
         task = asyncio.current_task(loop)
         assert task is not None
         deadline = Deadline(task, loop.time() + seconds)
-        self._running.add(deadline)
+        self.running.add(deadline)
         if not self._ticking:
             self._tick(loop)
         return deadline
 
     def end(self, deadline: Deadline) -> None:
         """Forget the deadline of an attempt that is over."""
-        self._running.discard(deadline)
+        self.running.discard(deadline)
 
     def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._ticking = bool(self._running)
+        self._ticking = bool(self.running)
         if self._ticking:
             self._due = loop.time() + self._tick_s
             loop.call_at(self._due, self._sweep, loop)
@@ -73,10 +73,10 @@ class Deadlines:
         late_s = now - self._due
         if late_s > self._tick_s:
             # The loop or the machine stood still, and answers that came meanwhile are not yet read.
-            for running in self._running:
+            for running in self.running:
                 running.at += late_s
-        for deadline in [running for running in self._running if running.at <= now]:
-            self._running.discard(deadline)
+        for deadline in [running for running in self.running if running.at <= now]:
+            self.running.discard(deadline)
             deadline.expired = True
             deadline.task.cancel()
         self._tick(loop)
