@@ -277,7 +277,7 @@ def test_a_killed_listing_resumes_and_the_list_of_a_killed_run_stays(tmp_path: P
         before = listed()
         assert before < 20
         dry = exporter(*words, "--dry-run")
-        assert "what the API lists (api, query limit=100, status 550)" in " ".join(dry.out.split()), dry.out
+        assert "the API's list (api, query limit=100, status 550)" in " ".join(dry.out.split()), dry.out
         told = exporter("status", "out").out
         assert "API's list  read to page" in told
         assert "next run" not in told, "what it asks for is not known yet"
@@ -341,7 +341,7 @@ def test_a_dry_run_asks_for_nothing(tmp_path: Path) -> None:
         ended = run(exporter, "--placed-from", "2026-11-01", "--dry-run")
         ask = run(exporter, "--dry-run", "--json").summary["ask"]
     assert (ended.code, server.arrivals) == (0, [])
-    assert "what the API lists (api, query limit=100, placed from 2026-11-01)" in " ".join(ended.out.split())
+    assert "the API's list (api, query limit=100, placed from 2026-11-01)" in " ".join(ended.out.split())
     assert (ask["pending"], ask["orders"]) == (None, None)
     assert [path.name for path in tmp_path.iterdir()] == ["numbers.txt"]
 
@@ -358,7 +358,7 @@ def test_a_dry_run_asks_for_nothing(tmp_path: Path) -> None:
         (["--from-api", "--column", "x"], "--column: expected a list of order numbers with it"),
         (["--from-api", "--placed-from", "November"], "--placed-from: expected a day, got 'November'"),
         (["--from-api", "--placed-to", "9999-12-31"], "--placed-to: expected a day"),
-        (["--from-api", "--filter", "page=2"], "--filter: expected KEY=VALUE, got 'page=2'; the pages"),
+        (["--from-api", "--filter", "page=2"], "--filter: expected KEY=VALUE, got 'page=2'; the exporter"),
         (
             ["--from-api", "--placed-from", "2026-12-01", "--placed-to", "2026-11-30"],
             "--placed-to: expected 2026-12-01 or a later day, got 2026-11-30",
