@@ -63,26 +63,15 @@ def publish_tables(
     """
     with closing(Store(Path(job.store), readonly=True)) as store:
         store.attach_plan(Path(job.plan))
-        with Flatteners(job, store) as flatteners:
-            return _Publish(job, store, flatteners, tell, cores).run(refresh_is_over)
+        return _Publish(job, store, tell, cores).run(refresh_is_over)
 
 
 class _Publish:
     def __init__(
-        self,
-        job: PublishJob,
-        store: Store,
-        flatteners: Flatteners,
-        tell: Callable[[PublishProgress], None],
-        cores: int,
+        self, job: PublishJob, store: Store, tell: Callable[[PublishProgress], None], cores: int
     ) -> None:
-        self._job, self._store, self._flatteners, self._tell, self._cores = (
-            job,
-            store,
-            flatteners,
-            tell,
-            cores,
-        )
+        self._job, self._store, self._tell, self._cores = job, store, tell, cores
+        self._flatteners = Flatteners(job, store)
         self._told_at = 0.0
         self._writer = DatasetWriter(Path(job.staged), schemas_of(job), job, job.about)
         self._exported = self._order_items = self._stale = self._through = self._rejected_from = 0
@@ -93,7 +82,7 @@ class _Publish:
         self._flattened: deque[tuple[Callable[[], Flattened], bool]] = deque()
 
     def run(self, refresh_is_over: Callable[[float], bool]) -> PublishResult:
-        with self._writer as writer:
+        with self._writer as writer, self._flatteners:
             for settled in self._settled(refresh_is_over):
                 self._take(settled)
             self._flatten(ends_row_group=True)
