@@ -1,4 +1,4 @@
-"""Order numbers listed from the API: into a file that `run` takes, or for the run itself. Resumable."""
+"""The API's own list read, resumably: order numbers into a file that `run` takes, and what it proves into the store."""
 
 from __future__ import annotations
 
