@@ -4,8 +4,6 @@ No text that leaves here quotes a header or a body: aiohttp's own `repr` of an a
 request's headers, and with them the token.
 """
 
-from __future__ import annotations
-
 import errno
 import re
 import socket

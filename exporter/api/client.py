@@ -3,8 +3,6 @@
 Every request for an order or a page takes a slot of the pace, and is counted once it reached the wire.
 """
 
-from __future__ import annotations
-
 import asyncio
 import math
 import time

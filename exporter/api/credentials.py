@@ -1,7 +1,5 @@
 """The token, the certificate and the authorities that were given, each perhaps in a file of its own."""
 
-from __future__ import annotations
-
 import os
 import ssl
 from functools import partial

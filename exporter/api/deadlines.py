@@ -4,8 +4,6 @@
 takes (measured 2026-11-24).
 """
 
-from __future__ import annotations
-
 import asyncio
 import math
 

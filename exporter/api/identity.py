@@ -1,7 +1,5 @@
 """Who we are to the API: a token that was given, or one that a login brings."""
 
-from __future__ import annotations
-
 import asyncio
 
 import msgspec

@@ -5,8 +5,6 @@ only where a page says that it is the last, and as many orders were met as the A
 page, or too few orders are asked about again.
 """
 
-from __future__ import annotations
-
 import asyncio
 import math
 import random

@@ -1,7 +1,5 @@
 """Holds refusals until they are proven, and waits, with single questions, for an API that answers nobody."""
 
-from __future__ import annotations
-
 import asyncio
 import re
 import time
@@ -37,7 +35,7 @@ class OutageWatch(Generic[T]):
     """Watches one try's answers by the law of `proof_law`.
 
     While there is doubt the client starts nothing but questions, so at most the orders in flight and those of
-    the row are asked for in vain. `known` returns order numbers to ask for, the surest to be good first; `record` takes
+    the row are wasted. `known` returns order numbers to ask for, the surest to be good first; `record` takes
     each refusal that is proven, `again` each that turned out to mean nothing.
     """
 

@@ -1,7 +1,5 @@
 """When the next request may start: one gate for every request that reaches the wire."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import time

@@ -4,8 +4,6 @@ What passes here is JSON that `flatten` can take: valid UTF-8, valid syntax, an 
 right `number`, nested no deeper than this Python can follow (about 1,000; RFC 8259 lets a parser set a limit). No error text quotes the body, which holds personal data.
 """
 
-from __future__ import annotations
-
 import codecs
 import json
 from typing import NoReturn

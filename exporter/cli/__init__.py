@@ -4,8 +4,6 @@ Commands are imported when they are named, and each imports what it needs when i
 `exporter --help` starts as fast as click does.
 """
 
-from __future__ import annotations
-
 import gc
 import os
 import sys

@@ -1,7 +1,5 @@
 """The configuration file: TOML with the names of the options, weakest of the three sources."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 from typing import Any

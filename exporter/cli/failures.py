@@ -1,7 +1,5 @@
 """The last words of a run that failed: one sentence what happened and where, one what to do."""
 
-from __future__ import annotations
-
 import platform
 import sys
 import traceback
@@ -19,12 +17,12 @@ from exporter.model.errors import ExporterError, TooManyRejectsError, UsageError
 from exporter.model.outside_text import json_line, visible
 from exporter.model.version import __version__
 
-#: After these the same command goes on where it stopped.
+#: After these the same command resumes.
 _RESUMABLE = {1, 5, 6, 7, 130, 143}
 
 
 class Failure(NamedTuple):
-    """What is told of a failure; `command` goes on from here, and is None where no command of this kind helps."""
+    """What is told of a failure; `command` resumes from here, and is None where no command of this kind helps."""
 
     what: str
     hint: str

@@ -1,7 +1,5 @@
 """The live display of a run at a terminal; the log goes above it."""
 
-from __future__ import annotations
-
 import logging
 import textwrap
 import time
@@ -39,7 +37,7 @@ def display() -> Iterator[tuple[ProgressCallback, logging.Handler]]:
         if (now := time.monotonic()) - shown_at >= _FASTEST_S:
             shown_at = now
             drawn = picture(progress, console.width, ascii_only=console.options.ascii_only)
-            with suppress(OSError):  # the terminal is gone; the run goes on
+            with suppress(OSError):  # the terminal is gone; the run continues
                 live.update(drawn, refresh=True)
 
     with live:
@@ -60,7 +58,7 @@ class _AboveDisplay(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         line = Text(self.format(record), style=_STYLES.get(record.levelname, ""))
-        with suppress(OSError):  # the terminal is gone; the run goes on
+        with suppress(OSError):  # the terminal is gone; the run continues
             self._console.print(line, soft_wrap=True)
 
 

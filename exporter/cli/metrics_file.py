@@ -1,7 +1,5 @@
 """How a run goes and how the last one ended, as a file for the textfile collector of Prometheus' node exporter."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -32,7 +30,7 @@ class Metrics:
         self._heart = Thread(target=self._beat, name="metrics", daemon=True)
 
     def begin(self) -> None:
-        """Say that a run goes on, now and every 15 seconds, so that a killed one shows."""
+        """Say that a run continues, now and every 15 seconds, so that a killed one shows."""
         if self._path is not None:
             self.write(None)
             self._heart.start()
@@ -50,7 +48,7 @@ class Metrics:
         self.write(exit_code)
 
     def write(self, exit_code: int | None) -> None:
-        """Write the file; without an exit code the run goes on. What is not known now keeps its last value."""
+        """Write the file; without an exit code the run continues. What is not known now keeps its last value."""
         if self._path is None:
             return
         with durable.storage_errors("writing the metrics", self._path):

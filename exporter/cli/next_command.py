@@ -1,7 +1,5 @@
 """The very words of a next command, made from the options of this one."""
 
-from __future__ import annotations
-
 import click
 from click.core import ParameterSource
 
@@ -15,9 +13,9 @@ _DAY_S = 86400.0
 
 
 def command_again(ctx: click.Context, out: str | None, **changes: str) -> str:
-    """Return this command with the values of some parameters changed, so that it goes on with the run that it began.
+    """Return this command with the values of some parameters changed, so that it resumes the run that it began.
 
-    The dataset of that run was to stand at `out`; None where that was not known yet.
+    The dataset of that run was to be at `out`; None where that was not known yet.
     """
     if out is None or out == ctx.params["out"]:
         return _command(ctx, changes, leave_out=set())

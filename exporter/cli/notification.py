@@ -1,7 +1,5 @@
 """The end of a run, posted to a URL: a chat's webhook, or a program of your own."""
 
-from __future__ import annotations
-
 import json
 from threading import Thread
 from typing import Any

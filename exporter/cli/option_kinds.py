@@ -1,7 +1,5 @@
 """The kinds of words on the command line: options in sections, and where each value came from."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -25,7 +23,7 @@ _WORDS = {**SECRETS, "orders": "ORDERS", "out": "OUT"}
 
 @dataclass
 class Session:
-    """One run of the program, as far as its last words need to know it; once published, no command goes on."""
+    """One run of the program, as far as its last words need to know it; once published, no command resumes it."""
 
     context: click.Context | None = None
     published: bool = False
@@ -37,7 +35,7 @@ class Session:
 
 
 class Option(click.Option):
-    """An option that stands in a section of its command's help."""
+    """An option in a section of its command's help."""
 
     def __init__(self, *names: Any, section: str = OTHERS, **settings: Any) -> None:
         super().__init__(*names, **settings)
@@ -110,9 +108,9 @@ def option(*names: str, section: str = OTHERS, **settings: Any) -> Callable[[F],
 
 
 def settings(section: str, flags: str, **more: Any) -> Callable[[F], F]:
-    """Declare options that are fields of `Options`: default, kind, choices and help are what stands there.
+    """Declare options that are fields of `Options`: default, kind, choices and help are what is there.
 
-    `flags` has the flag of each with what stands for its value, as `--rate RATE --stale`; `more` beats the fields.
+    `flags` has the flag of each with its value's name, as `--rate RATE --stale`; `more` beats the fields.
     """
     return together(*(_setting(section, more, *words.split()) for words in re.split(r"\s*--", flags)[1:]))
 
@@ -164,7 +162,7 @@ def key_of(parameter: click.Parameter) -> str:
 
 
 def name_of(parameter: click.Parameter) -> str:
-    """Return the parameter's name as it stands on the command line: `--max-rejects`, or `ORDERS`."""
+    """Return the parameter's name as on the command line: `--max-rejects`, or `ORDERS`."""
     return f"--{key_of(parameter)}" if isinstance(parameter, click.Option) else key_of(parameter)
 
 

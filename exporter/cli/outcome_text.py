@@ -1,7 +1,5 @@
 """What a person or a script is told of a run that published, and of two datasets that were compared."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import asdict

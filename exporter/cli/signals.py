@@ -4,8 +4,6 @@ Plain handlers, not the event loop's: those wait for the loop, and a loop that w
 turn. Ending the process is always safe: a kill is what the store and the renames are made for.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

@@ -1,4 +1,4 @@
-"""What stands at a place, and what a run would ask for: for people, and as JSON."""
+"""What is at a place, and what a run would ask for: for people, and as JSON."""
 
 from __future__ import annotations
 

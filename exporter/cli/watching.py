@@ -4,10 +4,8 @@ Every JSON line has `time` (ISO 8601, UTC), `level` (`info`, `warning`, `error`)
 
 - `log`: anything else; nothing more.
 - `progress`, each minute and at the end: the fields of `exporter.Progress`, and `left_s`.
-- `failed`, the last line of a run that failed: `hint`, `exit_code`, and `command`, which goes on.
+- `failed`, the last line of a run that failed: `hint`, `exit_code`, and `command`, which resumes.
 """
-
-from __future__ import annotations
 
 import logging
 import os

@@ -1,7 +1,5 @@
 """The tables of a dataset on their way into the files of every format, a batch after the other."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from itertools import chain

@@ -1,4 +1,4 @@
-"""Where the finished dataset will stand: what stands there now, and how the new one gets there."""
+"""Where the finished dataset will be: what is there now, and how the new one gets there."""
 
 from __future__ import annotations
 

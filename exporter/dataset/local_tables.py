@@ -3,8 +3,6 @@
 A prefix of an object store is copied to this machine; CSV and Parquet's JSON type become plain Parquet.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -57,7 +55,7 @@ class LocalDataset:
         return None
 
     def rejects(self) -> dict[str, str]:
-        """Return the reason of each order number that was asked for in vain."""
+        """Return the reason of each order number that was asked for for nothing."""
         with durable.storage_errors("reading the rejects", self.folder / REJECTS_FILE):
             lines = (self.folder / REJECTS_FILE).read_bytes().splitlines()
         pairs = ((each["order_number"], each["reason"]) for each in map(json.loads, lines))

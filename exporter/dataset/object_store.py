@@ -15,8 +15,6 @@ checksum of its body, which the store compares before it keeps a byte; AWS_REQUE
 switches that off for old stores.
 """
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import mimetypes

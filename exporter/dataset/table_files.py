@@ -1,7 +1,5 @@
 """Tables into files of a folder: parted where they grow too long; Parquet and CSV by Arrow's native code."""
 
-from __future__ import annotations
-
 import codecs
 import hashlib
 from abc import ABC, abstractmethod
@@ -190,7 +188,7 @@ def _as_json_type(field: pa.Field) -> pa.Field:
 
 # --- CSV ---
 
-_ROWS_AT_ONCE = 2_500  # text of every column is held twice; each call compiles its patterns anew
+_ROWS_AT_ONCE = 2_500  # text of every column is held twice; each call compiles its patterns again
 
 
 class _CsvFile(OpenFile):

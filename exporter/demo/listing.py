@@ -1,7 +1,5 @@
 """The demo API's order list: filters and pages, as Django REST Framework counts them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from datetime import date
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """Orders that look like the API's own example, each made from its order number, and moving on from day to day."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -24,7 +22,7 @@ _SENT = frozenset({"500", "510", "520", "540", "550", "600"})
 _CANCEL_STATUSES = ("waiting", "confirmed", "approved", "completed", "manuel_refund_need")
 _FIRST_DAY = date(2026, 1, 1)
 _NEW_A_DAY = 3
-#: An order's life begins anew after so many days; each day one in thirty comes to each of its turns.
+#: An order's life begins again after so many days; each day one in thirty comes to each of its turns.
 _LIFE_DAYS = 30
 _CANCELLED_AT, _MOVED_AT, _REFUNDED_AT, _GONE_AT = 5, 10, 20, 28
 _NEXT_STATUS = {"300": "400", "400": "500", "450": "500", "500": "550", "510": "550", "520": "550"}

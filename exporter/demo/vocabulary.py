@@ -1,7 +1,5 @@
 """The words that demo orders are made of: real places, invented people, reserved addresses."""
 
-from __future__ import annotations
-
 # city id and name -> township id, name and post code -> districts
 _TURKEY: dict[tuple[int, str], dict[tuple[int, str, str], tuple[str, ...]]] = {
     (34, "İstanbul"): {
@@ -33,7 +31,7 @@ PLACES = tuple(
     for index, district in enumerate(districts)
 )
 
-# Nobody bears these names: they say "example", "trial", "fiction", "draft".
+# Nobody has these names: they say "example", "trial", "fiction", "draft".
 FIRST_NAMES = ("Örnekcan", "Denemegül", "Kurguhan", "Hayalnur", "Taslakşah", "Provaçiçek", "Numuneığ")
 LAST_NAMES = ("Uydurmaoğlu", "Olmayansoy", "Varsayımlı", "Masalgöz", "Kurgusever", "Örnekyıldız")
 COMPANIES = ("Hayalî Dokuma A.Ş.", "Örnek Gıda Ltd. Şti.", "Kurgu Çözümleri Tic. A.Ş.")

@@ -1,7 +1,5 @@
 """Entries of the API's order list looked at while it is read: some of them are compared with their details."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 from collections.abc import Iterable, Sequence

@@ -1,7 +1,5 @@
 """One try of a run: fetched and published side by side on this machine, and what every engine tells meanwhile."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import time
@@ -165,7 +163,7 @@ def publish_job(options: Options, freshness: Freshness, store: Path, plan: Path,
 
 
 async def tick(on_progress: ProgressCallback, progress: Callable[[], Progress]) -> None:
-    """Tell how far a run is, a few times a second, and how many answers came a second of late, until cancelled."""
+    """Tell how far a run is, a few times a second, and how many answers came a second lately, until cancelled."""
     now = progress()
     rate = 0.0
     while True:

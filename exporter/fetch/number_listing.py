@@ -1,7 +1,5 @@
 """The API's own list read, resumably: order numbers into a file that `run` takes, and what it proves into the store."""
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections import Counter
@@ -21,12 +19,7 @@ from exporter.fetch.fetch_job import pace_of, tick
 from exporter.fetch.work_directory import WorkDirectory, work_directory
 from exporter.lists.batch import complaint
 from exporter.model.entry_choice import EntryChoice
-from exporter.model.errors import (
-    ApiUnavailableError,
-    PermanentError,
-    TokenRefusedError,
-    UsageError,
-)
+from exporter.model.errors import ApiUnavailableError, PermanentError, TokenRefusedError, UsageError
 from exporter.model.options import Options
 from exporter.model.progress import Progress, ProgressCallback
 from exporter.model.records import RunRecord, Traffic

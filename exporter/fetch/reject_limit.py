@@ -1,7 +1,5 @@
 """How many rejects a run may have, and what is told where it has more."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from itertools import islice
 

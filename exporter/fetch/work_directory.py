@@ -1,7 +1,5 @@
 """The work directory: its place, its lock, and what a dead run has left in it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
@@ -91,7 +89,7 @@ class WorkDirectory:
 
 
 def place_of(out: str) -> Path:
-    """Return where the work directory of `out` stands: beside it, or in the state folder for a URL."""
+    """Return where the work directory of `out` is: beside it, or in the state folder for a URL."""
     if "://" not in out:
         path = Path(out).absolute()
         if path.name in ("", ".."):
@@ -162,7 +160,7 @@ def _refuse_strangers(path: Path) -> None:
 
 
 def discard(out: str) -> None:
-    """Remove the work directory of `out`, where there is one and nobody holds it, so that its run is begun anew."""
+    """Remove the work directory of `out`, where there is one and nobody holds it, so that its run starts over."""
     path = place_of(out)
     if path.exists():
         with durable.storage_errors("removing the work directory", path):

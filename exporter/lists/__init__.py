@@ -2,11 +2,9 @@
 
 An order number is 1 to 128 printable characters without white space inside, and not `.` or `..`; what is invisible
 around it is stripped, and what spreadsheets, SQL and pandas put around it as well. What is no order number is
-reported with its line and the rest goes on; what cannot be read with certainty (a cut archive, digits that are lost,
+reported with its line and the rest continues; what cannot be read with certainty (a cut archive, digits that are lost,
 two columns that may be meant) raises `InputError`, because nobody can say what would be asked for.
 """
-
-from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import BinaryIO
@@ -24,7 +22,7 @@ def read(
     """Read order numbers, a batch at a time, in bounded memory.
 
     A line is a physical line of text, CSV (where the record begins) and JSON Lines, and a row, from 1, of everything
-    else. The header of a table and what stands above it are no lines of any batch. The ending of `name` counts where
+    else. The header of a table and what is above it are no lines of any batch. The ending of `name` counts where
     the content leaves a choice; `reading` is filled in. A stream that must seek, and cannot, is copied to the disk.
     A list of nothing but blank lines is an `InputError` too.
     """

@@ -1,7 +1,5 @@
 """What an order number is, and how an input's texts are sifted by that rule."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What spreadsheets, SQL and pandas leave around an order number, taken off; and what they leave instead of one."""
 
-from __future__ import annotations
-
 import re
 
 #: White space, and what has no width: marks of direction, joiners, soft hyphens, byte order marks, padding.
@@ -15,7 +13,7 @@ _NOTHING = (
     "null nan none nil nat n/a na <na> undefined total toplam subtotal grandtotal sum \\n - -- – — ? (null) (blank)"
     " #n/a #yok #ref! #başv! #value! #değer! #div/0! #sayı/0! #name? #ad? #null! #num! #sayi! #spill! #calc! #boş!"
 )
-#: Words that stand where an order number is missing, in the usual spellings.
+#: Words that are where an order number is missing, in the usual spellings.
 NO_NUMBERS = frozenset({"NaN", "NaT"}).union(
     *((word, word.upper(), word.capitalize(), word.title()) for word in _NOTHING.split())
 )
@@ -71,7 +69,7 @@ def doubt(text: str) -> str | None:
 
 
 def replaced(text: str) -> str | None:
-    """Say what stands where an order number should; None where it may be one."""
+    """Say what is where an order number should; None where it may be one."""
     if text in NO_NUMBERS or text.strip("#") == "":
         return "This marks a missing number or a sum; it is not an order number."
     if _DATE.fullmatch(text):

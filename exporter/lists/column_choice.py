@@ -1,7 +1,5 @@
 """Which column of a table holds the order numbers, by what people call it."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """CSV: dialect found by steady widths, RFC 4180 quoting or none, lines counted as a text editor counts them."""
 
-from __future__ import annotations
-
 import csv
 import io
 import re
@@ -25,7 +23,7 @@ _QUOTINGS = ({}, {"escapechar": "\\", "doublequote": False}, {"quoting": csv.QUO
 
 
 class Dialect(NamedTuple):
-    """How a table is written as text: what stands between cells, other arguments of `csv.reader`, and how well it fits."""
+    """How a table is written as text: what is between cells, other arguments of `csv.reader`, and how well it fits."""
 
     delimiter: str
     quoting: dict[str, Any]

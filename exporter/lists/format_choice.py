@@ -1,9 +1,6 @@
 """The format of a list by its content, and what to do with what is no list."""
 
-from __future__ import annotations
-
 import re
-import shlex
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import chain
@@ -16,6 +13,7 @@ from exporter.lists.batch import Batch
 from exporter.lists.cell_values import INVISIBLE
 from exporter.lists.how_read import Source
 from exporter.lists.packing import seekable
+from exporter.model.shell_words import shell_word
 
 #: First bytes, and the format that they mean.
 _FORMATS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow", b"ORC": "orc"}
@@ -62,7 +60,7 @@ def batches(source: Source) -> Iterator[Batch]:
 
 
 def _of_other(source: Source, magic: bytes, what: str, hint: str) -> Iterator[Batch]:
-    hint = hint.format(shlex.quote(source.name))
+    hint = hint.format(shell_word(source.name))
     if magic.startswith(b"SQLite"):
         source.reading.format = "sqlite"
         return inner_table.read_sqlite(source, hint)

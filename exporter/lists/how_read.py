@@ -1,7 +1,5 @@
 """How a list is to be read, and how it was read: what the log, `--dry-run` and `--json` say of it."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field

@@ -1,7 +1,5 @@
 """SQLite, and what HTML and flat OpenDocument (.fods) show: the one table that has a column of order numbers."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -73,7 +71,7 @@ class _Tables(HTMLParser):
     def __init__(self) -> None:
         super().__init__()
         self.tables: dict[str, list[_Row]] = {}
-        self.open: list[list[_Row]] = []  # a table may stand in a cell of another
+        self.open: list[list[_Row]] = []  # a table may be in a cell of another
         self._cell: list[str] = []
         self._ends: list[dict[str, str | None]] = []  # the attributes of the cell that is open
         self._copies = 1
@@ -83,7 +81,7 @@ class _Tables(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         of = dict(attrs)
         self._unseen += tag in _UNSEEN
-        self._cell.append(" ")  # what stands in an element of its own may be hidden, and is never joined
+        self._cell.append(" ")  # what is in an element of its own may be hidden, and is never joined
         if tag not in (*_TABLES, *_ROWS, *_CELLS):
             return
         self._end_cell()

@@ -1,10 +1,7 @@
 """JSON: lines, an array or pages of objects, texts and numbers, without a number ever becoming a float."""
 
-from __future__ import annotations
-
 import json
 import re
-import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from itertools import chain, islice
@@ -19,6 +16,7 @@ from exporter.lists.column_choice import plain
 from exporter.lists.how_read import Source
 from exporter.lists.table import Table
 from exporter.lists.text_list import Block
+from exporter.model.shell_words import shell_word
 
 _BATCH_VALUES = 1_000
 _LARGEST_DOCUMENT = 64 << 20  # characters
@@ -102,7 +100,7 @@ def _refuse(source: Source, line: int, text: str) -> NoReturn:
 
 
 def _jq(source: Source, program: str) -> str:
-    return f"jq -c '{program}' {shlex.quote(source.name)} > list.jsonl"
+    return f"jq -c '{program}' {shell_word(source.name)} > list.jsonl"
 
 
 def _plain(value: object) -> object:

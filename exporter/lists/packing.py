@@ -1,7 +1,5 @@
 """What a list is packed with, by its first bytes: gzip, bzip2, xz, Zstandard, a zip or tar of one file."""
 
-from __future__ import annotations
-
 import bz2
 import gzip
 import io

@@ -1,7 +1,5 @@
 """A table's rows to batches: its header found below titles and blank rows, and with it the column of order numbers."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -26,7 +24,7 @@ _UNKNOWN = len(column_choice.KNOWN)
 
 
 class Table:
-    """A table of records, of which some may be blank; its header and what stands above are not lines of any batch."""
+    """A table of records, of which some may be blank; its header and what is above are not lines of any batch."""
 
     def __init__(self, source: Source, records: Iterator[Record]) -> None:
         self.source = source

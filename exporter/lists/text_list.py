@@ -1,6 +1,4 @@
-"""Text, one order number a line or all of them on one; and the lines that the CSV and JSON rooms stand on."""
-
-from __future__ import annotations
+"""Text, one order number a line or all of them on one; and the lines that the CSV and JSON readers share."""
 
 import codecs
 import io

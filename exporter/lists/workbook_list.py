@@ -1,7 +1,5 @@
 """Workbooks (.xlsx, .xls, .xlsb, .ods): read in a process of its own, which may die of what is in them."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -4,8 +4,6 @@ Batches go out on stdout, a JSON line each; then how the list was read, or the e
 cell in the last row, or a count that lies, ends it and nothing else.
 """
 
-from __future__ import annotations
-
 import io
 import json
 import os

@@ -1,7 +1,5 @@
 """What Python hands over for an option, made what `Options` holds; what does not fit is refused by its name."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable
 from datetime import date, timedelta

@@ -9,8 +9,6 @@ address titles ("Ayşe's home"), company names (a sole trader's is a person's na
 (whoever opens one reads an invoice with name, address and tax number). Cities and other ids are not.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Final
@@ -236,7 +234,7 @@ def line_name(item_column: str) -> str:
 
 ORDER_LINES: tuple[Column, ...] = (
     *(_of_order(column) for column in ORDERS[:-1]),
-    # An item's order number is the order's, which stands before it.
+    # An item's order number is the order's, which is before it.
     *(_of_item(column) for column in ORDER_ITEMS[1:-1]),
     _of_order(ORDERS[-1]),
     _of_item(ORDER_ITEMS[-1]),

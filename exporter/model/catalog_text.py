@@ -1,7 +1,5 @@
 """The catalogue as text: for eyes, for the docs, for programs and for databases."""
 
-from __future__ import annotations
-
 import json
 import textwrap
 from typing import Final, Literal

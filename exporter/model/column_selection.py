@@ -1,7 +1,5 @@
 """Which columns are written, and in what order: `--select` and `--drop` by name or glob."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase

@@ -1,7 +1,5 @@
 """Which entries of the API's order list are wanted, by the status and the time that they show."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo

@@ -19,8 +19,6 @@ ExporterError
     └── PermanentError      never asked again; carries the reject reason
 """
 
-from __future__ import annotations
-
 import re
 
 from exporter.model.outside_text import visible
@@ -38,8 +36,8 @@ class ExporterError(Exception):
     tells more. `resumes` has the hint add that a run resumes; what keeps nothing builds its error without.
 
     Attributes:
-        out: Where the dataset of the failed run was to stand, with `{date}` and `{time}` filled in; None where
-            that was not known yet. The same options with this `out` go on with the run.
+        out: Where the dataset of the failed run was to be, with `{date}` and `{time}` filled in; None where
+            that was not known yet. The same options with this `out` resume the run.
         command: The command that helps, where it is not the same one again.
     """
 

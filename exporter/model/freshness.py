@@ -1,7 +1,5 @@
 """When what the store knows of an order is good enough, so that the API is not asked again."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 #: An order that could not be had in this run, and is published as it was when it was last had.

@@ -1,7 +1,5 @@
 """What was exported, counted and hashed: the record that names every file of a dataset."""
 
-from __future__ import annotations
-
 import hmac
 from datetime import UTC, datetime
 from typing import Any
@@ -53,7 +51,7 @@ class Requests(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TableFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """One table: its rows, and its files in every format; a workbook stands with each table in it."""
+    """One table: its rows, and its files in every format; a workbook is listed with each table in it."""
 
     rows: int
     files: list[PartFile]

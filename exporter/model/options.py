@@ -3,8 +3,6 @@
 What the docstrings say of each option is also its help on the command line, with flags in place of `names`.
 """
 
-from __future__ import annotations
-
 import ipaddress
 import re
 from collections.abc import Iterator
@@ -40,7 +38,7 @@ SECRETS = {
     "password": "EXPORTER_API_PASSWORD",
     "pii_key": "EXPORTER_PII_KEY",
 }
-#: What stands in `out` for the run's start, in the machine's own time zone: `2026-11-23`, `183000`.
+#: What is written in `out` for the run's start, in the machine's own time zone: `2026-11-23`, `183000`.
 PLACES = ("{date}", "{time}")
 #: What is shown in place of a secret.
 HIDDEN = "(hidden)"

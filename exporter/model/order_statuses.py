@@ -1,7 +1,5 @@
 """The API's documented order status codes, how they may be spelt, and which of them are no sale."""
 
-from __future__ import annotations
-
 from typing import Final
 
 STATUS_NAMES: Final = {

@@ -3,8 +3,6 @@
 A control character in it could forge a line, a mail command, or what the terminal shows.
 """
 
-from __future__ import annotations
-
 import json
 
 

@@ -1,9 +1,9 @@
-"""What pace the API bears, learnt from its answers: the control law of `pace`, without a clock.
+"""What pace the API accepts, learnt from its answers: the control law of `pace`, without a clock.
 
 Every time is a number of seconds on one monotonic clock, handed in by the caller. The law:
 
-- A 429 makes everybody wait, for `Retry-After` or for a pause that grows while refusals go on.
-- What the API bore before the refusal is its limit. The pace goes on just under it, rises to it
+- A 429 makes everybody wait, for `Retry-After` or for a pause that grows while refusals continue.
+- What the API accepted before the refusal is its limit. The pace continues just under it, rises to it
   flatly, stays near it for a while (the patience), then climbs ever faster: the curve of TCP CUBIC
   (RFC 9438), for the same reason. A limit met again near the same place doubles the patience.
 - A refusal well under a known limit is a stray: it makes everybody wait, but proves no new limit.
@@ -92,7 +92,7 @@ class _AnswerCounts:
 
 @dataclass(frozen=True, kw_only=True)
 class Limit:
-    """A pace that the API was seen to bear, and how to come back to it."""
+    """A pace that the API was seen to accept, and how to come back to it."""
 
     per_s: float
     since: float
@@ -180,7 +180,7 @@ class Steering:
         if started >= self.paused_until:
             self._streak = None
         elif streak is not None and streak.counts:
-            # It was in flight when the pause began, so it tells more of what was borne till then.
+            # It was in flight when the pause began, so it tells more of what was accepted till then.
             self._learn_quota(streak)
         return self._auto and self._heed_latency(now, latency_s)
 
@@ -265,7 +265,7 @@ class _Streak:
     """Refusals without an answer in between; pace and limit are those before the first.
 
     Were the limit lowered for every refusal, an API that refuses one request in a hundred by whim
-    would bring the pace down to nothing. So a known limit stands until it is refused near it or in
+    would bring the pace down to nothing. So a known limit is kept until it is refused near it or in
     haste; refusals well under it are strays, and after a few of them nearness proves nothing.
     """
 
@@ -279,7 +279,7 @@ class _Streak:
 
     @property
     def counts(self) -> bool:
-        """Whether what was borne till then is the limit: at first, twice in haste, or three in a row."""
+        """Whether what was accepted till then is the limit: at first, twice in haste, or three in a row."""
         return self.limit is None or self.limit.doubling_s is not None or self.hasty > 1 or self.refusals > 2
 
     @property

@@ -1,7 +1,5 @@
 """How far a run is, at one moment: what the display, the log and a caller's own code are told."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -57,7 +55,7 @@ class Progress:
 
     @property
     def left_s(self) -> float | None:
-        """Seconds of fetching left: at the rate of late, or at the permitted one where that tells more."""
+        """Seconds of fetching left: at the rate lately, or at the permitted one where that tells more."""
         left = self.total - self.done
         if not left:
             return 0.0

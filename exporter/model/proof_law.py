@@ -5,8 +5,6 @@ unrecorded, until an answer to a request that began after it is good. Where none
 known to be good is asked for, and nothing else meanwhile: its answer proves or disproves all that is held.
 """
 
-from __future__ import annotations
-
 import math
 from typing import Generic, TypeVar
 

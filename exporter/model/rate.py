@@ -28,7 +28,7 @@ _EPOCH_MS = 1e11
 
 @dataclass(frozen=True, kw_only=True)
 class Rate:
-    """A permitted rate of requests; what `auto` bears is found, and only a `fixed` one has numbers, above 0."""
+    """A permitted rate of requests; what `auto` may use is found, and only a `fixed` one has numbers, above 0."""
 
     kind: Literal["fixed", "auto", "unlimited"] = "fixed"
     requests: float = math.inf

@@ -71,7 +71,7 @@ class RunRecord:
     """One run as the store remembers it; a resumed run keeps its identity and its start.
 
     `traffic` is what its earlier tries have sent, `answered_at` when the last answer came that was kept, and `dropped`
-    the unfinished run that was too old to be resumed, so that this one was begun.
+    the unfinished run that was too old to be resumed, so that this one began.
     """
 
     run_id: str

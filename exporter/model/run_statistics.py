@@ -4,8 +4,6 @@ Everything here is bounded: the timeline doubles its step when it grows past its
 are counted in buckets.
 """
 
-from __future__ import annotations
-
 import bisect
 import operator
 from collections import Counter

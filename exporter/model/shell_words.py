@@ -1,7 +1,5 @@
 """The words of a printed command, as this machine's shell takes them: a POSIX shell, or `cmd` and PowerShell."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from collections.abc import Iterable

@@ -21,7 +21,7 @@ class Summary:
     """What one export brought.
 
     Attributes:
-        out: Where the dataset stands.
+        out: Where the dataset is.
         run_id: Names the run, in the manifest too.
         started_at: The run's start, kept over its tries: ISO 8601, UTC.
         finished_at: Its end.

@@ -1,7 +1,5 @@
 """The small texts that people write and read: ages, shares, lists of statuses, durations and sizes."""
 
-from __future__ import annotations
-
 import re
 
 from exporter.model.errors import UsageError

@@ -1,7 +1,5 @@
 """What the page's charts are made of: lengths are the style sheet's percentages, so one drawing fits every width."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date

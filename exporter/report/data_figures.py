@@ -1,7 +1,5 @@
 """What the page shows of the data, gathered in one pass over a few columns."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass

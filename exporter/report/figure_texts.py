@@ -1,7 +1,5 @@
 """Numbers, times and codes as people read them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
@@ -25,7 +23,7 @@ _NOT_A_CODE = "text that is no code"
 
 
 def status_name(code: str) -> str:
-    """Return an order status as a label; an unknown code stands as it is.
+    """Return an order status as a label; an unknown code stays as it is.
 
     >>> status_name("550"), status_name("777"), status_name("")
     ('550 delivered', '777', 'no status')
@@ -136,7 +134,7 @@ def money(amount: Decimal | str) -> str:
 
 
 def short(amount: Decimal) -> str:
-    """Return an amount in few digits, for where the exact one stands nearby.
+    """Return an amount in few digits, for where the exact one is nearby.
 
     >>> short(Decimal("1514230.62")), short(Decimal("84107.2")), short(Decimal("-12"))
     ('1.51 M', '84,107', '-12')

@@ -1,7 +1,5 @@
 """The page, written into a dataset: `page.html` filled with figures, by the names of the functions that tell them."""
 
-from __future__ import annotations
-
 from inspect import isfunction
 from pathlib import Path
 from urllib.parse import urlsplit

@@ -3,8 +3,6 @@
 `python -m exporter.report.report_process FOLDER`; a failure is told as one JSON line on stdout.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

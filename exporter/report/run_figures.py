@@ -1,7 +1,5 @@
 """What the page shows of the run: the manifest's `statistics`, checked and made ready."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections import Counter

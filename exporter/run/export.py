@@ -6,8 +6,6 @@ in its place; only then is the work directory removed. A kill after any of them 
 same command recognises and finishes.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import math
@@ -276,7 +274,7 @@ class _Run:
         return await fetch(job, self.on_progress)
 
     async def _prune(self, job: FetchJob) -> None:
-        """Remove from the kept store what the list no longer names; the dataset stands, whatever becomes of that."""
+        """Remove from the kept store what the list no longer names; the dataset is published, whatever becomes of that."""
         store, before = job.store.path, job.record.started_at - seconds(PRUNE_AGE, option="older_than")
         prune = partial(upkeep.prune, store, self.work.plan, before)
         try:
@@ -422,7 +420,7 @@ def resolve_out(out: str, now: datetime) -> str:
 def refuse_to_replace(
     standing: Manifest | None, destination: Destination, options: Options, out: str
 ) -> None:
-    """Raise a `UsageError` where a finished dataset stands that may not be replaced."""
+    """Raise a `UsageError` where there is a finished dataset that may not be replaced."""
     if standing is None:
         return
     if not options.overwrite:

@@ -1,6 +1,4 @@
-"""What stands at a place: a finished dataset, an unfinished run, a store; and what a run would do there."""
-
-from __future__ import annotations
+"""What is at a place: a finished dataset, an unfinished run, a store; and what a run would do there."""
 
 import asyncio
 import math
@@ -52,7 +50,7 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class UnfinishedRun:
-    """A run that has not published: where its dataset will stand, its requests so far, and its last answer."""
+    """A run that has not published: where its dataset will be, its requests so far, and its last answer."""
 
     out: str
     started_at: float
@@ -98,9 +96,9 @@ class Ask:
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """What stands at a place at one moment, in seconds since the epoch; None for what does not.
+    """What is at a place at one moment, in seconds since the epoch; None for what does not.
 
-    The dataset stands, or will stand, at `out`; `work` is the work directory of an unfinished run, and `listing` how
+    The dataset is, or will be, at `out`; `work` is the work directory of an unfinished run, and `listing` how
     far that has read the API's own list.
     """
 
@@ -228,7 +226,7 @@ def _places(place: str, kept: str | None) -> tuple[str | None, Path | None, Path
 def _run_gone_on_with(
     options: AskOptions, now: float, out: str | None, work: Path | None, found: Holdings | None
 ) -> UnfinishedRun | None:
-    """Return the unfinished run that the next one into the same place goes on with."""
+    """Return the unfinished run that the next one into the same place resumes."""
     own = options.store is None and work is not None  # a work directory's own store knows no other place
     for run in found.unfinished if found else ():
         is_young = may_resume(run.started_at, run.answered_at, now, options.resume_within_s)

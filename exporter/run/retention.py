@@ -6,8 +6,6 @@ followed nor removed. A dataset first gets a hidden name, so that nobody reads o
 a kill leaves under such a name goes with the next run.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from pathlib import Path

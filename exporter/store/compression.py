@@ -1,7 +1,5 @@
 """Payloads compressed one by one, by a dictionary that the first of them make, and checksums of what a store holds."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Sequence
 from itertools import accumulate

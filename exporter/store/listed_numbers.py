@@ -4,8 +4,6 @@ Of entries that may stand for their orders it keeps the pages as received, and t
 compared with. None of it is believed before the list is read to its end.
 """
 
-from __future__ import annotations
-
 import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -103,7 +101,7 @@ class Walk:
 class ListedNumbers:
     """The entries of an order list, each once, in the order in which they were met.
 
-    The file at `path` is made anew where it is of another source, or its last answer, or that at `answered_at` to what
+    The file at `path` is made again where it is of another source, or its last answer, or that at `answered_at` to what
     was asked for after the listing, is over `within_s` old: then it has `dropped` so many entries.
     """
 

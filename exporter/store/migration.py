@@ -1,6 +1,4 @@
-"""A store of an older version becomes one of this version, where it stands and in one transaction."""
-
-from __future__ import annotations
+"""A store of an older version becomes one of this version, in place and in one transaction."""
 
 import sqlite3
 from typing import Any

@@ -1,12 +1,10 @@
 """The SQLite file that remembers what the API answered: checkpoint, cache and list of rejects at once.
 
-A row stands for each order number that was ever settled: how it ended last, when, after how many attempts;
+There is a row for each order number that was ever settled: how it ended last, when, after how many attempts;
 and beside that the last good payload as received, compressed, with its time: no refusal takes it away. What is *pending* is never written down: it follows from those
 facts, the run's start and the ages that the options allow (`Freshness`), so that changing an option
 changes the answer and nothing else.
 """
-
-from __future__ import annotations
 
 import math
 import uuid
@@ -188,7 +186,7 @@ class Store:
         return RunRecord(run_id, started_at, resumed=True, traffic=sent, answered_at=answered_at)
 
     def finish_run(self, run_id: str, now: float) -> None:
-        """Remember that the dataset of this run stands in its place."""
+        """Remember that the dataset of this run is in its place."""
         with durable.storage_errors("writing to the store", self.path):
             self._connection.execute("UPDATE runs SET finished_at = ? WHERE run_id = ?", (now, run_id))
             durable.step("commit")
@@ -308,7 +306,7 @@ class Store:
         return list(self._rows(query, freshness, after=after_line, limit=limit))
 
     def states(self, freshness: Freshness) -> dict[str | None, int]:
-        """Return how many numbers of the plan stand in each state; None is pending."""
+        """Return how many numbers of the plan are in each state; None is pending."""
         return dict(self._rows("SELECT {state}, count(*) FROM {planned} GROUP BY 1", freshness))
 
     def planned(
@@ -327,7 +325,7 @@ class Store:
             FROM {planned} LEFT JOIN payloads AS b ON b.id = o.id
             WHERE p.line > :after ORDER BY p.line LIMIT :limit"""
         planned, size = [], 0
-        # An open reader keeps the write-ahead log from being used anew.
+        # An open reader keeps the write-ahead log from being reused.
         with closing(self._rows(query, freshness, after=after_line, limit=limit)) as rows:
             for row in rows:
                 planned.append(self._planned_order(row))

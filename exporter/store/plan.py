@@ -1,11 +1,9 @@
-"""The input's order numbers, each once, in input order: a scratch SQLite file made anew by each try.
+"""The input's order numbers, each once, in input order: a scratch SQLite file made again by each try.
 
-The plan holds no state. What is fetched, and when, stands in the store; which numbers are asked for,
-and in which order they are published, stands here, with a digest of what the API's list shows of them, where that was
+The plan holds no state. What is fetched, and when, is in the store; which numbers are asked for,
+and in which order they are published, is here, with a digest of what the API's list shows of them, where that was
 read. It needs no durability: the input makes it again.
 """
-
-from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable
@@ -33,7 +31,7 @@ _CACHE_KIB = 4 * 1024
 
 
 def make_plan(path: Path, batches: Iterable[Batch]) -> Input:
-    """Write the plan of these lines to `path`, replacing what stands there; return what they were.
+    """Write the plan of these lines to `path`, replacing what is there; return what they were.
 
     Raises:
         InputError: The input cannot be read, or holds no order number at all.

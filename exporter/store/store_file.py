@@ -1,7 +1,5 @@
 """A store's SQLite file: made where it is missing, opened, and refused where it is not ours or not whole."""
 
-from __future__ import annotations
-
 import sqlite3
 from pathlib import Path, PurePath
 from urllib.parse import quote
@@ -103,7 +101,7 @@ class StoreFile:
         return row[0] if row else None
 
     def check_place(self) -> None:
-        """Raise where the file was moved or removed: SQLite would go on writing to what nobody finds again."""
+        """Raise where the file was moved or removed: SQLite would keep writing to what nobody finds again."""
         if _identity(self.path) != self._identity:
             what = f"{self.path}: the store was moved or removed in mid-run."
             raise StorageError(what, "Put it back, then run the same command again to resume.")

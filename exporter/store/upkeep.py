@@ -1,7 +1,5 @@
 """A kept store over the years: orders that nobody lists any more leave it, and a copy is taken while it is in use."""
 
-from __future__ import annotations
-
 from contextlib import closing
 from pathlib import Path
 
@@ -28,7 +26,7 @@ def prune(path: Path, plan: Path, before: float, *, only_count: bool = False) ->
         connection.execute("COMMIT")
         durable.step("commit")
         if gone:
-            # Personal data stays in freed pages, and in the log, until both are written anew.
+            # Personal data stays in freed pages, and in the log, until both are rewritten.
             connection.execute("VACUUM")
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             durable.step("vacuum")

@@ -1,7 +1,5 @@
 """What the processes that we start have in common: this very package, no ear for signals, little memory."""
 
-from __future__ import annotations
-
 import gc
 import os
 import signal
@@ -10,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: The environment of one that flattens. Arrow's own allocators keep 40 MiB more of what was let go (measured 2026-11-24).
+#: The environment of one that flattens. Arrow's own allocators keep 40 MiB more of what was freed (measured 2026-11-24).
 MEMORY = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
 #: Where it fetches nothing, what a row group needs is mapped for itself, or its holes in the heap grow from group
 #: to group. asyncio takes 256 KiB for each read: to map those costs 5 µs a request.

@@ -1,7 +1,5 @@
 """Where in our code something broke, without what it was working on: an exception's own text may quote a payload."""
 
-from __future__ import annotations
-
 import traceback
 from pathlib import Path
 

@@ -9,8 +9,6 @@ the process dies after its N-th step, for every N there is; `run:N` and `publish
 two processes. Unset, `step` does nothing.
 """
 
-from __future__ import annotations
-
 import errno
 import itertools
 import os

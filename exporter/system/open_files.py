@@ -1,7 +1,5 @@
 """How many files this process may have open: a connection is one, too."""
 
-from __future__ import annotations
-
 import sys
 from contextlib import suppress
 

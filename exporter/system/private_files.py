@@ -8,8 +8,6 @@ A file system without owners or modes (exFAT, a Windows share) cannot tell. That
 nothing is refused there.
 """
 
-from __future__ import annotations
-
 import os
 import stat
 import sys
@@ -22,7 +20,7 @@ OTHERS_WRITE = stat.S_IWGRP | stat.S_IWOTH
 OTHERS_READ = stat.S_IRWXG | stat.S_IRWXO
 ROOT = 0
 _said: set[int] = set()  # devices; a second word about one tells nothing
-#: Fails where a link stands, also one to nowhere. Windows has no such flag, and no such links.
+#: Fails where there is a link, also one to nowhere. Windows has no such flag, and no such links.
 NO_FOLLOW = getattr(os, "O_NOFOLLOW", 0)
 
 

@@ -1,7 +1,5 @@
 """Which proxy a request goes through: the one that was given, or the environment's, as for curl and pip."""
 
-from __future__ import annotations
-
 import os
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment

@@ -1,7 +1,5 @@
 """How work ends: by a request to end soon, beside the loop, or as a group of tasks with one plain error."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future
@@ -12,7 +10,7 @@ from typing import Any, TypeVar
 from exporter.model.errors import ExporterError, InterruptedRunError
 
 T = TypeVar("T")
-#: Work that does not heed the interruption is left behind: a read from a terminal may last for ever.
+#: Work that ignores the interruption is left behind: a read from a terminal may last for ever.
 _PATIENCE_S = 3.0
 
 
@@ -40,14 +38,14 @@ class Stop:
                 await self._event.wait()
 
     def error(self, what: str, hint: str) -> InterruptedRunError:
-        """Return the error that ends the run: what is kept, and how to go on."""
+        """Return the error that ends the run: what is kept, and how to resume."""
         return InterruptedRunError(self.signal_number or 2, what, hint)
 
 
 async def beside_the_loop(
     work: Callable[[], T], stop: Stop, *, doing: str, interrupt: Callable[[], object]
 ) -> T:
-    """Do blocking work, as `reading the input`, in a thread, so that a signal is heeded while it goes on.
+    """Do blocking work, as `reading the input`, in a thread, so that a signal is noticed while it continues.
 
     An `InterruptedRunError` where the end was asked for first; `interrupt` makes the work end soon, by any error.
     """

@@ -501,10 +501,7 @@ def test_draining_lets_arrive_what_is_in_flight_and_starts_nothing() -> None:
     """After the drain has begun no request starts, and those under way are not cut."""
 
     async def ask() -> None:
-        async with (
-            FaultyServer(Plan(latency_s=0.3)) as server,
-            client_of(server.url, rate="10/s") as client,
-        ):
+        async with FaultyServer(Plan(latency_s=0.3)) as server, client_of(server.url, rate="10/s") as client:
             asking = [asyncio.create_task(client.fetch(f"a{index}", 1)) for index in range(8)]
             while len(server.arrivals) < 2:  # noqa: ASYNC110 - the server tells nobody
                 await asyncio.sleep(0.01)

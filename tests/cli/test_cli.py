@@ -118,11 +118,7 @@ def test_completion_offers_what_fits(typed: str, offered: str) -> None:
     """The shell is offered commands, options and their values, and its own files where a path belongs."""
     words = typed.split()
     env = clean_environment(
-        {
-            "_EXPORTER_COMPLETE": "bash_complete",
-            "COMP_WORDS": typed,
-            "COMP_CWORD": str(len(words) - 1),
-        }
+        {"_EXPORTER_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": str(len(words) - 1)}
     )
     done = subprocess.run(
         [sys.executable, "-m", "exporter"], cwd=ROOT, env=env, capture_output=True, text=True, check=True

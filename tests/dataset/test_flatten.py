@@ -240,19 +240,7 @@ def test_ids_come_as_numbers_or_digits(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value",
-    [
-        str(2**63),
-        str(-(2**63) - 1),
-        "1.0",
-        "1e3",
-        '"007"',
-        '"-0"',
-        '" 27"',
-        '"1_0"',
-        '""',
-        "true",
-    ],
+    "value", [str(2**63), str(-(2**63) - 1), "1.0", "1e3", '"007"', '"-0"', '" 27"', '"1_0"', '""', "true"]
 )
 def test_what_is_no_int64_is_kept(value: str) -> None:
     """Integers beyond int64, fractions and loose digits are kept as they came."""

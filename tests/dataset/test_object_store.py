@@ -444,9 +444,7 @@ def test_an_upload_in_parts_that_fails_is_aborted_and_gone_on_with(
 
 
 @pytest.mark.parametrize(
-    "headers",
-    [{"Content-Length": "7"}, {"x-amz-checksum-crc32": "AAAAAA=="}],
-    ids=["size", "checksum"],
+    "headers", [{"Content-Length": "7"}, {"x-amz-checksum-crc32": "AAAAAA=="}], ids=["size", "checksum"]
 )
 def test_an_object_that_is_not_what_was_uploaded_is_noticed(
     headers: dict[str, str], lake: Lake, gate: Gate, tmp_path: Path

@@ -299,11 +299,7 @@ def test_readers_find_the_same_values_in_csv(tmp_path: Path) -> None:
     table = table_of(ROWS)
     written(tmp_path, [table], "csv")
     path = tmp_path / "orders.csv"
-    text = [
-        [row["number"] for row in ROWS],
-        [row["city"] for row in ROWS],
-        [row["extra"] for row in ROWS],
-    ]
+    text = [[row["number"] for row in ROWS], [row["city"] for row in ROWS], [row["extra"] for row in ROWS]]
 
     kinds = {"id": "BIGINT", "amount": "DECIMAL(20,4)", "placed": "TIMESTAMPTZ", "sent": "BOOLEAN"}
     columns = {name: kinds.get(name, "VARCHAR") for name in SCHEMA.names}

@@ -406,10 +406,7 @@ def test_the_dag_tells_of_rejects(fails: str, exporter: Exporter) -> None:
     rejects = f"1 rejected orders: {dataset}/rejects.jsonl"
     assert manifest_of(dataset)["counts"]["exported"] == 60
     if fails == "fails":
-        assert (ended.returncode, ended.stderr.splitlines()[-1]) == (
-            1,
-            f"AirflowFailException: {rejects}",
-        )
+        assert (ended.returncode, ended.stderr.splitlines()[-1]) == (1, f"AirflowFailException: {rejects}")
     else:
         assert (ended.returncode, ended.stdout) == (0, f"{dataset}\n")
         assert f"WARNING {rejects}" in ended.stderr

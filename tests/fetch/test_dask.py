@@ -154,12 +154,7 @@ def test_a_file_of_our_name_does_not_take_our_place(api: Api, tmp_path: Path) ->
 
 def test_workers_are_forked_with_all_that_they_need() -> None:
     """Python passes over what cannot be preloaded: nobody would notice but by the time."""
-    needed = [
-        "exporter.fetch.cluster.range_worker",
-        "distributed.worker",
-        "aiohttp",
-        "pyarrow",
-    ]
+    needed = ["exporter.fetch.cluster.range_worker", "distributed.worker", "aiohttp", "pyarrow"]
     code = f"import sys, exporter.fetch.cluster.fork_server_imports; print([m for m in {needed} if m not in sys.modules])"
     said = subprocess.run(
         [sys.executable, "-c", code], env=clean_environment(), capture_output=True, text=True, check=True

@@ -234,11 +234,7 @@ REFUSED: dict[str, tuple[bytes | str, str, str]] = {
     "two columns": ("order no;sipariş no\n1;2\n", "list.csv", "--column 'order no' or --column 'sipariş no'"),
     "twice and different": ("number,number\n1001,2\n", "list.csv", "--column 1 or --column 2"),
     "no known column": ("code,total\n1,2\n", "list.csv", "--column code"),
-    "an unclosed quote": (
-        'number,note\n1001,"a\n1002,b\n1003,c"\n1004,d\n1005,e\n',
-        "list.csv",
-        "quote",
-    ),
+    "an unclosed quote": ('number,note\n1001,"a\n1002,b\n1003,c"\n1004,d\n1005,e\n', "list.csv", "quote"),
     "other bytes in a number": (b"1001\n10\xfe2\n", "list.txt", "--encoding windows-1254"),
     "PDF": (b"%PDF-1.7\n", "list.txt", "pdftotext -layout list.txt list.txt"),
     "a web page": ("<!DOCTYPE html><html>", "list.xls", "soffice --headless --convert-to csv list.xls"),
@@ -252,11 +248,7 @@ REFUSED: dict[str, tuple[bytes | str, str, str]] = {
         "list.xls",
         "soffice --headless --convert-to csv list.xls",
     ),
-    "a page that hides": (
-        html("Order No").replace("<tr>", "<tr hidden>"),
-        "list.xls",
-        "soffice",
-    ),
+    "a page that hides": (html("Order No").replace("<tr>", "<tr hidden>"), "list.xls", "soffice"),
     "the number of something else": (
         database("customers", "items"),
         "list.db",

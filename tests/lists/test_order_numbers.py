@@ -271,10 +271,7 @@ def test_a_gigantic_line_is_refused_early(name: str) -> None:
             "A1\nA2\n".encode("utf-16-le"),
             "orders.txt:1: expected UTF-8 text, got NUL bytes, as in UTF-16 or binary data.",
         ),
-        (
-            b"A1\nA2\nA\xff3\n",
-            "orders.txt:3: expected UTF-8, got an order number with other bytes: 'Aÿ3'?",
-        ),
+        (b"A1\nA2\nA\xff3\n", "orders.txt:3: expected UTF-8, got an order number with other bytes: 'Aÿ3'?"),
         ("Ş1\n".encode() + b"A1\n\xc5", "orders.txt:3: expected UTF-8 text, got the byte 0xc5."),
         (
             b"A1\n" + b"\1" + bytes(100) + b"\1",
@@ -379,11 +376,7 @@ def test_csv_records_with_shifted_cells_are_invalid() -> None:
 
 @pytest.mark.parametrize(
     ("content", "line"),
-    [
-        ('number\nA1\n"A2\nA3\n', 3),
-        ('number\nA1\n"A"2\n', 3),
-        ('number\nA1\n"' + "x\n" * 100_000, 3),
-    ],
+    [('number\nA1\n"A2\nA3\n', 3), ('number\nA1\n"A"2\n', 3), ('number\nA1\n"' + "x\n" * 100_000, 3)],
 )
 def test_csv_with_a_broken_quote_is_refused(content: str, line: int) -> None:
     """A quote that is not closed would swallow the numbers after it, so the file is refused with its line."""
@@ -565,10 +558,7 @@ def test_parquet_rows_are_counted_over_batches() -> None:
     numbers = [str(i) for i in range(50_000)]
     buffer = io.BytesIO()
     pq.write_table(pa.table({"number": numbers}), buffer, row_group_size=20_000)
-    for name, content in (
-        ("o.parquet", buffer.getvalue()),
-        ("o.parquet.gz", gzipped(buffer.getvalue())),
-    ):
+    for name, content in (("o.parquet", buffer.getvalue()), ("o.parquet.gz", gzipped(buffer.getvalue()))):
         assert read(content, name).pairs == list(enumerate(numbers, 1))
 
 

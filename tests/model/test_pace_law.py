@@ -194,12 +194,7 @@ class Ran:
 
 
 async def simulate(
-    api: Api,
-    pace: Pace,
-    *,
-    orders: float = math.inf,
-    until: float = math.inf,
-    ran: Ran | None = None,
+    api: Api, pace: Pace, *, orders: float = math.inf, until: float = math.inf, ran: Ran | None = None
 ) -> Ran:
     """Let workers ask for orders until each is answered or the time is over."""
     loop = asyncio.get_running_loop()
@@ -238,12 +233,7 @@ def paced(rate: str, **options: Any) -> Pace:
 
 
 def ran_against(
-    api: Api,
-    rate: str,
-    *,
-    orders: float = math.inf,
-    until: float = math.inf,
-    **options: Any,
+    api: Api, rate: str, *, orders: float = math.inf, until: float = math.inf, **options: Any
 ) -> Ran:
     async def main() -> Ran:
         return await simulate(api, paced(rate, **options), orders=orders, until=until)

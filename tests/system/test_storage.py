@@ -100,10 +100,7 @@ def test_a_full_disk_under_the_staged_files_costs_no_request(
     assert exporter.run(*BOTH, *words).code == 0
     expected = contents(exporter.cwd / "out")
     asked = api.asked()
-    make_plan(
-        tmp_path / "plan.db",
-        read(BytesIO((exporter.cwd / "numbers.txt").read_bytes()), name="n"),
-    )
+    make_plan(tmp_path / "plan.db", read(BytesIO((exporter.cwd / "numbers.txt").read_bytes()), name="n"))
     files = [*(exporter.cwd / "out").iterdir(), tmp_path / "plan.db"]
     # With them go the lock's holder and the marker, a page each, the marker last.
     room = sum(-(-file.stat().st_size // PAGE) * PAGE for file in files) + 2 * PAGE

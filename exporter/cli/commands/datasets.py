@@ -1,7 +1,5 @@
 """`exporter changes`, `history`, `load`, `verify` and `report`: what is done with finished datasets."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -66,7 +64,7 @@ def changes(old: str, new: str, out: str, overwrite: bool, full: bool, formats: 
 def history(number: str, datasets: tuple[str, ...], as_json: bool) -> int:
     """Show what each finished DATASET says about the order NUMBER, oldest first, and what changed in between.
 
-    A name with * stands for all datasets that fit. It needs the extra `duckdb`.
+    A name with * means all datasets that fit. It needs the extra `duckdb`.
     """
     from exporter.run import compare
 

@@ -1,6 +1,4 @@
-"""`exporter status` and `exporter store`: what stands at a place, and what a kept store needs over the years."""
-
-from __future__ import annotations
+"""`exporter status` and `exporter store`: what is at a place, and what a kept store needs over the years."""
 
 import os
 import time

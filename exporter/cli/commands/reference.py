@@ -1,7 +1,5 @@
 """`exporter schema`, `config` and `completion`: columns, the settings in effect, and the script for a shell."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The columns of the table `changes`, and the SQL by which two rows become rows of it."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import pyarrow as pa

@@ -6,8 +6,6 @@ missed with a chance of 1 in 10^13). Only what differs is read again, some thous
 compared value by value. What does not fit in memory goes to the disk.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path

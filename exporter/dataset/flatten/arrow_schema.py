@@ -1,7 +1,5 @@
 """The Arrow schemas of every table, made from the catalogue."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import pyarrow as pa

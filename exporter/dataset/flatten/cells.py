@@ -1,7 +1,5 @@
 """Cells of one kind to Arrow values; what does not fit is named by its place."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta

@@ -4,8 +4,6 @@ Every leaf stays raw JSON here; the columns turn it into values one by one. Keys
 handed back beside the Structs. Paths that keep coming are learned, and make such an order a plain one.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final, NamedTuple

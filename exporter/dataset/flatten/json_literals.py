@@ -1,7 +1,5 @@
 """JSON values as the text they came in: found, read and written without ever becoming a float."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Order rows and item rows side by side: a row for each item, and one for an order without items."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pyarrow as pa

@@ -4,8 +4,6 @@ Two spellings of one e-mail address or phone number are one customer, and have o
 in lower case without white space around it, a phone number by its digits. An empty text stays empty.
 """
 
-from __future__ import annotations
-
 import hmac
 
 import pyarrow as pa

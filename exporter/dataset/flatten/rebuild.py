@@ -1,7 +1,5 @@
 """Rows back to the payload that they were made from."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime

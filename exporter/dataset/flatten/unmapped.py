@@ -5,8 +5,6 @@ Keys of a path are joined by `.`, so that every path can be split into its keys 
 `orderitem_set` that is not an object).
 """
 
-from __future__ import annotations
-
 import re
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
@@ -86,14 +84,14 @@ class Leftovers:
         self._prefix = prefix
 
     def add_undeclared(self, path: Path, literals: dict[int, str], drift: Drift) -> None:
-        """Add what stands under a key that nobody declared, by row, and count it."""
+        """Add what is under a key that nobody declared, by row, and count it."""
         told = (*path[:-1], _OTHER_PATHS) if drift.hides_keys else path
         self.add(path, literals, drift.unmapped_paths, told=told)
 
     def add(
         self, path: Path, literals: dict[int, str], counter: Counter[str], *, told: Path | None = None
     ) -> None:
-        """Add what stands under a path, by row, and count it; `told` is what it is counted as."""
+        """Add what is under a path, by row, and count it; `told` is what it is counted as."""
         if not literals:
             return
         counted = ".".join(filter(None, (self._prefix, join(path if told is None else told))))

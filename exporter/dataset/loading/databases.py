@@ -1,7 +1,5 @@
 """PostgreSQL, DuckDB and SQLite, each as one connection in one transaction: SQL that all take, Arrow batches in."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """One dataset into one database: one transaction, all or nothing, and the same dataset twice is loaded once."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable
 from contextlib import closing
@@ -105,7 +103,7 @@ class Load:
         loaded_at = f"CAST(loaded_at AS {self._types[Kind.TEXT]})"
         listed = f"SELECT run_id, digest, mode, {loaded_at} FROM {self._name('exporter_loads')}"
         loads = self._run(f"{listed} ORDER BY loaded_at")
-        # What was replaced by a later load is no longer there: it is loaded anew.
+        # What was replaced by a later load is no longer there: it is loaded again.
         fitting = loads[-1:] if self.replace else loads
         return next((str(at) for *load, at in fitting if tuple(load) == self._this), None)
 

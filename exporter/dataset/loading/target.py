@@ -1,7 +1,5 @@
 """What a load's target names: `postgresql://…`, `duckdb:FILE` or `sqlite:FILE`, never with a password in it."""
 
-from __future__ import annotations
-
 import re
 from importlib.util import find_spec
 from urllib.parse import unquote

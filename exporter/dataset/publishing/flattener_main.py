@@ -1,7 +1,5 @@
 """A flattening process: a job and then batches come in on stdin, their tables go out on stdout; it ends with stdin."""
 
-from __future__ import annotations
-
 import signal
 import sys
 

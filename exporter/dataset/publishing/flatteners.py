@@ -1,7 +1,5 @@
 """The processes that flatten beside the publishing one: batches go in, their tables come back in input order."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Batches of payloads to the tables that are written of them: in the publishing process, or in one beside it."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from pathlib import Path

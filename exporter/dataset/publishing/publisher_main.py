@@ -4,8 +4,6 @@ The parent says `over` when nothing more will be settled. When the parent dies, 
 this process: staged files that nobody waits for are left to the next run, which removes them.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """The publishing process as its parent sees it: started, followed, told that the refresh is over."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import sys

@@ -6,8 +6,6 @@ process of its own (`publisher`), where its Python work cannot starve the fetchi
 gives the same bytes, whatever the order in which the answers came.
 """
 
-from __future__ import annotations
-
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -159,7 +157,7 @@ class _Publish:
             self._add_tables(flattened())
             if ends_row_group:
                 self._writer.end_row_group()
-                # What it needed and let go is given back, or it piles up in pieces over many row groups.
+                # What it needed and freed is given back, or it piles up in pieces over many row groups.
                 pa.default_memory_pool().release_unused()
 
     def _add_tables(self, flattened: Flattened) -> None:

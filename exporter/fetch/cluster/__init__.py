@@ -1,7 +1,5 @@
 """Engines that spread a run over more than one process; each is imported only when it is used."""
 
-from __future__ import annotations
-
 import re
 from importlib.util import find_spec
 

@@ -4,8 +4,6 @@ All shares together never exceed the pace. A share that is smaller is told at on
 needs was given back, in the words of whoever had it. Who loses the coordinator keeps its share, and so the promise.
 """
 
-from __future__ import annotations
-
 import asyncio
 import math
 import time
@@ -25,7 +23,7 @@ from exporter.model.run_statistics import Statistics
 from exporter.system.log import log
 
 _LOOK_S = 1.0
-#: So often the rate is divided anew, beside whenever somebody reports; `auto` moves it all the time.
+#: So often the rate is divided again, beside whenever somebody reports; `auto` moves it all the time.
 _DIVIDE_S = 0.25
 #: A range that is not heard of for so long has ended by itself, somewhat earlier; see `range_worker`.
 _GONE_S = 35.0
@@ -88,7 +86,7 @@ class Seat:
 
 
 def divide(rate_per_s: float, seats: Iterable[Seat]) -> bool:
-    """Divide the rate anew; return whether anybody is not known to have the share that it is to be told."""
+    """Divide the rate again; return whether anybody is not known to have the share that it is to be told."""
     seats = sorted(seats, key=lambda seat: seat.report.index)
     uses = [seat.report.use_per_s for seat in seats]
     wanted = shares(rate_per_s, [rate_per_s / 2 if use is None else use for use in uses])
@@ -209,5 +207,5 @@ async def _reached(asked: Callable[[], Awaitable[T]]) -> T | None:
     try:
         async with asyncio.timeout(CONNECT_S):
             return await asked()
-    except (OSError, AttributeError):  # the client has no scheduler while it connects anew
+    except (OSError, AttributeError):  # the client has no scheduler while it reconnects
         return None

@@ -4,8 +4,6 @@ A range's folder holds all that is fetched of it, and its result once it is fini
 scheduler or coordinator costs what was in flight. The coordinator alone knows the pace, and divides it.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import time

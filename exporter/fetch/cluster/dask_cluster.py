@@ -4,8 +4,6 @@ Whoever can speak with a scheduler or a worker can run code there. So local ones
 certificate that is made for each run and kept in memory, and another cluster must do so as well.
 """
 
-from __future__ import annotations
-
 import logging
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -43,7 +41,7 @@ _LOCAL: dict[str, Any] = {
     "distributed.admin.tick.limit": "60s",
     "distributed.admin.system-monitor.interval": "60s",
     **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in MEMORY.items()},
-    # Dask's own setting makes malloc give back and take anew what each read of an answer needs.
+    # Dask's own setting makes malloc give back and take again what each read of an answer needs.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
 }
 

@@ -1,9 +1,7 @@
 """The process that local workers are forked from: what they need is imported once, while the plan is made.
 
-Started anew, each worker takes more than a second of CPU to import Dask and pyarrow.
+Started from scratch, each worker takes more than a second of CPU to import Dask and pyarrow.
 """
-
-from __future__ import annotations
 
 import os
 import sys

@@ -1,7 +1,5 @@
 """Imported by the fork server alone, and by that makes it what every local worker begins as."""
 
-from __future__ import annotations
-
 import gc
 import importlib
 

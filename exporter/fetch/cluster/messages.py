@@ -3,8 +3,6 @@
 Nothing here holds a credential, nor a hash of one that was made without a key.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import msgspec
@@ -84,7 +82,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         seat: Names this doing of the range: it may be done again elsewhere.
         share_per_s: The share that it keeps to; infinite for no bound.
         use_per_s: The share that it could use; None where nobody knows yet whether its worker reaches the API.
-        answers: Counted without refusals; `latency_s` is what one takes of late.
+        answers: Counted without refusals; `latency_s` is what one takes lately.
         refusals: (Retry-After or None, latency, what was answered) of each 429.
         logs: (level, template, text) of each line of the log.
         down_since: See `Progress`.

@@ -111,7 +111,7 @@ async def _done(assignment: Assignment, link: _Link) -> Done:
             options=options,
             store=store,
             freshness=freshness,
-            # Begun when the whole run began: an older one is another run's, and begun anew.
+            # It began when the whole run began: an older one is another run's, and starts over.
             record=store.begin_run(options.out, freshness.run_started_at, 0.0),
             stop=link.stop,
             good_number=assignment.good_number,

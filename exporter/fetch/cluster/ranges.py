@@ -1,7 +1,5 @@
 """The plan cut into ranges, each a folder with a plan, a store and a result of its own; and those put together."""
 
-from __future__ import annotations
-
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
