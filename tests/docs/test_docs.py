@@ -22,7 +22,7 @@ from tests.support.processes import ROOT, Exporter
 #: Languages that are run, parsed or compared; `text` alone is an illustration.
 CHECKED = {"sh", "python", "sql", "toml", "crontab", "yaml", "text", "powershell", "mermaid"}
 #: Options of other programs that the pages name.
-FOREIGN_OPTIONS = {"--foreground", "--signal", "--quiet", "--inplace"}
+FOREIGN_OPTIONS = {"--scale", "--foreground", "--signal", "--quiet", "--inplace"}
 INSTALL = ".venv/bin/pip install --quiet"
 
 

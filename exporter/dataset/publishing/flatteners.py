@@ -2,7 +2,7 @@
 
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from functools import partial
@@ -38,7 +38,7 @@ class Flatteners(AbstractContextManager["Flatteners"]):
             self._idle.put(process)
         self._threads, self.ahead = ThreadPoolExecutor(count), 2 * count
 
-    def submit(self, batch: Batch) -> Callable[[], Flattened]:
+    def submit(self, batch: Batch) -> Callable[[], Iterable[Flattened]]:
         """Return what flattens a batch, or waits until it is; a `StorageError` there where a process broke."""
         return self._threads.submit(self._ask, batch).result if self._threads else partial(self._here, batch)
 
@@ -51,10 +51,10 @@ class Flatteners(AbstractContextManager["Flatteners"]):
             with suppress(BrokenPipeError), process:  # it closes what leads to a process that is gone
                 pass
 
-    def _ask(self, batch: Batch) -> Flattened:
+    def _ask(self, batch: Batch) -> list[Flattened]:
         process = self._idle.get()
         try:
-            return self._answer(process, batch)
+            return list(self._answers(process, batch))
         except (OSError, msgspec.DecodeError):
             raise StorageError(
                 f"A flattening process ended early (exit status {process.wait()}).",
@@ -63,22 +63,22 @@ class Flatteners(AbstractContextManager["Flatteners"]):
         finally:
             self._idle.put(process)
 
-    def _answer(self, process: subprocess.Popen[bytes], batch: Batch) -> Flattened:
+    def _answers(self, process: subprocess.Popen[bytes], batch: Batch) -> Iterator[Flattened]:
         assert process.stdin is not None
         assert process.stdout is not None
         text = msgspec.msgpack.encode(batch)
         process.stdin.write(len(text).to_bytes(LENGTH_BYTES, "big"))
         process.stdin.write(text)
         process.stdin.flush()
-        told = msgspec.json.decode(process.stdout.readline(), type=Told)
+        while (told := msgspec.json.decode(process.stdout.readline(), type=Told)).lengths:
+            tables = {}
+            for name, schema in self._schemas.items():
+                parts = [process.stdout.read(length) for length in told.lengths[name]]
+                batches = [pa.ipc.read_record_batch(pa.py_buffer(part), schema) for part in parts]
+                tables[name] = pa.Table.from_batches(batches, schema)
+            yield Flattened(told.orders, told.items, told.drift, tables)
         if told.error is not None:
             raise error_of(*told.error)
-        tables = {}
-        for name, schema in self._schemas.items():
-            pieces = [process.stdout.read(length) for length in told.lengths[name]]
-            batches = [pa.ipc.read_record_batch(pa.py_buffer(piece), schema) for piece in pieces]
-            tables[name] = pa.Table.from_batches(batches, schema)
-        return Flattened(told.orders, told.items, told.drift, tables)
 
 
 def _started(job: PublishJob) -> subprocess.Popen[bytes]:

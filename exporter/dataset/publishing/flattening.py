@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ _MOST_VALUES = 200_000
 
 
 class Flattened(NamedTuple):
-    """What became of a batch: its rows, what fitted no column, and each table as far as it is written."""
+    """What became of a piece of a batch: its rows, what fitted no column, and each table as far as it is written."""
 
     orders: int
     items: int
@@ -39,13 +40,13 @@ class Flattening:
         self._schemas, self._payload = schemas_of(job), store.payload
         self._flattener = Flattener(pii=job.pii, pii_key=job.pii_key.encode() if job.pii_key else None)
 
-    def __call__(self, batch: Batch) -> Flattened:
-        """Flatten a batch."""
-        self._flattener.drift = drift = Drift(hides_keys=self._flattener.drift.hides_keys)
-        pieces = [self._tables(piece) for piece in self._pieces(batch)]
-        tables = {name: pa.concat_tables([piece[name] for piece in pieces]) for name in pieces[0]}
-        orders, items = tables["orders"].num_rows, tables["order_items"].num_rows
-        return Flattened(orders, items, drift.counts(), as_written(tables, self._schemas))
+    def __call__(self, batch: Batch) -> Iterator[Flattened]:
+        """Flatten a batch, in more than one piece where that takes much memory."""
+        for payloads in self._pieces(batch):
+            self._flattener.drift = drift = Drift(hides_keys=self._flattener.drift.hides_keys)
+            tables = self._tables(payloads)
+            orders, items = tables["orders"].num_rows, tables["order_items"].num_rows
+            yield Flattened(orders, items, drift.counts(), as_written(tables, self._schemas))
 
     def _pieces(self, batch: Batch) -> Iterator[list[tuple[str, bytes]]]:
         """Yield the payloads of a batch, so many at a time as may be flattened at once."""
@@ -56,7 +57,7 @@ class Flattening:
             if values >= _MOST_VALUES:
                 yield piece
                 piece, values = [], 0
-        if piece or not batch:
+        if piece:
             yield piece
 
     def _tables(self, payloads: list[tuple[str, bytes]]) -> dict[str, pa.Table]:
@@ -68,7 +69,7 @@ class Flattening:
 
 
 class Told(msgspec.Struct):
-    """A line from a flattening process: what became of a batch, and the lengths of its tables' pieces that follow; or an error."""
+    """A line from a flattening process: of a piece, with the lengths of its tables' parts that follow; of an error; or a batch's end."""
 
     orders: int = 0
     items: int = 0
@@ -84,13 +85,16 @@ def serve(job: PublishJob) -> None:
     while length := asked.read(LENGTH_BYTES):
         batch = msgspec.msgpack.decode(asked.read(int.from_bytes(length, "big")), type=Batch)
         try:
-            orders, items, drift, tables = flattening(batch)
+            for orders, items, drift, tables in flattening(batch):
+                parts = {
+                    name: [part.serialize() for part in table.to_batches()] for name, table in tables.items()
+                }
+                lengths = {name: [part.size for part in of_table] for name, of_table in parts.items()}
+                answers.write(msgspec.json.encode(Told(orders, items, drift, lengths)) + b"\n")
+                for part in chain.from_iterable(parts.values()):
+                    answers.write(part)
         except ExporterError as error:  # a damaged payload
             answers.write(msgspec.json.encode(Told(error=told(error))) + b"\n")
             return
-        pieces = {name: [piece.serialize() for piece in table.to_batches()] for name, table in tables.items()}
-        lengths = {name: [piece.size for piece in of_table] for name, of_table in pieces.items()}
-        answers.write(msgspec.json.encode(Told(orders, items, drift, lengths)) + b"\n")
-        for piece in (piece for of_table in pieces.values() for piece in of_table):
-            answers.write(piece)
+        answers.write(msgspec.json.encode(Told()) + b"\n")
         answers.flush()

@@ -77,7 +77,7 @@ class _Publish:
         self._batch: Batch = []
         self._batch_bytes = self._in_group = self._group_bytes = 0
         #: What has each batch that is being flattened, and whether a row group ends with it.
-        self._flattened: deque[tuple[Callable[[], Flattened], bool]] = deque()
+        self._flattened: deque[tuple[Callable[[], Iterable[Flattened]], bool]] = deque()
 
     def run(self, refresh_is_over: Callable[[float], bool]) -> PublishResult:
         with self._writer as writer, self._flatteners:
@@ -154,7 +154,8 @@ class _Publish:
         """Write what is flattened, until so many batches wait."""
         while len(self._flattened) > ahead:
             flattened, ends_row_group = self._flattened.popleft()
-            self._add_tables(flattened())
+            for each in flattened():
+                self._add_tables(each)
             if ends_row_group:
                 self._writer.end_row_group()
                 # What it needed and freed is given back, or it piles up in pieces over many row groups.
