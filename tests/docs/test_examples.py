@@ -196,7 +196,9 @@ def night(api: Api, tmp_path: Path) -> Night:
     programs.mkdir()
     script(programs / "mail", f'{{ echo "$@"; cat; }} >> {tmp_path}/mails')
     script(programs / "exporter", f'exec {shlex.quote(sys.executable)} -m exporter "$@"')
-    path = os.pathsep.join([str(programs), os.environ["PATH"]])
+    # An environment that is active may have an exporter of its own.
+    others = [one for one in os.environ["PATH"].split(os.pathsep) if not Path(one, "exporter").exists()]
+    path = os.pathsep.join([str(programs), *others])
     return Night(folder=tmp_path, env=clean_environment({"PATH": path}))
 
 
