@@ -34,40 +34,40 @@ class Deadline:
 
 
 class Deadlines:
-    """The deadlines of all attempts in flight, which usually have `timeout_s`; for one event loop.
+    """The deadlines of all attempts in flight, which usually have `timeout_s`; for the running event loop.
 
     `running` are those. Seconds in which the process stood still do not count. An attempt ends at most a twentieth of its time late,
     and never more than a quarter of a second.
     """
 
     def __init__(self, timeout_s: float) -> None:
+        self._loop = asyncio.get_running_loop()
         self._tick_s = min(_MOST_TICK_S, timeout_s / _TICKS)
         self.running: set[Deadline] = set()
         self._ticking, self._due = False, 0.0
 
     def start(self, seconds: float) -> Deadline:
         """Let the present task, which makes an attempt, be cancelled after that many seconds."""
-        loop = asyncio.get_running_loop()
-        task = asyncio.current_task(loop)
+        task = asyncio.current_task(self._loop)
         assert task is not None
-        deadline = Deadline(task, loop.time() + seconds)
+        deadline = Deadline(task, self._loop.time() + seconds)
         self.running.add(deadline)
         if not self._ticking:
-            self._tick(loop)
+            self._tick()
         return deadline
 
     def end(self, deadline: Deadline) -> None:
         """Forget the deadline of an attempt that is over."""
         self.running.discard(deadline)
 
-    def _tick(self, loop: asyncio.AbstractEventLoop) -> None:
+    def _tick(self) -> None:
         self._ticking = bool(self.running)
         if self._ticking:
-            self._due = loop.time() + self._tick_s
-            loop.call_at(self._due, self._sweep, loop)
+            self._due = self._loop.time() + self._tick_s
+            self._loop.call_at(self._due, self._sweep)
 
-    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
+    def _sweep(self) -> None:
+        now = self._loop.time()
         late_s = now - self._due
         if late_s > self._tick_s:
             # The loop or the machine stood still, and answers that came meanwhile are not yet read.
@@ -77,4 +77,4 @@ class Deadlines:
             self.running.discard(deadline)
             deadline.expired = True
             deadline.task.cancel()
-        self._tick(loop)
+        self._tick()

@@ -11,12 +11,10 @@ import random
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from dataclasses import dataclass
-from typing import Any, TypeVar
-
-import msgspec
+from typing import TypeVar
 
 from exporter.api.client import ORDERS_PATH, Client
+from exporter.api.list_page import Page, decoded, text_of
 from exporter.lists.batch import complaint
 from exporter.model.errors import (
     ApiUnavailableError,
@@ -40,40 +38,6 @@ _MOST_PAGES_WITHOUT_NEWS = 5
 _DISAGREE = "Two walks through the API's list disagree: they met %s orders, the first one alone %s. It moves while it is read."
 #: Pages asked for at one time: at 100 orders each, eight a second are more than any pace uses.
 _SIDE_BY_SIDE = 8
-
-
-class Entry(msgspec.Struct):
-    """One order of the list, as far as it is needed to tell it from others and to choose by."""
-
-    id: Any = None
-    number: Any = None
-    status: Any = None
-    date_placed: Any = None
-
-
-class _Envelope(msgspec.Struct):
-    count: int
-    next: str | None
-    results: list[Entry]
-
-
-class _RawEntries(msgspec.Struct):
-    results: list[msgspec.Raw]
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """The envelope, as documented, and the body that it came in."""
-
-    count: int
-    next: str | None
-    results: list[Entry]
-    body: bytes = b""
-
-    @property
-    def last(self) -> int:
-        """The number of the last page, where all are as full as this one."""
-        return -(-self.count // max(1, len(self.results)))
 
 
 class OrderList:
@@ -238,24 +202,3 @@ async def first_number(client: Client) -> str:
         if complaint(number := text_of(entry.number)) is None:
             return number
     raise BadResponseError("it is empty", 200)
-
-
-def decoded(body: bytes) -> Page:
-    """Return the page that a body is, or raise `BadResponseError`."""
-    try:
-        page = msgspec.json.decode(body, type=_Envelope)
-        return Page(page.count, page.next, page.results, body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise BadResponseError("the API answered with something else than a page of orders", 200) from None
-
-
-def raw_entries(body: bytes) -> list[bytes]:
-    """Return a page's entries as they came."""
-    return list(map(bytes, msgspec.json.decode(body, type=_RawEntries).results))
-
-
-def text_of(number: object) -> str:
-    """Return an order's number as text: it is documented as a number and is text in fact."""
-    if isinstance(number, str):
-        return number.strip()
-    return str(number) if isinstance(number, int) and not isinstance(number, bool) else ""

@@ -86,7 +86,10 @@ class Response(NamedTuple):
 class Sending:
     """Whether a request is on its way to the API; what never connected was never sent."""
 
-    sent = False
+    __slots__ = ("sent",)
+
+    def __init__(self) -> None:
+        self.sent = False
 
 
 class Transport(ABC):
@@ -195,6 +198,7 @@ class _LeanTransport(Transport):
             loop=asyncio.get_running_loop(),
             proxy=None if route.proxy is None else URL(route.proxy),
         )
+        self._now = asyncio.get_running_loop().time
         self._timeout = route.timeout
         self._keepalive_s = KEEPALIVE_S
         # A proxy that opens no tunnel is told the whole URL (RFC 9112, section 3.2.2).
@@ -234,7 +238,7 @@ class _LeanTransport(Transport):
         return head.encode("ascii") + (body or b"")
 
     def _kept(self) -> Connection | None:
-        oldest = asyncio.get_running_loop().time() - self._keepalive_s
+        oldest = self._now() - self._keepalive_s
         while self.idle:
             connection, since = self.idle.pop()
             if since >= oldest and _is_usable(connection):
@@ -255,7 +259,7 @@ class _LeanTransport(Transport):
         if self._before or not _is_usable(connection):
             connection.close()
             return
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         self.idle.append((connection, now))
         while self.idle[0][1] < now - self._keepalive_s:
             self.idle.popleft()[0].close()

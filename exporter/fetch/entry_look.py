@@ -8,7 +8,8 @@ from logging import INFO, WARNING
 import msgspec
 
 from exporter.api.client import Client
-from exporter.api.order_list import patiently, raw_entries
+from exporter.api.list_page import raw_entries
+from exporter.api.order_list import patiently
 from exporter.model.entry_proof import FIRST, EntryProof, digest_of
 from exporter.model.errors import AttemptError
 from exporter.model.options import Options

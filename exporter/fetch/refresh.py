@@ -116,9 +116,9 @@ class Pending:
 
     async def next(self) -> Try | None:
         """Return what to ask for next, or None when there is nothing left or the end was asked for."""
-        while not self._ready and not self._read_out and not self._job.stop.asked:
+        while not (self._ready or self._read_out or self._job.stop.asked):
             async with self._refill:
-                if not self._ready and not self._read_out:
+                if not (self._ready or self._read_out):
                     await self._take_chunk()
         return self._ready.popleft() if self.is_left else None
 
@@ -321,9 +321,8 @@ class _Crew:
 
     async def _settle(self, this: Try) -> Outcome | None:
         """Ask until the order is fetched; None where it is held, waits at the end of the line, or the end came."""
-        number, attempt = this[:2]
-        throttles: Throttles | None = None
-        next_attempt: int | None = attempt
+        number, throttles = this.number, None
+        next_attempt: int | None = this.attempt
         while next_attempt is not None and not self._is_ending:
             attempt, began = next_attempt, time.monotonic()
             try:
@@ -344,7 +343,7 @@ class _Crew:
                 attempt += throttles.attempts(but=0) if throttles else 0
                 next_attempt = await self._failed(this._replace(attempt=attempt), error, began)
             else:
-                return await self._fetched(this._replace(attempt=attempt), answer, began)
+                return await self._fetched(this, attempt, answer, began)
         return None
 
     async def _failed(self, this: Try, error: AttemptError, began: float) -> int | None:
@@ -381,14 +380,14 @@ class _Crew:
         numbers = [kept or self._job.good_number, FIRST_OF_LIST, self._pending.furthest]
         return [number for number in numbers if number is not None]
 
-    async def _fetched(self, this: Try, answer: Answer, began: float) -> Outcome:
+    async def _fetched(self, this: Try, attempt: int, answer: Answer, began: float) -> Outcome:
         self._last_good = this.number
         self._good += 1
         for refusal in self._outage.law.good(began):
             await self._record(refusal.outcome)
         payload, order_status, http_status = answer
         return Outcome(
-            *(this.number, FETCHED, self._now(), this.attempt, http_status, order_status),
+            *(this.number, FETCHED, self._now(), attempt, http_status, order_status),
             payload=payload,
             list_digest=this.entry,
         )

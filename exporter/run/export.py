@@ -9,21 +9,17 @@ same command recognises and finishes.
 import asyncio
 import json
 import math
-import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, replace
-from datetime import datetime
+from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from exporter.api.credentials import token_of
 from exporter.dataset.destination import (
     Destination,
     came_in_mid_run,
@@ -31,15 +27,12 @@ from exporter.dataset.destination import (
     manifest_in,
     remove_dataset,
 )
-from exporter.dataset.loading.target import kind_of
 from exporter.dataset.publishing.publish_job import PublishResult
-from exporter.fetch.cluster import check_extra as check_dask_extra
 from exporter.fetch.fetch_job import Fetched, FetchJob, fetch
 from exporter.fetch.number_listing import Listing
 from exporter.fetch.reject_limit import allowed_rejects, examples
-from exporter.fetch.work_directory import WorkDirectory, locked_store, name_of, place_of, work_directory
+from exporter.fetch.work_directory import WorkDirectory, locked_store, name_of, work_directory
 from exporter.model import manifest
-from exporter.model.column_selection import choose_columns
 from exporter.model.errors import (
     DriftError,
     ExporterError,
@@ -48,7 +41,6 @@ from exporter.model.errors import (
     TooFewOrdersError,
     TooManyRejectsError,
     UsageError,
-    missing_extra,
 )
 from exporter.model.manifest import Input, Manifest
 from exporter.model.options import PRUNE_AGE, Options
@@ -59,8 +51,8 @@ from exporter.model.units import count_or_share, seconds
 from exporter.model.version import __version__
 from exporter.report.report_process import write_report_apart
 from exporter.run.compare import add_changes
-from exporter.run.compare import check_extra as check_changes_extra
 from exporter.run.load import load_published
+from exporter.run.preparation import prepared, refuse_to_replace
 from exporter.run.retention import newest, remove_older, tell_unfinished
 from exporter.store import upkeep
 from exporter.store.input_file import InputPlan, open_input
@@ -68,7 +60,6 @@ from exporter.store.listed_numbers import Walk
 from exporter.store.order_store import Store
 from exporter.system import durable
 from exporter.system.log import log
-from exporter.system.open_files import make_room_for
 from exporter.system.stopping import Stop, beside_the_loop
 
 T = TypeVar("T")
@@ -116,27 +107,6 @@ async def export_async(
     except ExporterError as error:
         error.out = out
         raise
-
-
-def prepared(options: Options, now: float) -> tuple[Options, str, Destination]:
-    """Refuse what cannot work before anything is made; return the options of a run that begins now, its `out`, and that place."""
-    make_room_for(options.concurrency)
-    choose_columns(options.select, options.drop, options.tables)
-    # Once: a token file may be a pipe, and a link to a store may change. Workers on other machines read their
-    # token file, of the same name.
-    token = token_of(options)
-    if "xlsx" in options.formats and find_spec("xlsxwriter") is None:
-        raise missing_extra("--format xlsx", "xlsx")
-    if options.dask is not None:
-        check_dask_extra()
-    if options.changes:
-        check_changes_extra("--changes")
-    if options.load is not None:
-        kind_of(options.load)
-    out = resolve_out(options.out, datetime.fromtimestamp(now))  # noqa: DTZ006 - the machine's own; it knows `fold`
-    destination = destination_of(out, "none" if options.proxy == "none" else None)
-    _refuse_passing_store(options.store, out)
-    return replace(options, token=token, store=real_store(options.store)), out, destination
 
 
 @dataclass(frozen=True)
@@ -403,41 +373,3 @@ def _manifest(job: FetchJob, fetched: Fetched, listing: Traffic) -> Manifest:
         if job.options.looks_at_list
         else {"detail": result.exported},
     )
-
-
-def resolve_out(out: str, now: datetime) -> str:
-    """Return `out` with the run's start, in the machine's own time zone, for `{date}` and `{time}`.
-
-    >>> resolve_out("orders-{date}", datetime(2026, 11, 23, 18, 30))
-    'orders-2026-11-23'
-    >>> resolve_out("{time}", datetime(2026, 10, 25, 2, 30, fold=1))
-    '023000b'
-    """
-    again = "b" if now.fold else ""  # the hour that comes twice when summer time ends
-    return out.replace("{date}", f"{now:%Y-%m-%d}").replace("{time}", f"{now:%H%M%S}{again}")
-
-
-def refuse_to_replace(
-    standing: Manifest | None, destination: Destination, options: Options, out: str
-) -> None:
-    """Raise a `UsageError` where there is a finished dataset that may not be replaced."""
-    if standing is None:
-        return
-    if not options.overwrite:
-        what = f"a finished dataset of {standing.finished_at} is there."
-        raise UsageError(what, "Give another --out, or --overwrite to replace it.", option="out", value=out)
-    destination.refuse_strangers(standing)
-
-
-def real_store(store: str | None) -> str | None:
-    """Return where a store really is: its lock and what SQLite keeps are beside it, not beside a link to it."""
-    return os.path.realpath(store) if store is not None and Path(store).is_symlink() else store
-
-
-def _refuse_passing_store(store: str | None, out: str) -> None:
-    """Raise a `UsageError` where a store that is to be kept would go with the dataset or the work directory."""
-    folders = [place_of(out)] if "://" in out else [place_of(out), Path(out).absolute()]
-    for folder in folders:
-        if store is not None and Path(store).resolve().is_relative_to(folder.resolve()):
-            what = f"expected a file outside of {folder}, which a run replaces or removes."
-            raise UsageError(what, "Give another --store.", option="store", value=store)

@@ -1,5 +1,7 @@
 """What is at a place: a finished dataset, an unfinished run, a store; and what a run would do there."""
 
+from __future__ import annotations
+
 import asyncio
 import math
 import sqlite3
@@ -9,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from exporter.api.order_list import Page, raw_entries, text_of
+from exporter.api.list_page import Page, raw_entries, text_of
 from exporter.dataset.destination import destination_of
-from exporter.fetch.number_listing import Listing
 from exporter.fetch.work_directory import Holder, WorkDirectory, holder, name_of, place_of
 from exporter.lists.how_read import sentence
 from exporter.model.entry_proof import FIRST, ONE_IN, digest_of
@@ -21,13 +23,16 @@ from exporter.model.freshness import may_resume
 from exporter.model.manifest import Input, Manifest
 from exporter.model.options import AskOptions, Options
 from exporter.model.rate import Rate
-from exporter.run.export import prepared, real_store, refuse_to_replace
+from exporter.run.preparation import prepared, real_store, refuse_to_replace
 from exporter.store.input_file import InputPlan, open_input
 from exporter.store.listed_numbers import Walk, look_at_listing
 from exporter.store.order_store import Freshness, Store
 from exporter.store.store_file import uri_to_look_at
 from exporter.system import durable
 from exporter.system.stopping import Stop
+
+if TYPE_CHECKING:
+    from exporter.fetch.number_listing import Listing
 
 _PARTIAL = ".partial"
 _UNFINISHED_RUN = "the unfinished run"
@@ -157,12 +162,16 @@ def dry_run(options: Options) -> Status:
     options, out, destination = prepared(options, time.time())
     refuse_to_replace(destination.standing(), destination, options, out)
     status = look(out, options, orders=None if options.from_api else options.orders, may_be_new=True)
-    listing = Listing(options=options, on_progress=lambda _: None, stop=Stop())
-    if options.from_api:
-        status = _with_list(status, listing)
     if status.store is not None:
         with closing(Store(status.store, options.api_url, readonly=True)):
             pass  # it belongs to this API
+    if not (options.from_api or options.looks_at_list):
+        return status
+    from exporter.fetch.number_listing import Listing  # with aiohttp, which no other look needs
+
+    listing = Listing(options=options, on_progress=lambda _: None, stop=Stop())
+    if options.from_api:
+        status = _with_list(status, listing)
     if options.looks_at_list and status.ask and status.ask.of != _UNFINISHED_RUN:
         ways = _ways(options, status, asyncio.run(listing.first_page()))
         status = replace(status, ask=replace(status.ask, ways=ways))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import msgspec
 from zstandard import ZstdCompressor, ZstdError, decompress
 
-from exporter.api.order_list import raw_entries
+from exporter.api.list_page import raw_entries
 from exporter.api.payload_check import check
 from exporter.model.entry_proof import EntryProof
 from exporter.model.errors import AttemptError

@@ -76,7 +76,8 @@ _PLANNED = "plan.plan AS p LEFT JOIN orders AS o ON o.number = p.number"
 class PlannedOrder(NamedTuple):
     """An order number of the plan with what the store knows of it.
 
-    `state` is `fetched`, `stale` or a reject reason, None while pending; only of the first two there is the `frame` of a payload.
+    `state` is `fetched`, `stale` or a reject reason, None while pending; only of the first two there is the
+    `frame` of a payload, and its decompressed `size` in bytes.
     """
 
     line: int
@@ -86,11 +87,7 @@ class PlannedOrder(NamedTuple):
     http_status: int | None = None
     detail: str | None = None
     frame: bytes | None = None
-
-    @property
-    def size(self) -> int:
-        """How many bytes its payload has."""
-        return int(zstandard.frame_content_size(self.frame)) if self.frame else 0
+    size: int = 0
 
 
 class Store:
@@ -355,7 +352,8 @@ class Store:
         *about, known_crc, body = row[9:]
         if crc(number, *about, frame=body or b"") != known_crc:
             raise self._file.corrupt(f"what it holds of order {number} is damaged")
-        return PlannedOrder(line, number, state, attempts, http_status, detail, body)
+        size = int(zstandard.frame_content_size(body)) if body else 0
+        return PlannedOrder(line, number, state, attempts, http_status, detail, body, size)
 
     def payload(self, number: str, frame: bytes) -> bytes:
         """Return an order's payload from its frame; a `StorageError` where that, or the dictionary, is damaged."""

@@ -20,8 +20,8 @@ from exporter.store.order_store import Store
 Batch = list[tuple[str, bytes]]
 #: A batch comes as its length and so many bytes of MessagePack.
 LENGTH_BYTES = 8
-# A value takes a comma in JSON, and an item that holds none far more memory than its two bytes: a whole row.
-_MOST_VALUES = 200_000
+# An object takes a brace in JSON, and an item that holds nothing far more memory than its two: a whole row.
+_MOST_OBJECTS = 20_000
 
 
 class Flattened(NamedTuple):
@@ -50,13 +50,14 @@ class Flattening:
 
     def _pieces(self, batch: Batch) -> Iterator[list[tuple[str, bytes]]]:
         """Yield the payloads of a batch, so many at a time as may be flattened at once."""
-        piece, values = [], 0
+        piece, objects = [], 0
         for number, frame in batch:
-            piece.append((number, self._payload(number, frame)))
-            values += piece[-1][1].count(b",")
-            if values >= _MOST_VALUES:
+            payload = self._payload(number, frame)
+            piece.append((number, payload))
+            objects += payload.count(b"}")
+            if objects >= _MOST_OBJECTS:
                 yield piece
-                piece, values = [], 0
+                piece, objects = [], 0
         if piece:
             yield piece
 

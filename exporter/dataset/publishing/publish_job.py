@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 import msgspec
 
 from exporter.model.errors import ToldError
+from exporter.model.freshness import Freshness
 from exporter.model.manifest import Drift
 from exporter.model.options import TableOptions
 from exporter.model.records import PartFile
-from exporter.store.order_store import Freshness
 
 #: What the parent says when nothing more will be settled.
 OVER = b"over\n"
