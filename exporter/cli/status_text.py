@@ -48,15 +48,18 @@ def _lines(status: Status) -> Iterator[str]:
 
 
 def _dataset(manifest: Manifest, now: float) -> Iterator[str]:
-    from exporter.cli.outcome_text import file_lines
+    from exporter.cli.outcome_text import change_lines, file_lines
     from exporter.model.summary import summary_of
 
     summary = summary_of(manifest, "")
     finished_at = datetime.fromisoformat(manifest.finished_at).timestamp()
     yield _row("finished", f"{_when(finished_at, now)}, after {duration_text(summary.duration_s)}")
-    yield _row("orders", f"{summary.exported:,} of {summary.requested:,}, {summary.items:,} items")
-    rejects = ", ".join(f"{reason} {count:,}" for reason, count in summary.rejects_by_reason.items())
-    yield _row("rejected", rejects or "none")
+    if manifest.is_comparison and manifest.changes is not None:
+        yield from change_lines(manifest.changes)
+    else:
+        yield _row("orders", f"{summary.exported:,} of {summary.requested:,}, {summary.items:,} items")
+        rejects = ", ".join(f"{reason} {count:,}" for reason, count in summary.rejects_by_reason.items())
+        yield _row("rejected", rejects or "none")
     yield from file_lines(summary.files)
 
 

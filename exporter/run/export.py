@@ -42,7 +42,7 @@ from exporter.model.errors import (
     TooManyRejectsError,
     UsageError,
 )
-from exporter.model.manifest import Input, Manifest
+from exporter.model.manifest import Manifest
 from exporter.model.options import PRUNE_AGE, Options
 from exporter.model.progress import ProgressCallback
 from exporter.model.records import RunRecord, Traffic
@@ -52,7 +52,7 @@ from exporter.model.version import __version__
 from exporter.report.report_process import write_report_apart
 from exporter.run.compare import add_changes
 from exporter.run.load import load_published
-from exporter.run.preparation import prepared, refuse_to_replace
+from exporter.run.preparation import prepared, refuse_invalid, refuse_to_replace
 from exporter.run.retention import newest, remove_older, tell_unfinished
 from exporter.store import upkeep
 from exporter.store.input_file import InputPlan, open_input
@@ -184,7 +184,7 @@ class _Run:
             if walk is not None:
                 about = found.read | listing.about | {"pages": walk.pages, "listed": walk.orders}
                 found = msgspec.structs.replace(found, read=about)
-            _refuse_invalid(options, found)
+            refuse_invalid(options, found)
             fewest = await self._there(self._fewest_orders, "looking at the newest dataset")
             self._refuse_fewer(found.requested, fewest, "order numbers", "exports them")
             store.attach_plan(self.work.plan)
@@ -311,25 +311,6 @@ async def _list(listing: Listing, work: WorkDirectory, before: RunRecord | None)
             "Check --status, --placed-from, --placed-to and --filter.",
         )
     return walk
-
-
-def _refuse_invalid(options: Options, found: Input) -> None:
-    """Raise before the first request where the input's invalid lines alone forbid publishing."""
-    allowed = allowed_rejects(options, found)
-    if not found.invalid:
-        return
-    line, text, detail = found.read["invalid"]
-    first = f"The first is line {line}, {text!r}: {detail}"
-    if not found.requested:
-        what = f"{options.orders}: expected order numbers, got only invalid lines ({found.invalid}). {first}"
-        raise InputError(what, "Correct the list.")
-    if found.invalid > allowed:
-        raise TooManyRejectsError(
-            f"{options.orders}: {found.invalid} invalid lines are more than --max-rejects {options.max_rejects}"
-            f" allows ({allowed}); nothing was requested. {first}",
-            "Correct the list. The same command with a higher --max-rejects leaves these lines out.",
-            str(found.invalid),
-        )
 
 
 def _tell_dropped(store: Store, record: RunRecord, options: Options) -> None:

@@ -23,7 +23,7 @@ from exporter.model.freshness import may_resume
 from exporter.model.manifest import Input, Manifest
 from exporter.model.options import AskOptions, Options
 from exporter.model.rate import Rate
-from exporter.run.preparation import prepared, real_store, refuse_to_replace
+from exporter.run.preparation import prepared, real_store, refuse_invalid, refuse_to_replace
 from exporter.store.input_file import InputPlan, open_input
 from exporter.store.listed_numbers import Walk, look_at_listing
 from exporter.store.order_store import Freshness, Store
@@ -162,6 +162,8 @@ def dry_run(options: Options) -> Status:
     options, out, destination = prepared(options, time.time())
     refuse_to_replace(destination.standing(), destination, options, out)
     status = look(out, options, orders=None if options.from_api else options.orders, may_be_new=True)
+    if status.ask is not None and status.ask.input is not None:
+        refuse_invalid(options, status.ask.input)
     if status.store is not None:
         with closing(Store(status.store, options.api_url, readonly=True)):
             pass  # it belongs to this API

@@ -10,10 +10,11 @@ from exporter.api.credentials import token_of
 from exporter.dataset.destination import Destination, destination_of
 from exporter.dataset.loading.target import kind_of
 from exporter.fetch.cluster import check_extra as check_dask_extra
+from exporter.fetch.reject_limit import allowed_rejects
 from exporter.fetch.work_directory import place_of
 from exporter.model.column_selection import choose_columns
-from exporter.model.errors import UsageError, missing_extra
-from exporter.model.manifest import Manifest
+from exporter.model.errors import InputError, TooManyRejectsError, UsageError, missing_extra
+from exporter.model.manifest import Input, Manifest
 from exporter.model.options import Options
 from exporter.run.compare import check_extra as check_changes_extra
 from exporter.system.open_files import make_room_for
@@ -62,6 +63,25 @@ def refuse_to_replace(
         what = f"a finished dataset of {standing.finished_at} is there."
         raise UsageError(what, "Give another --out, or --overwrite to replace it.", option="out", value=out)
     destination.refuse_strangers(standing)
+
+
+def refuse_invalid(options: Options, found: Input) -> None:
+    """Raise before the first request where the input's invalid lines alone forbid publishing."""
+    allowed = allowed_rejects(options, found)
+    if not found.invalid:
+        return
+    line, text, detail = found.read["invalid"]
+    first = f"The first is line {line}, {text!r}: {detail}"
+    if not found.requested:
+        what = f"{options.orders}: expected order numbers, got only invalid lines ({found.invalid}). {first}"
+        raise InputError(what, "Correct the list.")
+    if found.invalid > allowed:
+        raise TooManyRejectsError(
+            f"{options.orders}: {found.invalid} invalid lines are more than --max-rejects {options.max_rejects}"
+            f" allows ({allowed}); nothing was requested. {first}",
+            "Correct the list. The same command with a higher --max-rejects leaves these lines out.",
+            str(found.invalid),
+        )
 
 
 def real_store(store: str | None) -> str | None:

@@ -45,7 +45,10 @@ def open_input(name: str) -> Iterator[list[BinaryIO]]:
             streams = [stack.enter_context(part.open("rb", buffering=0)) for part in _parts(Path(name))]
         except (OSError, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error)
-            raise InputError(f"{name}: cannot be read: {reason}.", "Give a file of order numbers.") from None
+            hint = "Give a file of order numbers."
+            if "://" in str(name):
+                hint = "Give a local file of order numbers, or - and pipe it in: this reads no URLs."
+            raise InputError(f"{name}: cannot be read: {reason}.", hint) from None
         yield cast("list[BinaryIO]", streams)
 
 

@@ -35,6 +35,16 @@ def nights(exporter: Exporter, api: Api) -> Exporter:
     return exporter
 
 
+def test_status_of_a_comparison_says_what_changed(nights: Exporter) -> None:
+    """It has no orders of its own, so none are counted."""
+    old, new = sorted((nights.cwd / "nightly").iterdir())
+    compared = nights("changes", old, new, "--out", "changes")
+    assert compared.code == 0, compared.err
+    said = nights("status", "changes").out
+    assert "0 of 0" not in said
+    assert f"Changed since {old}, of 59 orders in both" in said
+
+
 def test_the_second_night_says_what_changed_since_the_first(nights: Exporter, api: Api) -> None:
     """The changes are inside the new dataset, named by its manifest; summary and metrics have the same counts."""
     first, second = sorted(

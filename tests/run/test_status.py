@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from contextlib import closing
 from pathlib import Path
@@ -135,3 +137,23 @@ def test_a_run_is_as_old_as_its_last_answer(tmp_path: Path) -> None:
         with closing(Store(store, "https://api.example")) as opened:
             resumed = opened.begin_run(str(tmp_path / "out"), now, 600 if within == "10m" else 30).resumed
         assert resumed is not bool(pending)
+
+
+def test_a_dry_run_refuses_what_the_run_would(exporter: Exporter) -> None:
+    """A list of nothing but invalid lines, a URL, and a list with too many invalid lines: the same end, nothing made."""
+    numbers = exporter.cwd / "numbers.txt"
+    for text, words, code, said in (
+        ("hello big world\nhello small world\n", (), 2, "got only invalid lines"),
+        ("A1\nhello world\nA2\n", ("--max-rejects", "0"), 4, "nothing was requested"),
+    ):
+        numbers.write_text(text)
+        exporter.run(*words, "--dry-run").said(code, said)
+        exporter("run", "s3://bucket/list.txt", "--out", "out", "--dry-run").said(2, "pipe it in")
+        assert list(exporter.cwd.iterdir()) == [numbers]
+        exporter.run(*words).said(code, said)
+
+
+def test_a_look_loads_no_http_client() -> None:
+    """It asks for nothing, so it need not wait for what asks."""
+    code = "import sys, exporter.run.place_status; sys.exit('aiohttp' in sys.modules or 'pyarrow' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,6 +6,7 @@ import re
 import signal
 from pathlib import Path
 
+from exporter.fetch.work_directory import _is_held, holder
 from tests.support.processes import Api, Ended, Exporter, wait_until
 
 SLOW = ("--rate", "5/s")
@@ -63,3 +64,15 @@ def test_of_runs_started_together_exactly_one_works(api: Api, tmp_path: Path) ->
         if ended.code == 8:
             _names_the_holder(ended, winner, "out.partial")
     assert api.asked() - before == 40
+
+
+def test_who_holds_a_lock_is_found_without_a_signal(exporter: Exporter) -> None:
+    """As on Windows, where signal 0 would end the process: the lock itself tells, whatever its file says."""
+    lock = exporter.cwd / "out.partial" / "lock"
+    with exporter.run_started(*SLOW) as first:
+        wait_until(lock.with_name("lock.json").exists)
+        assert _is_held(lock)
+        first.signal(signal.SIGKILL)
+        first.end()
+    assert holder(lock) is not None
+    assert not _is_held(lock)
