@@ -1,15 +1,12 @@
-"""The API's own list read, resumably: order numbers into a file that `run` takes, and what it proves into the store."""
+"""The API's own list read, resumably, and the order numbers of it written into a file that `run` takes."""
 
 import asyncio
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, closing, suppress
-from dataclasses import dataclass, replace
-from functools import partial
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 from urllib.parse import quote, urlencode
 
 from exporter.api.client import Client, open_client
@@ -23,30 +20,32 @@ from exporter.model.entry_choice import EntryChoice
 from exporter.model.errors import ApiUnavailableError, PermanentError, TokenRefusedError, UsageError
 from exporter.model.options import Options
 from exporter.model.progress import Progress, ProgressCallback
-from exporter.model.records import RunRecord, Traffic
+from exporter.model.records import Traffic
 from exporter.model.run_statistics import Statistics
 from exporter.store.listed_numbers import ListedNumbers, LookedAt, Met, Walk
-from exporter.store.order_store import Freshness, Store
 from exporter.system import durable
 from exporter.system.log import log
 from exporter.system.stopping import Stop, beside_the_loop, task_group, unless_stopped
 
 _AGAIN = "Run the same command again."
 _DROPPED = "An unfinished listing of another kind, or older than --resume-within, starts over: %s of its orders are dropped."
+_RESUMING = "Resuming at page %d: %s orders were listed before."
 _IDLE = "--filter %s changes nothing: the API counts %s orders without it too. It ignores a key that it does not know."
 _UNMET = "%s orders of the store are on no page of the API's list: each of them is asked for."
-_DEARER = "The API's list has %d pages, no fewer than orders that are left (%s): it is not read on."
-_TAKEN = "%s orders are taken from the API's list: %s of its entries were compared with their details and equal them."
-_BATCH = 1000
 # `run` would read a file of such a name as another format than the text that is written here.
 _OTHER_FORMATS = {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".gz"}
+#: What takes a page that was read; see `walk_to_the_end`.
+Take = Callable[[int, Page], Awaitable[tuple[bool, int]]]
 
 
-class Wanted(NamedTuple):
-    """How many orders of a file are pending, and what tells which of some numbers, without digests, are."""
+class Wanted(Protocol):
+    """What a list is read for, where that is not all that its options choose of it."""
 
-    orders: int
-    among: Callable[[Iterable[tuple[str, None]]], set[str]]
+    def of_page(self, chosen: list[Met]) -> list[Met]:
+        """Return the entries of a page; those that are not wanted have no number."""
+
+    async def read(self, walk: OrderList, first: int, met: ListedNumbers, take: Take) -> None:
+        """Read pages from the `first` on, and have `take` take them, as far as they are worth it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,8 +89,8 @@ class Listing:
             TokenRefusedError: The API refuses the token, or lets it see no list.
             ApiUnavailableError: The API does not answer, or not with all the pages of orders that it promises.
         """
-        with self._opened(work, answered_at) as met:
-            await self._read_on(met)
+        with self.opened(work, answered_at) as met:
+            await self.read_on(met)
             numbers = await beside_the_loop(
                 lambda: _write(file, map(spell, met.numbers())),
                 self.stop,
@@ -100,48 +99,6 @@ class Listing:
             )
             return numbers, met.walk
 
-    async def use(
-        self, work: WorkDirectory, store: Store, record: RunRecord, freshness: Freshness
-    ) -> tuple[Walk, Freshness]:
-        """Take into the store what the list proves of the orders that the attached plan names.
-
-        Where the plan is of a file, the list is read first, as far as that is cheaper than asking for each order.
-        Returned are how it was read, and when an order counts as settled from now on.
-
-        Raises:
-            TokenRefusedError: The API refuses the token, or lets it see no list.
-            ApiUnavailableError: The API does not answer.
-        """
-        with self._opened(work, record.answered_at or 0.0) as met:
-            if not met.walk.complete:
-                pending = store.states(freshness).get(None, 0)
-                await self._read_on(met, Wanted(pending, partial(store.pending_of, freshness, of_plan=True)))
-            if met.walk.proof and met.walk.proof.is_lost:
-                freshness = replace(freshness, from_list=False)
-            taken = await beside_the_loop(
-                lambda: self._take_found(work.listing, met, store, record, freshness),
-                self.stop,
-                doing="taking orders from the list",
-                interrupt=store.interrupt,
-            )
-            if (proof := met.walk.proof) and proof.holds:
-                log.info(_TAKEN, f"{taken['list']:,}", f"{proof.compared:,}")
-            return met.walk, freshness
-
-    def _take_found(
-        self, listed: Path, met: ListedNumbers, store: Store, record: RunRecord, freshness: Freshness
-    ) -> Counter[str]:
-        """Settle the pending orders that the list has brought; return how many came from where."""
-        store.note_entries(listed)
-        taken: Counter[str] = Counter()
-        found = met.found(record.started_at, self.options.max_items)
-        while batch := list(islice(found, _BATCH)):
-            pending = store.pending_of(freshness, ((one.order_number, one.list_digest) for one in batch))
-            outcomes = [one for one in batch if one.order_number in pending]
-            store.settle(record.run_id, outcomes, Traffic())
-            taken.update(one.source for one in outcomes)
-        return taken
-
     async def first_page(self) -> Page:
         """Ask for the first page alone; errors are those of `write`."""
         async with open_client(self.options, pace_of(self.options), Statistics(time.monotonic)) as client:
@@ -149,14 +106,18 @@ class Listing:
             async with aclosing(pages):
                 return (await anext(pages))[1]
 
-    def _opened(self, work: WorkDirectory, answered_at: float) -> closing[ListedNumbers]:
+    def opened(self, work: WorkDirectory, answered_at: float) -> closing[ListedNumbers]:
+        """Open what has been listed so far; see `ListedNumbers` for `answered_at`."""
         return closing(ListedNumbers(work.listing, self.source, self.options.resume_within_s, answered_at))
 
-    async def _read_on(self, met: ListedNumbers, wanted: Wanted | None = None) -> None:
-        """Read the list to its end; for orders of a file that are `wanted`, as far as that is cheaper than each detail."""
-        _tell_start(met)
+    async def read_on(self, met: ListedNumbers, wanted: Wanted | None = None) -> None:
+        """Read the list to its end, or as far as `wanted` goes; errors are those of `write`."""
+        if met.dropped:
+            log.warning(_DROPPED, f"{met.dropped:,}")
         if met.walk.complete:
             return
+        if met.walk.pages:
+            log.info(_RESUMING, met.walk.page, f"{met.walk.orders:,}")
         what = "Stopped by a signal; the pages read are kept."
         try:
             reading = asyncio.create_task(self._read(met, wanted))
@@ -172,9 +133,12 @@ class Listing:
         async def take(number: int, page: Page) -> tuple[bool, int]:
             nonlocal counted
             counted = page.count
-            _tell_idle(without, counted)
+            for key, orders in without.items():
+                if 0 < orders <= counted:  # fewer where some have come meanwhile
+                    log.warning(_IDLE, key, f"{orders:,}")
             without.clear()
-            entries = _entries(number, page, options.choice, wanted)
+            entries = list(_chosen(number, page, options.choice))
+            entries = wanted.of_page(entries) if wanted else entries
             found = await look.page(entries, page.body) if options.looks_at_list else LookedAt(entries)
             return met.take(number, found, before + client.traffic) > 0, met.walk.orders
 
@@ -199,30 +163,9 @@ class Listing:
             if wanted is None:
                 await walk_to_the_end(client, options, query, first=first, take=take)
             else:
-                await self._read_while_cheaper(OrderList(client, options, query), first, met, wanted, take)
+                await wanted.read(OrderList(client, options, query), first, met, take)
             self._finish(met, before + client.traffic)
             ticking.cancel()
-
-    async def _read_while_cheaper(
-        self,
-        walk: OrderList,
-        first: int,
-        met: ListedNumbers,
-        wanted: Wanted,
-        take: Callable[[int, Page], Awaitable[object]],
-    ) -> None:
-        """Read pages while fewer are left than orders that are pending and not met."""
-        if wanted.orders < 2:
-            return
-        async with aclosing(walk.pages(first)) as pages:
-            async for number, page in pages:
-                if page.last - number + 1 >= wanted.orders - met.walk.wanted:
-                    log.info(_DEARER, page.last, f"{wanted.orders - met.walk.wanted:,}")
-                    return
-                await take(number, page)
-                proof = met.walk.proof
-                if proof and proof.is_lost and self.options.store is None:
-                    return  # what has moved since, no store can tell
 
     def _finish(self, met: ListedNumbers, traffic: Traffic) -> None:
         """Note the list's end; an order of the kept store that is on no page may have slipped from one to another."""
@@ -256,28 +199,6 @@ async def list_numbers(listing: Listing) -> tuple[int, Walk]:
         written = await listing.write(file, work)
         work.remove()
     return written
-
-
-def _tell_start(met: ListedNumbers) -> None:
-    if met.dropped:
-        log.warning(_DROPPED, f"{met.dropped:,}")
-    if met.walk.pages and not met.walk.complete:
-        log.info("Resuming at page %d: %s orders were listed before.", met.walk.page, f"{met.walk.orders:,}")
-
-
-def _tell_idle(without: dict[str, int], count: int) -> None:
-    """Warn of a filter that changes nothing: the API ignores, in silence, what it does not know."""
-    for key, orders in without.items():
-        if 0 < orders <= count:  # fewer where some have come meanwhile
-            log.warning(_IDLE, key, f"{orders:,}")
-
-
-def _entries(page_number: int, page: Page, choice: EntryChoice, wanted: Wanted | None) -> list[Met]:
-    chosen = list(_chosen(page_number, page, choice))
-    if wanted is None:
-        return chosen
-    among = wanted.among((one.number, None) for one in chosen if one.number is not None)
-    return [one if one.number in among else one._replace(number=None) for one in chosen]
 
 
 def _chosen(page_number: int, page: Page, choice: EntryChoice) -> Iterator[Met]:

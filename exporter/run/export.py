@@ -29,6 +29,7 @@ from exporter.dataset.destination import (
 )
 from exporter.dataset.publishing.publish_job import PublishResult
 from exporter.fetch.fetch_job import Fetched, FetchJob, fetch
+from exporter.fetch.list_use import use_list
 from exporter.fetch.number_listing import Listing
 from exporter.fetch.reject_limit import allowed_rejects, examples
 from exporter.fetch.work_directory import WorkDirectory, locked_store, name_of, work_directory
@@ -193,7 +194,7 @@ class _Run:
             _tell_dropped(store, record, options)
             freshness = options.freshness(record.started_at, now)
             if options.looks_at_list:
-                walk, freshness = await listing.use(self.work, store, record, freshness)
+                walk, freshness = await use_list(listing, self.work, store, record, freshness)
             job = FetchJob(
                 options=options,
                 work=self.work,
