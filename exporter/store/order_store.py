@@ -8,7 +8,7 @@ changes the answer and nothing else.
 
 import math
 import uuid
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import astuple
 from itertools import accumulate
@@ -196,7 +196,7 @@ class Store:
         Raises:
             StorageError: The disk refuses; nothing of the batch is kept.
         """
-        payloads = [outcome.payload for outcome in outcomes if outcome.payload is not None]
+        payloads = {o.order_number: o.payload for o in outcomes if o.payload is not None}
         with durable.storage_errors("writing to the store", self.path):
             self._file.check_place()
             if payloads and self._frames is None:
@@ -243,8 +243,8 @@ class Store:
         assert self._frames is not None
         return dict(zip(payloads, self._frames.compress(list(payloads.values())), strict=True))
 
-    def _make_dictionary(self, payloads: Sequence[bytes]) -> None:
-        self._file.set_meta("dictionary", dictionary_of(payloads))
+    def _make_dictionary(self, payloads: Mapping[str, bytes]) -> None:
+        self._file.set_dictionary(*dictionary_of(payloads))
         durable.step("commit")
         self._load_dictionary()
 

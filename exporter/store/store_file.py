@@ -100,6 +100,11 @@ class StoreFile:
         row = self.connection.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
         return row[0] if row else None
 
+    def set_dictionary(self, dictionary: bytes, learnt_from: str) -> None:
+        """Remember the dictionary of its payloads, and the orders that it was learnt from, as JSON."""
+        self.set_meta("learnt_from", learnt_from)
+        self.set_meta("dictionary", dictionary)
+
     def check_place(self) -> None:
         """Raise where the file was moved or removed: SQLite would keep writing to what nobody finds again."""
         if _identity(self.path) != self._identity:

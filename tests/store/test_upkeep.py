@@ -5,12 +5,19 @@ from __future__ import annotations
 import sqlite3
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from exporter.lists import Batch
+from exporter.model.errors import StorageError
+from exporter.model.freshness import Freshness
+from exporter.model.records import FETCHED, Outcome, Traffic
 from exporter.store.order_store import Store
+from exporter.store.plan import make_plan
+from exporter.store.upkeep import prune
 from tests.support.processes import Exporter, wait_until
 
 pytestmark = pytest.mark.fast
@@ -53,8 +60,8 @@ def test_what_nobody_lists_any_more_goes(exporter: Exporter) -> None:
     )
     assert numbers_in(store) == known[:20]
     assert store.stat().st_size < size
-    gone = known[30].encode()
-    assert all(gone not in file.read_bytes() for file in exporter.cwd.glob("kept.db*"))
+    bytes_left = b"".join(file.read_bytes() for file in exporter.cwd.glob("kept.db*"))
+    assert [number for number in known if number.encode() in bytes_left] == known[:20]
     (exporter.cwd / "numbers.txt").write_text(keep.read_text())
     assert exporter.run(*KEPT, "--json").summary["requests"]["sent"] == 0
 
@@ -72,6 +79,76 @@ def test_a_run_prunes_after_publishing(exporter: Exporter) -> None:
     ended = exporter.run(*KEPT, "--prune")
     assert (ended.code, "20 orders pruned" in ended.err) == (0, True), ended.err
     assert numbers_in(store) == known[:40]
+
+
+def fetched(number: str) -> Outcome:
+    payload = f'{{"number": "{number}"}}'.encode()
+    return Outcome(number, FETCHED, 2.0, 1, 200, payload=payload)
+
+
+def kept_of(folder: Path, numbers: Sequence[str]) -> Path:
+    """Return a store that holds a short payload of each number: a dictionary of so few is made of all their bytes."""
+    path = folder / "kept.db"
+    with closing(Store(path, "https://shop.example")) as store:
+        run = store.begin_run("out", 1.0, 0.0)
+        store.settle(run.run_id, [fetched(number) for number in numbers], Traffic())
+    return path
+
+
+def pruned(path: Path, keep: Sequence[str]) -> int:
+    plan = path.with_name("plan.db")
+    plan.unlink(missing_ok=True)
+    make_plan(plan, [Batch(lines=range(len(keep)), order_numbers=keep)])
+    return prune(path, plan, 3.0)
+
+
+def payloads_in(path: Path) -> dict[str, bytes]:
+    """Return what the store gives back, checked."""
+    with closing(Store(path, readonly=True)) as store:
+        store.attach_plan(path.with_name("plan.db"))
+        rows = store.planned(Freshness(0.0, 0.0), -1, limit=1000, limit_bytes=1 << 20)
+        return {row.order_number: store.payload(row.order_number, row.frame) for row in rows if row.frame}
+
+
+def meta_of(path: Path) -> dict[str, object]:
+    with closing(sqlite3.connect(path)) as store:
+        return dict(store.execute("SELECT key, value FROM meta"))
+
+
+def test_the_dictionary_holds_nothing_of_what_went(tmp_path: Path) -> None:
+    """It is learnt anew where one of its orders goes, and where nobody knows whose they are; what stays reads the same."""
+    numbers = [f"number-{index}" for index in range(5)]
+    path = kept_of(tmp_path, numbers)
+    with closing(Store(path)) as store:
+        store.settle(store.begin_run("out", 1.0, 9.0).run_id, [fetched("later")], Traffic())
+    first = meta_of(path)
+    assert all(number in str(first["dictionary"]) for number in numbers)
+    assert pruned(path, numbers) == 1
+    assert meta_of(path) == first
+
+    assert pruned(path, numbers[2:]) == 2
+    assert [number for number in numbers if number.encode() in path.read_bytes()] == numbers[2:]
+    assert payloads_in(path) == {number: fetched(number).payload for number in numbers[2:]}
+
+    with closing(sqlite3.connect(path)) as older, older:
+        older.execute("DELETE FROM meta WHERE key = 'learnt_from'")
+    assert pruned(path, numbers[3:]) == 1
+    assert numbers[2].encode() not in path.read_bytes()
+
+    assert pruned(path, []) == 2
+    assert meta_of(path).keys() == {"api_url"}
+    kept_of(tmp_path, ["new"])
+    assert payloads_in(path) == {}
+
+
+def test_what_is_damaged_is_not_compressed_anew(tmp_path: Path) -> None:
+    """Its checksum would become right by the way: prune names the order, and the store stays as it was."""
+    path = kept_of(tmp_path, ["gone", "damaged"])
+    with closing(sqlite3.connect(path)) as store, store:
+        store.execute("UPDATE orders SET fetched_at = 1.5 WHERE number = 'damaged'")
+    with pytest.raises(StorageError, match="order damaged is damaged"):
+        pruned(path, ["damaged"])
+    assert numbers_in(path) == ["gone", "damaged"]
 
 
 def test_prune_is_for_a_kept_store(exporter: Exporter) -> None:
