@@ -74,7 +74,11 @@ def _items(payload: bytes) -> int:
 
 def _head(payload: bytes) -> tuple[str | None, str | None]:
     try:
-        _check_utf8(payload)
+        # msgspec does not look at what it skips.
+        if len(payload) <= _DECODED_AT_ONCE:
+            payload.decode()
+        else:
+            _decode_in_parts(payload)
         head = _decode_head(payload)
     except UnicodeDecodeError:
         raise BadResponseError("The API answered with something that is not UTF-8.", _OK) from None
@@ -85,11 +89,7 @@ def _head(payload: bytes) -> tuple[str | None, str | None]:
     return str(head.number), head.status if head.status is None else str(head.status)
 
 
-def _check_utf8(payload: bytes) -> None:
-    """Raise where the payload is not UTF-8: msgspec does not look at what it skips."""
-    if len(payload) <= _DECODED_AT_ONCE:
-        payload.decode()
-        return
+def _decode_in_parts(payload: bytes) -> None:
     # One character beyond 16 bits makes Python hold 4 bytes for each of a text's characters.
     decoder = codecs.getincrementaldecoder("utf-8")()
     for start in range(0, len(payload), _DECODED_AT_ONCE):

@@ -241,6 +241,7 @@ class _Crew:
     ) -> None:
         self._job, self._tally, self._client, self._on_store = job, tally, client, on_store
         self._most_rejects = math.inf if most_rejects is None else most_rejects
+        self._is_over_limit = tally.rejected > self._most_rejects
         self._pending = Pending(job, on_store)
         self._recorder = Recorder(job, tally, on_store)
         self._outage: OutageWatch[Refusal] = OutageWatch(
@@ -299,10 +300,6 @@ class _Crew:
     def _is_ending(self) -> bool:
         return self._job.stop.asked or self._is_over_limit
 
-    @property
-    def _is_over_limit(self) -> bool:
-        return self._tally.rejected > self._most_rejects
-
     async def _worker(self) -> None:
         while not self._is_ending and (next_try := await self._pending.next()) is not None:
             # In a frame of its own: a local name here would keep each worker's last payload alive.
@@ -313,6 +310,7 @@ class _Crew:
             return
         if outcome.state != FETCHED:
             self._tally.rejected += 1
+            self._is_over_limit = self._tally.rejected > self._most_rejects
         else:
             self._tally.fetched += 1
             if self._tally.fetched == _HINT_AFTER:

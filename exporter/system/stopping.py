@@ -15,21 +15,18 @@ _PATIENCE_S = 3.0
 
 
 class Stop:
-    """A request to end soon: set once, by a signal or by the caller."""
+    """A request to end soon: set once, by a signal or by the caller; whether it is `asked`, any thread may look."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self.asked = False
         self.signal_number: int | None = None
 
     def ask(self, signal_number: int) -> None:
         """Ask for the end; `signal_number` says why, where nobody has said so before."""
         self.signal_number = self.signal_number or signal_number
+        self.asked = True
         self._event.set()
-
-    @property
-    def asked(self) -> bool:
-        """Whether the run is stopping; any thread may look."""
-        return self._event.is_set()
 
     async def wait(self, at_most_s: float | None = None) -> None:
         """Return when the end is asked for, or so many seconds are over."""

@@ -186,7 +186,7 @@ def test_a_short_outage_loses_no_order(tmp_path: Path, fault: Behaviour) -> None
 
     async def tries() -> None:
         async with FaultyServer(Turning(60, fault, count=30)) as server:
-            assert await work.refresh(server.url, 8.0, max_attempts=2, concurrency=8) == {"fetched": 150}
+            assert await work.refresh(server.url, 25.0, max_attempts=2, concurrency=8) == {"fetched": 150}
             assert len(server.arrivals) <= 150 + 30 + 2
 
     run(tries(), 40)
