@@ -34,7 +34,7 @@ EXAMPLE_TOKEN = "0123456789abcdef"
 SERVED_URL = "http://127.0.0.1:8000"
 HOME = "/home/you"
 #: What is replaced in a page's commands, so that they take seconds.
-SHORTER = {"capacity.md": {"20000": "300"}}
+SHORTER = {"capacity.md": {"20000": "300"}, "cookbook.md": {"50/s": "1000/s"}}
 
 _FENCE = re.compile(
     r"(?:^<!-- (?P<note>[^\n]+?) -->\n)?^```(?P<language>\w*)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL
