@@ -83,15 +83,7 @@ class Fetched:
 
 async def fetch(job: FetchJob, on_progress: ProgressCallback) -> Fetched:
     """Ask for what is pending and write the tables, in this process and a publishing one."""
-    states = await beside_the_loop(
-        lambda: job.store.states(job.freshness),
-        job.stop,
-        doing="reading the store",
-        interrupt=job.store.interrupt,
-    )
     pace = pace_of(job.options, lambda: tally.standing().left)
-    tally = Tally(pace, states.get(None, 0))
-    tell_plan(job, tally.pending)
     phase: Phase = "fetching"
 
     def progress() -> Progress:
@@ -105,6 +97,15 @@ async def fetch(job: FetchJob, on_progress: ProgressCallback) -> Fetched:
         task_group() as group,
     ):
         published = group.create_task(publishing.result())
+        # The first rows are written while what is pending is counted.
+        states = await beside_the_loop(
+            lambda: job.store.states(job.freshness),
+            job.stop,
+            doing="reading the store",
+            interrupt=job.store.interrupt,
+        )
+        tally = Tally(pace, states.get(None, 0))
+        tell_plan(job, tally.pending)
         ticking = group.create_task(tick(on_progress, progress))
         if tally.pending:
             await refresh(job, tally, most_new_rejects(job.options, job.input, states))

@@ -36,7 +36,7 @@ class Batch:
     blank: int = 0
 
     def pairs(self) -> Iterator[tuple[int, str]]:
-        """Return (line, order number) for each order number, as `executemany` takes them."""
+        """Return (line, order number) for each order number."""
         return zip(self.lines, self.order_numbers, strict=True)
 
     @property
