@@ -165,7 +165,7 @@ def dry_run(options: Options) -> Status:
     if status.ask is not None and status.ask.input is not None:
         refuse_invalid(options, status.ask.input)
     if status.store is not None:
-        with closing(Store(status.store, options.api_url, readonly=True)):
+        with closing(Store(status.store, options.api_url, readonly=True, is_checked=True)):
             pass  # it belongs to this API
     if not (options.from_api or options.looks_at_list):
         return status
@@ -187,7 +187,7 @@ def _ways(options: Options, status: Status, page: Page) -> dict[str, int]:
     asked = moved = len(shown)
     if status.store is not None:
         freshness = options.freshness(status.now, status.now)
-        with closing(Store(status.store, readonly=True)) as store:
+        with closing(Store(status.store, readonly=True, is_checked=True)) as store:
             asked = len(store.pending_of(freshness, ((number, None) for number, _ in shown)))
             moved = len(store.pending_of(freshness, shown))
     known = status.ask.pending if status.ask else None
@@ -297,7 +297,7 @@ def _pending_of_store(path: Path, freshness: Freshness) -> int:
 
 def _pending_of_plan(path: Path, plan: Path, freshness: Freshness) -> tuple[int, int]:
     """Return (to ask for, all) of a plan's order numbers."""
-    with closing(Store(path, readonly=True)) as store:
+    with closing(Store(path, readonly=True, is_checked=True)) as store:
         store.attach_plan(plan)
         states = store.states(freshness)
     return states.get(None, 0), sum(states.values())

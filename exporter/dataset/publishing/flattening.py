@@ -82,7 +82,7 @@ class Told(msgspec.Struct):
 def serve(job: PublishJob) -> None:
     """Flatten each batch that comes on stdin, until it ends."""
     asked, answers = sys.stdin.buffer, sys.stdout.buffer
-    flattening = Flattening(job, Store(Path(job.store), readonly=True))
+    flattening = Flattening(job, Store(Path(job.store), readonly=True, is_checked=True))
     while length := asked.read(LENGTH_BYTES):
         batch = msgspec.msgpack.decode(asked.read(int.from_bytes(length, "big")), type=Batch)
         try:
