@@ -90,13 +90,10 @@ def draw_fault(rate: float, seed: int, path: str, nth_request: int) -> Fault | N
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSettings:
-    """What the demo API holds and how it behaves.
+    """What the demo API holds and how it behaves; the same seed spoils the same answers.
 
-    Args:
-        fault_rate: The share of order requests that go wrong, 0 to 1; the same seed spoils the same ones.
-        latency_s: Seconds before each answer.
-        whole_list: Entries of the order list are complete orders, of which one in `lies` is not as its detail.
-        evolve: Orders change from day to day; a path that begins with a day, as `/2026-11-24`, is that day's.
+    With `whole_list`, entries of the order list are complete orders, of which one in `lies` is not as its detail.
+    Where they `evolve`, orders change from day to day; a path that begins with a day, as `/2026-11-24`, is that day's.
     """
 
     orders: int = 500
@@ -256,11 +253,7 @@ def _cut(request: web.Request, answer: web.Response) -> web.Response:
 
 @asynccontextmanager
 async def serve(settings: DemoSettings, port: int = 0) -> AsyncIterator[DemoApi]:
-    """Run the demo API inside the running event loop, for as long as the block lasts; port 0 is any free one.
-
-    Raises:
-        OSError: The port is taken.
-    """
+    """Run the demo API for as long as the block lasts; port 0 is any free one, an `OSError` tells of a taken one."""
     api = DemoApi(settings)
     runner = web.AppRunner(api.application(), access_log=None, shutdown_timeout=0.1)
     await runner.setup()

@@ -16,22 +16,12 @@ _ONLY_IN_DETAIL = frozenset({"customer", "shipping_address", "billing_address", 
 
 
 def list_page(
-    numbers: Sequence[str],
-    url: URL,
-    day: date | None = None,
-    *,
-    whole: bool = False,
-    lies: int = 0,
-    seed: int = 0,
+    numbers: Sequence[str], url: URL, day: date | None, *, whole: bool, lies: int, seed: int
 ) -> dict[str, Any] | None:
-    """Answer a request for the order list; None for a page that is no number or lies outside the list.
+    """Answer a request for the list of all orders, as they are on a day; None for a page that the list lacks.
 
-    Args:
-        numbers: All order numbers that the API knows, in list order.
-        url: The URL asked for; its query holds `limit`, `page` and the filters; what is unknown there is ignored.
-        day: The day on which the orders are shown.
-        whole: Entries are whole orders, as in the detail.
-        lies: One in so many whole entries lies, 0 for none: another amount, or an item less. The seed says which.
+    The URL's query holds `limit`, `page` and the filters; what is unknown there is ignored. Entries that are `whole`
+    are as in the detail, but for one in so many that `lies`, by the seed: another amount, or an item less.
     """
     wanted = {name: url.query[name] for name in _FILTERS if name in url.query}
     matching = [number for number in numbers if _matches(number, day, wanted)] if wanted else numbers
@@ -42,7 +32,7 @@ def list_page(
         return None
     hidden = frozenset() if whole else _ONLY_IN_DETAIL
     orders = (order_on(number, day) for number in matching[(page - 1) * limit : page * limit])
-    shown = (_lie(order) if is_lie(order["number"], lies, seed) else order for order in orders)
+    shown = (_lie(order) if _is_lie(order["number"], lies, seed) else order for order in orders)
     return {
         "count": len(matching),
         "next": str(url.update_query(page=page + 1)) if page < last else None,
@@ -51,8 +41,7 @@ def list_page(
     }
 
 
-def is_lie(number: str, lies: int, seed: int) -> bool:
-    """Return whether the list lies about an order; see `list_page`."""
+def _is_lie(number: str, lies: int, seed: int) -> bool:
     return lies > 0 and crc32(f"{seed} {number}".encode()) % lies == 0
 
 

@@ -1,19 +1,26 @@
 """Orders that look like the API's own example, each made from its order number, and moving on from day to day."""
 
 import random
+import tomllib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from functools import lru_cache
 from hashlib import blake2b
+from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
 
-from exporter.demo import vocabulary
-
 _T = TypeVar("_T")
 _Json = dict[str, Any]
-_STATUSES = tuple(status for status, share in vocabulary.STATUS_SHARES.items() for _ in range(share))
+_WORDS = tomllib.loads(Path(__file__).with_name("vocabulary.toml").read_text("utf-8"))
+_STATUSES = [status for status, share in _WORDS["status_shares"].items() for _ in range(share)]
+#: City, township and district, each with its id, and the post code.
+_PLACES = [
+    ((city_id, city), (township_id, township), (township_id * 10 + index, district), postcode)
+    for city_id, city, township_id, township, postcode, districts in _WORDS["places"]
+    for index, district in enumerate(districts)
+]
 _FIRST_ORDER_S = int(datetime(2019, 1, 1, tzinfo=UTC).timestamp())
 _DAYS = 2_500
 _TURKEY_TIME = timezone(timedelta(hours=3))
@@ -96,7 +103,7 @@ def order_payload(number: str) -> dict[str, Any]:
         "extra_field": {"cargo_line_id": str(UUID(int=dice.below(2**64) << 64 | dice.below(2**64)))}
         if dice.random() < 0.7
         else {},
-        **dice.pick(vocabulary.PAYMENT_OPTIONS),
+        **dice.pick(_WORDS["payment_options"]),
         "bin_number": f"0{dice.digits(5)}",
         "installment": 1 + dice.below(40),
         "installment_count": dice.pick((1, 1, 1, 3, 6, 12)),
@@ -114,7 +121,7 @@ def order_payload(number: str) -> dict[str, Any]:
         **_extras(dice),
     }
     items = [_item(dice, order, placed_s, index, *line) for index, line in enumerate(lines)]
-    channel = {"name": dice.pick(vocabulary.CHANNELS), "conf": {"server": "http://localhost:8080/api/v1/"}}
+    channel = {"name": dice.pick(_WORDS["channels"]), "conf": {"server": "http://localhost:8080/api/v1/"}}
     return {**order, "orderitem_set": items, "channel": channel}
 
 
@@ -145,7 +152,7 @@ def _item(
         "installment_interest_amount": _decimal(interest),
         "tracking_number": order["tracking_number"],
         "carrier_shipping_code": order["carrier_shipping_code"],
-        "shipping_company": dice.pick(vocabulary.SHIPPERS) if sent else None,
+        "shipping_company": dice.pick(_WORDS["shippers"]) if sent else None,
         "shipment_code": f"S{dice.digits(8)}" if sent else None,
         "external_status": dice.maybe(0.1, 1 + dice.below(20)),
         "discount_amount": _decimal(discount),
@@ -160,8 +167,8 @@ def _customer(dice: _Dice) -> _Json:
     return {
         "id": customer_id,
         "email": f"musteri{customer_id}@example.com",
-        "first_name": dice.pick(vocabulary.FIRST_NAMES),
-        "last_name": dice.pick(vocabulary.LAST_NAMES),
+        "first_name": dice.pick(_WORDS["first_names"]),
+        "last_name": dice.pick(_WORDS["last_names"]),
         "phone_number": dice.maybe(0.6, _phone(dice)),
     }
 
@@ -169,7 +176,7 @@ def _customer(dice: _Dice) -> _Json:
 def _address(dice: _Dice, customer: _Json) -> _Json:
     """Draw an address; no real tax or identity number begins with 0."""
     phone = _phone(dice)
-    city, township, district, postcode = dice.pick(vocabulary.PLACES)
+    city, township, district, postcode = dice.pick(_PLACES)
     return {
         "email": customer["email"],
         "phone_number": phone,
@@ -177,14 +184,14 @@ def _address(dice: _Dice, customer: _Json) -> _Json:
         "last_name": customer["last_name"],
         "country": {"name": "Turkey", "code": "tr"},
         "city": {"id": city[0], "name": city[1]},
-        "line": f"{dice.pick(vocabulary.STREETS)} No: {1 + dice.below(180)} D: {1 + dice.below(40)}",
-        "title": dice.pick(vocabulary.ADDRESS_TITLES),
+        "line": f"{dice.pick(_WORDS['streets'])} No: {1 + dice.below(180)} D: {1 + dice.below(40)}",
+        "title": dice.pick(_WORDS["address_titles"]),
         "township": {"id": township[0], "name": township[1]},
         "district": {"id": district[0], "name": district[1]},
         "postcode": postcode,
-        "notes": dice.maybe(0.15, dice.pick(vocabulary.NOTES)),
-        "company_name": (company := dice.maybe(0.15, dice.pick(vocabulary.COMPANIES))),
-        "tax_office": company and dice.pick(vocabulary.TAX_OFFICES),
+        "notes": dice.maybe(0.15, dice.pick(_WORDS["notes"])),
+        "company_name": (company := dice.maybe(0.15, dice.pick(_WORDS["companies"]))),
+        "tax_office": company and dice.pick(_WORDS["tax_offices"]),
         "tax_no": company and f"0{dice.digits(9)}",
         "e_bill_taxpayer": company is not None and dice.random() < 0.5,
         "identity_number": None if company else dice.maybe(0.2, f"0{dice.digits(10)}"),
@@ -207,7 +214,7 @@ def _invoice(dice: _Dice, number: str | None, placed_s: int, **before: int) -> _
 
 
 def _extras(dice: _Dice) -> _Json:
-    gift_note = dice.maybe(0.1, dice.pick(vocabulary.GIFT_NOTES))
+    gift_note = dice.maybe(0.1, dice.pick(_WORDS["gift_notes"]))
     return {
         "remote_addr": dice.maybe(0.5, f"203.0.113.{dice.below(256)}"),
         "has_gift_box": gift_note is not None,
@@ -219,7 +226,7 @@ def _extras(dice: _Dice) -> _Json:
 def _attributes(dice: _Dice) -> _Json:
     if dice.random() >= 0.25:
         return {"attributes": {}, "attributes_kwargs": {}}
-    colour, size = dice.pick(vocabulary.COLOURS), dice.pick(vocabulary.SIZES)
+    colour, size = dice.pick(_WORDS["colours"]), dice.pick(_WORDS["sizes"])
     return {
         "attributes": {"renk": colour, "beden": size},
         "attributes_kwargs": {"renk": {"label": "Renk", "value": colour}},
