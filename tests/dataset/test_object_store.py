@@ -513,7 +513,7 @@ def test_old_datasets_are_kept_by_hand(lake: Lake, exporter: Exporter) -> None:
 def test_a_prefix_is_verified(lake: Lake, exporter: Exporter) -> None:
     """As a directory is: what differs, and what is not ours, is named; nothing is written outside of the copy."""
     assert exporter.run(out=lake.out).code == 0
-    assert exporter("verify", lake.out).out == f"{lake.out} is what its manifest says.\n"
+    assert exporter("verify", lake.out).out == f"{lake.out} matches its manifest.\n"
     lake.write("orders/rejects.jsonl", b"{}\n")
     lake.write("orders/mine.txt", b"mine")
     ended = exporter("verify", lake.out)

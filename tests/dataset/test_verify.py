@@ -210,7 +210,7 @@ def test_the_command_says_0_or_1(exporter: Exporter) -> None:
     """A run's dataset verifies with exit 0; a byte more is exit 1 and a sentence on stdout."""
     assert exporter.run("--format", "csv", "--format", "parquet", "--rows-per-file", 25).code == 0
     good = exporter("verify", "out")
-    assert (good.code, good.out) == (0, "out is what its manifest says.\n")
+    assert (good.code, good.out) == (0, "out matches its manifest.\n")
     _append("orders.csv/part-00001.csv", b"\r\n")(exporter.cwd / "out")
     bad = exporter("verify", "out", "--json")
     assert bad.code == 1
@@ -226,7 +226,7 @@ def test_several_datasets_are_told_apart(exporter: Exporter) -> None:
     ended = exporter("verify", "one", "two")
     assert ended.code == 1
     good, bad = ended.out.splitlines()
-    assert good == "one is what its manifest says."
+    assert good == "one matches its manifest."
     assert bad.startswith("two: orders.parquet: expected ")
     answers = map(json.loads, exporter("verify", "one", "two", "--json").out.splitlines())
     assert [(answer["out"], answer["ok"]) for answer in answers] == [("one", True), ("two", False)]

@@ -172,7 +172,7 @@ def test_a_dataset_of_the_first_version_is_read(tmp_path: Path) -> None:
     numbers = (FIRST / "numbers.txt").read_text().split()
     with demo_api(orders=200) as api:
         exporter = api.exporter(tmp_path, numbers)
-        assert "is what its manifest says" in exporter("verify", "nights/old").out
+        assert "matches its manifest" in exporter("verify", "nights/old").out
         assert "12 of 13" in exporter("status", "nights/old").out
         assert exporter("report", "nights/old").code == 0
         assert exporter("load", "nights/old", "sqlite:shop.db").code == 0

@@ -134,7 +134,7 @@ def verify(outs: tuple[str, ...], as_json: bool) -> int:
         differences = _differences_at(out)
         lines = [f"{out}: {line}" for line in differences] if len(outs) > 1 else differences
         facts = {"out": out, "ok": not differences, "differences": differences}
-        show(facts, lines or [f"{out} is what its manifest says."], as_json=as_json)
+        show(facts, lines or [f"{out} matches its manifest."], as_json=as_json)
         code |= bool(differences)
     return code
 
