@@ -1,7 +1,7 @@
 """The end of a run, posted to a URL: a chat's webhook, or a program of your own."""
 
 import json
-from threading import Thread
+from http.client import HTTPException
 from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
@@ -19,23 +19,17 @@ def notify(url: str | None, text: str, facts: dict[str, Any]) -> None:
     """
     if url is None:
         return
+    from exporter.system.stopping import in_thread
+
     told = facts | ({"drift": {"*": sum(facts["drift"].values())}} if facts.get("drift") else {})
     body = json.dumps({"text": visible(text)} | told).encode()
-    failures: list[str] = []
-    # A thread, for the whole of it: `timeout` is for each read alone, and a name server may never answer.
-    posting = Thread(target=_post, args=(url, body, failures), name="notify", daemon=True)
-    posting.start()
-    posting.join(_LONGEST_S)
-    if posting.is_alive():
-        failures.append(f"no answer within {_LONGEST_S:.0f} s")
-    if failures:
-        log.warning("--notify: %s: %s.", urlsplit(url).hostname, failures[0].rstrip("."))
-
-
-def _post(url: str, body: bytes, failures: list[str]) -> None:
     try:
         request = Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - http or https alone
-        with urlopen(request, timeout=_LONGEST_S):  # noqa: S310 - http or https alone
-            pass
+        # A thread, for the whole of it: `timeout` is for each read alone, and a name server may never answer.
+        posting = in_thread(lambda: urlopen(request, timeout=_LONGEST_S).close(), "notify")  # noqa: S310 - as above
+        posting.result(_LONGEST_S)
     except (OSError, ValueError) as error:
-        failures.append(str(getattr(error, "reason", None) or error))
+        failure = str(getattr(error, "reason", None) or error) or f"no answer within {_LONGEST_S:.0f} s"
+        log.warning("--notify: %s: %s.", urlsplit(url).hostname, failure.rstrip("."))
+    except HTTPException:
+        log.warning("--notify: %s: its answer is not HTTP.", urlsplit(url).hostname)

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from socketserver import BaseRequestHandler, ThreadingTCPServer
 from threading import Event, Thread
 from typing import Any
 
@@ -93,6 +94,26 @@ def test_a_hook_that_is_silent_holds_nobody(exporter: Exporter, monkeypatch: pyt
     with webhook(silent=True) as hook:
         notification.notify(hook.url, "text", {})
     assert hook.posted == [{"text": "text"}]
+
+
+def test_an_answer_that_is_no_http_is_a_line_in_the_log(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A port that speaks something else, such as SSH, is a hook that failed like any other."""
+    from exporter.cli.notification import notify
+
+    with ThreadingTCPServer(("127.0.0.1", 0), _Greeter) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        notify(f"http://127.0.0.1:{server.server_address[1]}/", "text", {})
+        server.shutdown()
+    assert "--notify: 127.0.0.1: its answer is not HTTP." in caplog.text
+    assert capsys.readouterr().err == ""
+
+
+class _Greeter(BaseRequestHandler):
+    def handle(self) -> None:
+        self.request.recv(65_536)
+        self.request.sendall(b"SSH-2.0-demo\r\n")
 
 
 def test_what_fitted_no_column_is_counted_alone() -> None:
