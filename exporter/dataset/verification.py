@@ -27,7 +27,6 @@ from exporter.model.records import PartFile
 from exporter.system import durable
 
 _MOST_OF_A_KIND = 10
-_BATCH = 10_000
 #: Tables of a comparison: their rows are counted, by a column of each.
 _COUNTED = {"changes": ("order_number",), "changed_orders": ("number",)}
 _Differences = Iterator[tuple[str, str]]  # each with its kind and its sentence
@@ -249,22 +248,14 @@ class _Seen:
         self.close = self._database.close
         table = "CREATE TABLE seen(number TEXT PRIMARY KEY, times INTEGER) WITHOUT ROWID"
         self._database.executescript(f"PRAGMA cache_size = -65536; BEGIN; {table}")
-        self._batch: list[tuple[str]] = []
 
     def note(self, number: str) -> str:
         """Note an order number, and pass it on."""
-        self._batch.append((number,))
-        if len(self._batch) == _BATCH:
-            self._store()
+        more = "INSERT INTO seen VALUES (?, 1) ON CONFLICT(number) DO UPDATE SET times = times + 1"
+        self._database.execute(more, (number,))
         return number
 
-    def _store(self) -> None:
-        more = "INSERT INTO seen VALUES (?, 1) ON CONFLICT(number) DO UPDATE SET times = times + 1"
-        self._database.executemany(more, self._batch)
-        self._batch.clear()
-
     def twice(self, table: str) -> _Differences:
-        self._store()
         query = "SELECT number, times FROM seen WHERE times > 1 ORDER BY number"
         for number, times in self._database.execute(query):
             yield "order", f"{table}: order {number} is there {times} times."
