@@ -13,11 +13,7 @@ DEFAULT_FILE = Path("exporter.toml")
 
 
 def load_settings(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
-    """Make the file's values the defaults of the command being parsed; a click callback.
-
-    Raises:
-        UsageError: The file is missing, is no TOML, or holds an unknown name or an impossible value.
-    """
+    """Make the file's values the defaults of the command being parsed; a click callback."""
     chosen = path or (DEFAULT_FILE if DEFAULT_FILE.is_file() else None)
     ctx.meta["exporter.settings"] = chosen
     if chosen is None or ctx.resilient_parsing:

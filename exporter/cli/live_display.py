@@ -113,5 +113,4 @@ def _waiting(progress: Progress) -> str:
 
 
 def _clock(moment: float) -> str:
-    """Return a time of day in the machine's own zone."""
     return f"{datetime.fromtimestamp(moment, UTC).astimezone():%H:%M:%S}"

@@ -60,17 +60,9 @@ class Command(click.Command):
         super().__init__(*args, **settings)
         self._often = often.split()
         if often:
+            flags = {"is_flag": True, "is_eager": True, "expose_value": False}
             what = "Show every option and exit."
-            self.params.append(
-                click.Option(
-                    ["--help-all"],
-                    is_flag=True,
-                    is_eager=True,
-                    expose_value=False,
-                    callback=_show_all,
-                    help=what,
-                )
-            )
+            self.params.append(click.Option(["--help-all"], callback=_show_all, help=what, **flags))
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Note the command, then parse its words: what is wrong with them is told in its format."""

@@ -194,13 +194,12 @@ class ObjectStore:
                         yield entry["Key"].removeprefix(self._below)
 
     def _look(self, name: str) -> StoredObject | None:
-        """Return what the store says of an object, None where there is none."""
         place = {"Bucket": self._bucket, "Key": self._below + name}
         with self._request("looking at it", name):
             try:
                 head = self._client.head_object(**place, ChecksumMode="ENABLED")
             except self._client.exceptions.ClientError as error:
-                if _status(error) == 404:
+                if "404" in _names_of(error):
                     return None
                 raise
         in_parts = "-" in head["ETag"]  # `…-3`; then its checksum is made of those of three parts
@@ -366,14 +365,8 @@ _FAULTS = {name: (what, hint) for what, hint, names in _KNOWN for name in names.
 
 def _names_of(error: Any) -> list[str]:
     """Return what a fault may stand under in the table, the most exact name first."""
-    status = _status(error)
+    answer = getattr(error, "response", None) or {}  # a time-out has one that is None
+    status = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
     if status is None:
         return [kind.__name__ for kind in type(error).__mro__]
-    return [error.response["Error"].get("Code", ""), str(status), f"{status // 100}xx"]
-
-
-def _status(error: Any) -> int | None:
-    """Return the HTTP status of an answer that is an error."""
-    answer = getattr(error, "response", None) or {}  # a time-out has one that is None
-    status: int | None = answer.get("ResponseMetadata", {}).get("HTTPStatusCode")
-    return status
+    return [answer["Error"].get("Code", ""), str(status), f"{status // 100}xx"]

@@ -250,7 +250,6 @@ class _Seen:
         self._database.executescript(f"PRAGMA cache_size = -65536; BEGIN; {table}")
 
     def note(self, number: str) -> str:
-        """Note an order number, and pass it on."""
         more = "INSERT INTO seen VALUES (?, 1) ON CONFLICT(number) DO UPDATE SET times = times + 1"
         self._database.execute(more, (number,))
         return number

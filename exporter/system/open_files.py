@@ -10,11 +10,7 @@ _BESIDE = 40
 
 
 def make_room_for(connections: int) -> None:
-    """Let this process have enough files open for a run, as far as the system permits.
-
-    Raises:
-        StorageError: It permits too few.
-    """
+    """Let this process have enough files open for a run; a `StorageError` where the system permits too few."""
     if sys.platform == "win32":
         return
     import resource

@@ -76,7 +76,6 @@ def can_learn(key: str) -> bool:
 
 
 def _place(columns: Sequence[Column], path: Path, learned: Set[Path], *more: _Typed) -> Place:
-    """Make the place at a path from the columns that are there and below it."""
     leaves, below = {}, dict[str, list[Column]]()
     for column in (column for column in columns if column.path):
         if column.path[:-1] == path:

@@ -76,7 +76,6 @@ def _fields(place: Place, keys: dict[str, str], undeclared: Undeclared, reasons:
 
 
 def _is_native(kind: Kind, literal: str) -> bool:
-    """Tell whether the typed decoder takes a literal for a column of a kind."""
     if literal == NULL_LITERAL or kind is Kind.JSON:
         return True
     if kind is Kind.INTEGER:

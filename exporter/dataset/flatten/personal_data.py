@@ -34,7 +34,6 @@ class Hide:
 
 
 def _plain(column: Column, text: str) -> str:
-    """Return what is hashed of a text."""
     if column.path[-1] == "email":
         return text.strip().lower()
     if column.path[-1] == "phone_number":
