@@ -29,16 +29,16 @@ from exporter.model.version import __version__
 
 if TYPE_CHECKING:
     from exporter.dataset.flatten import rebuild
+    from exporter.dataset.summary import Summary
     from exporter.model.options import Options
     from exporter.model.progress import Progress
-    from exporter.model.summary import Summary
     from exporter.run.export import export, export_async
 
 # Name to the module that has it: imported when first used, so that `exporter --help` starts at once.
 _HOMES = {
     "Options": "exporter.model.options",
     "Progress": "exporter.model.progress",
-    "Summary": "exporter.model.summary",
+    "Summary": "exporter.dataset.summary",
     "export": "exporter.run.export",
     "export_async": "exporter.run.export",
     "rebuild": "exporter.dataset.flatten",

@@ -6,11 +6,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Event, Thread
 
+from exporter.dataset.summary import Summary
 from exporter.model.errors import ExporterError, StorageError, UsageError
 from exporter.model.manifest import CHANGE_COUNTS
 from exporter.model.progress import Progress
 from exporter.model.records import REJECT_REASONS
-from exporter.model.summary import Summary
 from exporter.system import durable
 
 _PREFIX = "omnitron_exporter_"

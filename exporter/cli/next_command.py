@@ -4,10 +4,10 @@ import click
 from click.core import ParameterSource
 
 from exporter.cli.option_kinds import key_of
+from exporter.dataset.summary import Summary
 from exporter.model.options import shown
-from exporter.model.shell_words import shell_command
-from exporter.model.summary import Summary
 from exporter.model.units import seconds
+from exporter.system.shell_words import shell_command
 
 _DAY_S = 86400.0
 

@@ -11,10 +11,10 @@ import msgspec
 
 from exporter.cli.next_command import command_for_rejects
 from exporter.cli.option_kinds import show
+from exporter.dataset.summary import Summary
 from exporter.model.errors import StorageError
 from exporter.model.manifest import CHANGE_COUNTS, Changes
 from exporter.model.records import PartFile
-from exporter.model.summary import Summary
 from exporter.model.units import duration_text, size_text
 from exporter.system import durable
 

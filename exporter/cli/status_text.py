@@ -49,7 +49,7 @@ def _lines(status: Status) -> Iterator[str]:
 
 def _dataset(manifest: Manifest, now: float) -> Iterator[str]:
     from exporter.cli.outcome_text import change_lines, file_lines
-    from exporter.model.summary import summary_of
+    from exporter.dataset.summary import summary_of
 
     summary = summary_of(manifest, "")
     finished_at = datetime.fromisoformat(manifest.finished_at).timestamp()

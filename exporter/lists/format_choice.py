@@ -13,7 +13,7 @@ from exporter.lists.batch import Batch
 from exporter.lists.cell_values import INVISIBLE
 from exporter.lists.how_read import Source
 from exporter.lists.packing import seekable
-from exporter.model.shell_words import shell_word
+from exporter.system.shell_words import shell_word
 
 #: First bytes, and the format that they mean.
 _FORMATS = {b"PAR1": "parquet", b"ARROW1": "arrow", b"\xff\xff\xff\xff": "arrow", b"ORC": "orc"}

@@ -16,7 +16,7 @@ from exporter.lists.column_choice import plain
 from exporter.lists.how_read import Source
 from exporter.lists.table import Table
 from exporter.lists.text_list import Block
-from exporter.model.shell_words import shell_word
+from exporter.system.shell_words import shell_word
 
 _BATCH_VALUES = 1_000
 _LARGEST_DOCUMENT = 64 << 20  # characters

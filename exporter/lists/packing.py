@@ -16,7 +16,7 @@ from typing import BinaryIO, cast
 import zstandard
 
 from exporter.lists.how_read import Passing, Source
-from exporter.model.shell_words import shell_word
+from exporter.system.shell_words import shell_word
 
 #: What reading damaged packed data raises.
 BROKEN = (

@@ -10,7 +10,7 @@ from exporter.lists import column_choice
 from exporter.lists.batch import Batch, NoOrderNumberError, Sieve, complaint, text_of
 from exporter.lists.cell_values import is_furniture, unwrapped
 from exporter.lists.how_read import Source
-from exporter.model.shell_words import shell_word
+from exporter.system.shell_words import shell_word
 
 Cells = Sequence[Any]
 Record = tuple[int, Cells]  # a row's line and its cells

@@ -26,7 +26,7 @@ from exporter.lists.how_read import Reading, Source
 from exporter.lists.table import Cells, Record, Table, choose
 from exporter.model.errors import ExporterError, told
 from exporter.model.options import AskOptions
-from exporter.model.shell_words import shell_word
+from exporter.system.shell_words import shell_word
 
 _MEMORY = 192 << 20
 _MEMORY_BY_BYTE = 30  # of the file, which is compressed

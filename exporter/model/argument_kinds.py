@@ -1,10 +1,10 @@
 """What Python hands over for an option, made what `Options` holds; what does not fit is refused by its name."""
 
-import os
 from collections.abc import Iterable
 from datetime import date, timedelta
 from functools import cache
 from operator import index
+from os import PathLike, fspath
 from types import NoneType, UnionType
 from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
@@ -43,8 +43,8 @@ def _fitted(name: str, hint: Any, value: Any) -> object:
     kind = kinds[0]
     if get_origin(kind) is tuple:
         return _tuple(name, get_args(kind)[0], value)
-    if kind is str and isinstance(value, os.PathLike | date):
-        value = value.isoformat() if isinstance(value, date) else os.fspath(value)
+    if kind is str and isinstance(value, PathLike | date):
+        value = value.isoformat() if isinstance(value, date) else fspath(value)
     is_choice = get_origin(kind) is Literal
     expected: Any = str if is_choice else {float: (int, float)}.get(kind, kind)
     if not isinstance(value, expected) or (isinstance(value, bool) and kind is not bool):
@@ -92,7 +92,7 @@ def _spelled(name: str, value: Any) -> object:
         return f"{value.total_seconds()}s"
     if name == "max_rejects" and is_number:
         return f"{value * 100:.10f}%" if isinstance(value, float) else str(value)
-    if name == "orders" and isinstance(value, Iterable) and not isinstance(value, str | os.PathLike):
+    if name == "orders" and isinstance(value, Iterable) and not isinstance(value, str | PathLike):
         numbers = tuple(map(_number, value))
         given = GivenList(f"{len(numbers):,} given order numbers")
         given.numbers = numbers

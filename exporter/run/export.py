@@ -28,6 +28,7 @@ from exporter.dataset.destination import (
     remove_dataset,
 )
 from exporter.dataset.publishing.publish_job import PublishResult
+from exporter.dataset.summary import Summary, summary_of
 from exporter.fetch.fetch_job import Fetched, FetchJob, fetch
 from exporter.fetch.list_use import use_list
 from exporter.fetch.number_listing import Listing
@@ -47,7 +48,6 @@ from exporter.model.manifest import Manifest
 from exporter.model.options import PRUNE_AGE, Options
 from exporter.model.progress import ProgressCallback
 from exporter.model.records import RunRecord, Traffic
-from exporter.model.summary import Summary, summary_of
 from exporter.model.units import count_or_share, seconds
 from exporter.model.version import __version__
 from exporter.report.report_process import write_report_apart
@@ -77,7 +77,15 @@ def export(options: Options, *, on_progress: ProgressCallback | None = None) -> 
         What was exported.
 
     Raises:
-        ExporterError: One of its children; `exporter.model.errors` says which means what.
+        UsageError: An option is wrong, or the place is taken; nothing was created.
+        InputError: The list cannot be read, or holds no order number; nothing was created.
+        TooManyRejectsError, TooFewOrdersError, DriftError: `max_rejects`, `expect_orders` or `on_drift` forbid to
+            publish; what was fetched is kept.
+        TokenRefusedError: The API refuses the token; what was fetched is kept.
+        ApiUnavailableError: The API does not answer, or asks for too long a wait; what was fetched is kept.
+        StorageError: The disk, the store or the database of `load` fails; what was fetched is kept.
+        LockedError: Another run holds the work directory or the store.
+        InterruptedRunError: The end was asked for; what was fetched is kept.
     """
     with suppress(RuntimeError):
         asyncio.get_running_loop()

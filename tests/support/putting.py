@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -69,6 +68,8 @@ def peak_bytes(out: str, staged: Path, retired: Path, **env: str) -> int:
 
 def _main() -> None:
     if len(sys.argv) > 1:
+        import resource
+
         put(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]))
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
         return

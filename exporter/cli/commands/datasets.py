@@ -39,9 +39,9 @@ def changes(old: str, new: str, out: str, overwrite: bool, full: bool, formats: 
     import msgspec
 
     from exporter.cli.outcome_text import change_lines, file_lines
+    from exporter.dataset.summary import files_of
     from exporter.model.manifest import Changes
     from exporter.model.options import TableOptions
-    from exporter.model.summary import files_of
     from exporter.run.compare import compare
 
     chosen: tuple[FileFormat, ...] = tuple(dict.fromkeys(formats.split(",")))  # type: ignore[arg-type] # checked by click

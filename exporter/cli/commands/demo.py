@@ -16,8 +16,8 @@ from exporter.model.errors import UsageError
 from exporter.model.outside_text import visible
 
 if TYPE_CHECKING:
+    from exporter.dataset.summary import Summary
     from exporter.model.progress import ProgressCallback
-    from exporter.model.summary import Summary
     from exporter.system.stopping import Stop
 
 _ROWS = 5

@@ -81,10 +81,8 @@ def completion(shell: str) -> int:
     """
     from click.shell_completion import get_completion_class
 
-    from exporter.cli import exporter
-
     complete = get_completion_class(shell)
     assert complete is not None
-    instance = complete(exporter, {}, "exporter", "_EXPORTER_COMPLETE")
+    instance = complete(click.get_current_context().find_root().command, {}, "exporter", "_EXPORTER_COMPLETE")
     click.echo(instance.source_template % instance.source_vars())
     return 0

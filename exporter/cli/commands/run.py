@@ -21,9 +21,9 @@ from exporter.cli.option_kinds import OTHERS, PATH, Command, F, Session, option,
 from exporter.model.options import SECRETS
 
 if TYPE_CHECKING:
+    from exporter.dataset.summary import Summary
     from exporter.model.options import Options
     from exporter.model.progress import Progress, ProgressCallback
-    from exporter.model.summary import Summary
 
 #: What most people need; `--help-all` shows the rest.
 _OFTEN = "out overwrite format tables select timezone pii rate max-rejects store max-age dry-run"
@@ -222,7 +222,8 @@ def _export(options: Options, on_progress: ProgressCallback) -> Summary:
     if options.dask is not None:
         from exporter.fetch.cluster import fork_server
 
-        fork_server.start_for(options.dask, "exporter.cli")
+        began = click.get_current_context().find_root().command.callback
+        fork_server.start_for(options.dask, began.__module__)
     from exporter.cli.signals import run_stoppable
     from exporter.run.export import export_async
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from exporter.model.shell_words import shell_word
+from exporter.system.shell_words import shell_word
 
 WORDS = ["a b", 'say "hi" now', "C:\\my dir\\", 'ends in \\"', "x y\\\\", ""]
 
