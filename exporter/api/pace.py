@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 from aiolimiter import AsyncLimiter
 
+from exporter.model.options import AskOptions
 from exporter.model.pace_law import Steering
 from exporter.model.rate import Rate
 from exporter.system.log import log
@@ -18,6 +19,7 @@ from exporter.system.log import log
 CATCH_UP_S = 0.010
 # Arrivals of one minute or hour may come this much closer together than they left.
 _JITTER_S = 0.3
+_HIGHEST = Rate.parse(AskOptions.max_rate)
 
 
 class PaceState(NamedTuple):
@@ -56,19 +58,19 @@ class Pace:
     """Gives each request its slot, and slows down when the API asks for it.
 
     For one event loop, whose own clock `clock` is. A cancelled `slot` leaves nothing behind. `max_rate` bounds
-    `auto`, by 50/s when None; `waiting` returns how many orders wait, for the log.
+    `auto`; `waiting` returns how many orders wait, for the log.
     """
 
     def __init__(
         self,
         rate: Rate,
         *,
-        max_rate: Rate | None = None,
+        max_rate: Rate = _HIGHEST,
         clock: Callable[[], float] = time.monotonic,
         waiting: Callable[[], int] | None = None,
     ) -> None:
         auto = rate.kind == "auto"
-        bound = (max_rate or Rate(requests=50)) if auto else rate
+        bound = max_rate if auto else rate
         self._rate, self._clock, self._waiting = rate, clock, waiting
         # Even, so that no window of the rate's period holds too much.
         spare_s = 0.0 if bound.period_s == 1 else _JITTER_S + CATCH_UP_S

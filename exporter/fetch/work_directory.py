@@ -108,7 +108,8 @@ def name_of(out: str, *, kept: bool) -> str:
     if "://" in out:
         return out.rstrip("/")
     path = Path(out).absolute()
-    return str(path) if kept else path.name
+    # The last part as it is: a link there is what a dataset replaces.
+    return str(Path(os.path.realpath(path.parent), path.name)) if kept else path.name
 
 
 @contextmanager

@@ -40,9 +40,11 @@ def test_a_system_that_removes_no_open_file(
 @pytest.mark.fast
 @pytest.mark.parametrize("kept", [True, False])
 def test_one_place_has_many_spellings(api: Api, exporter: Exporter, kept: bool) -> None:
-    """`sp`, `./sp`, `sp/` and the whole path are one OUT: a run that was stopped resumes by any of them."""
+    """`sp`, `./sp`, `sp/`, `..` in it, a linked folder, the whole path: a run that was stopped resumes by any of them."""
     words = ("--store", "kept.db") if kept else ()
-    spellings = ["sp", "./sp", "sp/", str(exporter.cwd / "sp")]
+    (exporter.cwd / "sub").mkdir()
+    (exporter.cwd / "link").symlink_to(".")
+    spellings = ["sp", "./sp", "sp/", "sub/../sp", "link/sp", str(exporter.cwd / "sp")]
     asked = api.asked()
     with exporter.run_started(*words, "--rate", "20/s", out="sp") as running:
         wait_until(lambda: api.asked() > asked + 10)
