@@ -32,6 +32,8 @@ FOREIGN = (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError)
 _TITLE = re.compile(r"<title[^>]*>([^<]*)", re.IGNORECASE)
 _TITLE_WITHIN = 16 * 1024
 _LONGEST_TITLE = 80
+#: What to do about a failure that is a proxy's.
+CHECK_PROXY = "Check the proxy (--proxy, or the variable that names it), then run the same command again."
 _WRONG_NAME = "Give the host name of the certificate in --api-url."
 _WRONG_TIME = "Have the API's certificate renewed, or set this machine's clock right."
 #: By OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID, …_CERT_HAS_EXPIRED, …_HOSTNAME_MISMATCH and …_IP_ADDRESS_MISMATCH.
@@ -72,16 +74,19 @@ def page_of(headers: Mapping[str, str], body: bytes) -> str:
     return f"{kind or 'text/html'}, titled {shown!r}" if shown else kind or "text/html"
 
 
-def translated(error: Exception, timeout_s: float, *, answered: bool = False) -> ExporterError:
+def translated(
+    error: Exception, timeout_s: float, *, answered: bool = False, proxied: bool = False
+) -> ExporterError:
     """Return one of our errors for what aiohttp, asyncio or the system raised: one of `FOREIGN`.
 
-    Where the API has `answered` before, a certificate that is refused is an outage to wait out.
+    Where the API has `answered` before, a certificate that is refused is an outage to wait out. `proxied` tells that
+    a proxy is between us and the API: then its name alone is looked up here.
     """
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         distrusted = _distrusted(error)
         return TransientError(distrusted.what.rstrip(".")) if answered else distrusted
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return TransientError(f"no connection within {timeout_s:g} s")
+        return TransientError(f"no connection within {timeout_s:g} s", by_proxy=proxied)
     if isinstance(error, TimeoutError):
         return TransientError(f"no complete answer within {timeout_s:g} s")
     if isinstance(error, aiohttp.ClientHttpProxyError):
@@ -92,7 +97,7 @@ def translated(error: Exception, timeout_s: float, *, answered: bool = False) ->
     if isinstance(error, aiohttp.ClientPayloadError):
         return TransientError("the answer's body was cut or cannot be decoded")
     if isinstance(error, aiohttp.ClientConnectorError):
-        return _not_connected(error)
+        return _not_connected(error, proxied)
     return _broken_off(error)
 
 
@@ -107,21 +112,22 @@ def _broken_off(error: Exception) -> TransientError:
     return TransientError(f"the connection failed ({type(error).__name__})")
 
 
-def _not_connected(error: aiohttp.ClientConnectorError) -> ExporterError:
-    cause = error.os_error
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
+def _not_connected(error: aiohttp.ClientConnectorError, proxied: bool) -> ExporterError:
+    cause, is_dns = error.os_error, isinstance(error, aiohttp.ClientConnectorDNSError)
+    by_proxy = proxied and (is_dns or isinstance(error, aiohttp.ClientProxyConnectionError))
+    host = f"the proxy {error.host}" if by_proxy else error.host
+    if is_dns:
         if cause.errno in _NO_SUCH_HOST:
-            return HopelessError(f"{error.host}: no such host")
-        return TransientError(f"{error.host}: the name server does not answer")
-    proxy = "the proxy " if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
-    where = f"no connection to {proxy}{error.host}:{error.port}"
+            return HopelessError(f"{host}: no such host", by_proxy=by_proxy)
+        return TransientError(f"{host}: the name server does not answer", by_proxy=by_proxy)
+    where = f"no connection to {host}:{error.port}"
     if isinstance(cause, ssl.SSLError):
-        return TransientError(f"{where}: TLS: {_tls_words(cause)}")
+        return TransientError(f"{where}: TLS: {_tls_words(cause)}", by_proxy=by_proxy)
     if cause.errno in TOO_MANY_FILES:
         return StorageError(f"{where}: too many files are open.", RAISE_FILES)
     if cause.errno == errno.ECONNREFUSED:
-        return TransientError(f"{where}: it refuses connections")
-    return TransientError(f"{where} ({cause.strerror or type(cause).__name__})")
+        return TransientError(f"{where}: it refuses connections", by_proxy=by_proxy)
+    return TransientError(f"{where} ({cause.strerror or type(cause).__name__})", by_proxy=by_proxy)
 
 
 def _tls_words(cause: ssl.SSLError) -> str:
@@ -149,7 +155,7 @@ def proxys_refusal(response: Response) -> ExporterError | None:
 
 def _refused_by_proxy(status: int) -> ExporterError:
     if status >= 500:
-        return TransientError(f"the proxy answered {status}")
+        return TransientError(f"the proxy answered {status}", by_proxy=True)
     check, ask = "Check the user name and the password in", "Ask its operator to permit the API, or change"
     hint = f"{check if status == 407 else ask} --proxy, or in the variable that names it."
     return ApiUnavailableError(f"The proxy answered {status}.", hint)

@@ -163,7 +163,9 @@ class Client:
         try:
             answer = await self._exchange(this)
         except FOREIGN as error:
-            failure = translated(error, this.timeout_s, answered=self._identity.answered)
+            failure = translated(
+                error, this.timeout_s, answered=self._identity.answered, proxied=self._transport.proxied
+            )
             raise failure from None
         except BaseException as error:
             failure = error

@@ -4,7 +4,7 @@ import asyncio
 
 import msgspec
 
-from exporter.api.aiohttp_errors import FOREIGN, limit_of, translated
+from exporter.api.aiohttp_errors import FOREIGN, limit_of, proxys_refusal, translated
 from exporter.api.credentials import token_of
 from exporter.api.pace import Gate
 from exporter.api.transport import Response, Sending, Transport
@@ -84,9 +84,13 @@ class Identity:
                 finally:
                     response.release()
         except FOREIGN as error:
-            raise translated(error, self._timeout_s, answered=self.answered) from None
+            raise translated(
+                error, self._timeout_s, answered=self.answered, proxied=transport.proxied
+            ) from None
 
     def _verdict(self, response: Response) -> ExporterError:
+        if (refusal := proxys_refusal(response)) is not None:
+            return refusal
         status = response.status
         if status == 429:
             _, wait_s = limit_of(response)

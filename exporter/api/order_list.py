@@ -13,6 +13,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TypeVar
 
+from exporter.api.aiohttp_errors import CHECK_PROXY
 from exporter.api.client import ORDERS_PATH, Client
 from exporter.api.list_page import Page, decoded, text_of
 from exporter.lists.batch import complaint
@@ -127,7 +128,7 @@ class OrderList:
             return TokenRefusedError(what)
         if page == 1 and isinstance(error, PermanentError) and error.reason == "client_error":
             return UsageError(what, "Check --filter and --page-size.")
-        return ApiUnavailableError(what)
+        return ApiUnavailableError(what, CHECK_PROXY if error.by_proxy else "")
 
 
 async def _back_off(attempt: int) -> None:

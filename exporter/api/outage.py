@@ -1,12 +1,12 @@
 """Holds refusals until they are proven, and waits, with single questions, for an API that answers nobody."""
 
 import asyncio
-import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
+from exporter.api.aiohttp_errors import CHECK_PROXY
 from exporter.api.client import Client
 from exporter.api.order_list import first_number
 from exporter.model.errors import (
@@ -29,6 +29,13 @@ _LIST = "the order list"
 #: In place of an order number: the order that the list names first.
 FIRST_OF_LIST = ""
 T = TypeVar("T")
+
+
+class _Check(NamedTuple):
+    """A question without a good answer: what was asked for, and what came instead."""
+
+    asked: str
+    came: str
 
 
 class OutageWatch(Generic[T]):
@@ -71,11 +78,7 @@ class OutageWatch(Generic[T]):
         if refusal is not None:
             self.law.hold(refusal, time.monotonic())
         if isinstance(error, HopelessError) and not self.law.ever_good:
-            raise ApiUnavailableError(
-                f"{error.what}.",
-                "Check --api-url and the name server, then run the same command again.",
-                resumes=True,
-            )
+            raise ApiUnavailableError(f"{_subject(error)}: {error.what}.", _hint(error), resumes=True)
         self._last = error
         # A time-out has lasted already; a wait for the slot says nothing of the API.
         since = max(began, time.monotonic() - self._timeout_s)
@@ -102,15 +105,15 @@ class OutageWatch(Generic[T]):
         law, failed, met = self.law, 0, len(self.law.orders)
         while not self._stop.asked:
             asked_at = time.monotonic()
-            refusal = await self._question(max(1.0, law.ends_at - asked_at))
-            if refusal is None:
+            checks = await self._question(max(1.0, law.ends_at - asked_at))
+            if checks is None:
                 await self._served(asked_at, at_once=not failed, met=met)
                 return
             if time.monotonic() >= law.ends_at:
-                raise self._outage(refusal)
+                raise self._outage(checks)
             failed += 1
             if failed == 1:
-                self._tell_down(refusal)
+                self._tell_down(checks)
             await self._stop.wait(min(question_again_s(failed), max(0.05, law.ends_at - time.monotonic())))
 
     async def _served(self, asked_at: float, *, at_once: bool, met: int) -> None:
@@ -125,25 +128,26 @@ class OutageWatch(Generic[T]):
         for refusal in self.law.proven(asked_at):
             await self._record(refusal)
 
-    async def _question(self, within_s: float) -> str | None:
+    async def _question(self, within_s: float) -> list[_Check] | None:
         """Ask for a known good order; return None where it is served, else what came instead."""
-        facts = []
+        checks = []
         try:
             async with asyncio.timeout(within_s):
                 for number in await self._known():
-                    if (fact := await self._ask(number)) is None:
+                    if (check := await self._ask(number)) is None:
                         return None
-                    facts.append(f"order {number}: {fact}" if number else fact)
+                    checks.append(check)
         except TimeoutError:
-            facts.append("a known good order: no answer in time")
+            checks.append(_Check("a known good order", "no answer in time"))
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not self._stop.asked or (task is not None and task.cancelling()):
                 raise
-            facts.append("the run is stopping")  # the client starts nothing any more
-        return "; ".join(facts)
+            # The client starts nothing any more.
+            checks.append(_Check("a known good order", "the run is stopping"))
+        return checks
 
-    async def _ask(self, number: str) -> str | None:
+    async def _ask(self, number: str) -> _Check | None:
         """Ask for an order, or where it is empty for the one that the order list names first."""
         try:
             if number == FIRST_OF_LIST:
@@ -153,38 +157,46 @@ class OutageWatch(Generic[T]):
             )
         except ThrottledError:
             self.law.since = time.monotonic()  # it lives, and says how long to wait: that is no outage
-            return "the API is throttling"
+            came = "the API is throttling"
         except AttemptError as error:
-            return error.detail if number else f"{_LIST}: {error.detail}"
-        return None
+            came = error.detail
+        else:
+            return None
+        return _Check(f"order {number}" if number else _LIST, came)
 
-    def _tell_down(self, refusal: str) -> None:
+    def _tell_down(self, checks: list[_Check]) -> None:
         now = time.monotonic()
         self.down_since = time.time() - (now - self.law.since)
         since = datetime.fromtimestamp(self.down_since, UTC).astimezone()
         log.warning(
             "No order has had a good answer since %s (%s). Checking with one known order now and then, for another %s.",
             f"{since:%H:%M:%S}",
-            refusal,
+            "; ".join(map(": ".join, checks)),
             duration_text(max(0.0, self.law.ends_at - now)),
         )
 
-    def _outage(self, refusal: str) -> ExporterError:
+    def _outage(self, checks: list[_Check]) -> ExporterError:
         assert self._last is not None
-        proxy = "the proxy " in self._last.what
-        subject = "The API cannot be reached through the proxy" if proxy else "The API is not available"
         cause = self._last.detail  # said once, where the checks failed in the same way
-        checks = re.sub(f": {re.escape(cause)}(?=; |$)", "", refusal)
+        others = "; ".join(asked if came == cause else f"{asked}: {came}" for asked, came in checks)
         row = f"{len(self.law.orders)} orders in a row had no good answer ({cause})"
-        what = f"{subject}: {row}, nor had the checks ({checks})."
+        what = f"{_subject(self._last)}: {row}, nor had the checks ({others})."
         forbidden = self.law.all_forbidden and not self.law.ever_good
         kind = TokenRefusedError if forbidden else ApiUnavailableError
         return kind(what, _hint(self._last), resumes=True)
 
 
+def _subject(error: AttemptError) -> str:
+    return "The API cannot be reached through the proxy" if error.by_proxy else "The API is not available"
+
+
 def _hint(error: AttemptError) -> str:
     """Say what to check, for what came back."""
-    if error.http_status == 403:
+    if error.by_proxy:
+        return CHECK_PROXY
+    if isinstance(error, HopelessError):
+        check = "Check --api-url and the name server"
+    elif error.http_status == 403:
         check = "Check the token's rights, and whether a firewall or a login page is in front of the API"
     elif error.page:
         check = "Check --api-url, and whether the API is under maintenance"

@@ -100,6 +100,7 @@ class Transport(ABC):
         self.origin = str(url.origin())
         #: The path of the API's address, percent-encoded, without a slash at its end.
         self.base_path = url.raw_path.rstrip("/")
+        self.proxied = route.proxy is not None
 
     def url(self, target: str) -> URL:
         """Return where a target points."""

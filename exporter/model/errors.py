@@ -167,14 +167,15 @@ class AttemptError(ExporterError):
     """Base of the failures of one attempt; says what the API did without the token and without personal data.
 
     Its HTTP status is None without an answer; `page` says what kind of page came, where it was one for people.
+    `by_proxy` tells that it is a proxy's failure, and says nothing of the API.
     """
 
     reason = "unavailable"
     page = ""
 
-    def __init__(self, what: str, http_status: int | None = None) -> None:
+    def __init__(self, what: str, http_status: int | None = None, *, by_proxy: bool = False) -> None:
         super().__init__(what)
-        self.http_status = http_status
+        self.http_status, self.by_proxy = http_status, by_proxy
 
     @property
     def detail(self) -> str:

@@ -15,11 +15,13 @@ import pytest
 import trustme
 
 from exporter import export
+from exporter.api.order_list import OrderList
 from exporter.model.errors import ApiUnavailableError, AttemptError, ExporterError, UsageError
 from exporter.model.options import Options
 from tests.support.clients import TOKEN, client_of, run, serving
 from tests.support.daemons import daemon, haproxy, needs, nginx, squid, tinyproxy
 from tests.support.processes import exporter_for
+from tests.support.refreshing import Work
 from tests.support.servers import moves
 from tests.support.servers.faulty import FaultyServer
 from tests.support.servers.proxy import Proxy
@@ -72,6 +74,14 @@ async def failure(url: str, **settings: Any) -> ExporterError:
     async with client_of(url, **settings) as client:
         with pytest.raises(ExporterError) as caught:
             await client.fetch("a1", 1)
+    return caught.value
+
+
+async def failed_listing(url: str, **settings: Any) -> ExporterError:
+    options = Options(orders="", from_api=True, out="o", api_url=url, token=TOKEN, **settings)
+    async with client_of(url, **settings) as client:
+        with pytest.raises(ExporterError) as caught:
+            await OrderList(client, options, "").page(1)
     return caught.value
 
 
@@ -222,6 +232,44 @@ def test_squid_names_itself_where_it_refuses(tmp_path: Path, access: str, status
             with serving(moves.status(500)) as server:
                 error = run(failure(server.url, proxy=f"127.0.0.1:{port}"))
                 assert error.what == "the API answered 500"
+
+
+@needs("squid")
+@pytest.mark.usefixtures("transport")
+def test_an_outage_that_is_the_proxys_is_told_as_its(tmp_path: Path) -> None:
+    """With a hint to the proxy: its own page, a refused tunnel, nobody at its address, a name that does not exist."""
+    (tmp_path / "work").mkdir()
+    work = Work(tmp_path / "work", ["a1"])
+    with squid(tmp_path / "proxy", "allow") as port:
+        for proxy, url, words in (
+            (f"127.0.0.1:{port}", "http://127.0.0.1:9", "the proxy answered 503 (text/html, titled 'ERROR: "),
+            (f"127.0.0.1:{port}", "https://127.0.0.1:9", "(the proxy answered 503)"),
+            (
+                "127.0.0.1:9",
+                "https://api.invalid",
+                "no connection to the proxy 127.0.0.1:9: it refuses connections",
+            ),
+            ("proxy.invalid:3128", "https://api.invalid", "the proxy proxy.invalid: no such host."),
+        ):
+            with pytest.raises(ApiUnavailableError) as caught:
+                run(work.refresh(url, proxy=proxy, allow_http=True, max_attempts=1))
+            assert caught.value.what.startswith("The API cannot be reached through the proxy: ")
+            assert words in caught.value.what
+            assert caught.value.what.count(words) == 1
+            hint = "Check the proxy (--proxy, or the variable that names it), then run the same command again to resume."
+            assert caught.value.flag_hint == hint
+            listed = run(failed_listing(url, proxy=proxy, allow_http=True, max_attempts=1))
+            assert "--proxy, or the variable" in listed.flag_hint
+
+
+@needs("squid")
+@pytest.mark.usefixtures("transport")
+def test_a_login_that_the_proxy_refuses_is_not_refused_by_the_api(tmp_path: Path) -> None:
+    """Its 403 says nothing of user name and password."""
+    with squid(tmp_path / "proxy", "deny") as port:
+        login = {"token": None, "username": "user", "password": "pass"}
+        error = run(failure("http://127.0.0.1:9", proxy=f"127.0.0.1:{port}", **login))
+        assert (type(error), error.what) == (ApiUnavailableError, "The proxy answered 403.")
 
 
 # ---- certificates
