@@ -170,6 +170,6 @@ def test_a_worker_that_cannot_reach_the_api_is_named_and_left_out(tmp_path: Path
             wait_until(lambda: cluster.log().count("Start worker") >= 2)
             wait_until(lambda: cluster.log().count("Registered to") >= 2)
             exporter = api.exporter(tmp_path / "run")
-            ended = exporter.run("--dask", cluster.address, "--max-attempts", 1)
+            ended = exporter.run("--dask", cluster.address, "--patience", "1s")
         assert ended.code == 0, ended.err
         assert "cannot reach the API; others do its work" in ended.err

@@ -283,7 +283,7 @@ def test_a_refused_token_ends_the_run(cluster: DaskCluster, tmp_path: Path, api:
 def test_an_api_that_is_away_ends_the_run(cluster: DaskCluster, tmp_path: Path, api: Api) -> None:
     """Where no worker gets an answer the run ends with exit 6."""
     exporter = Api(url="http://127.0.0.1:9", numbers=api.numbers[:10]).exporter(tmp_path)
-    exporter.run("--dask", cluster.address, "--max-attempts", 1).said(6, "not available")
+    exporter.run("--dask", cluster.address, "--patience", "1s").said(6, "not available")
 
 
 def test_the_display_says_since_when_the_api_is_down(cluster: DaskCluster, tmp_path: Path) -> None:

@@ -488,7 +488,7 @@ def test_an_api_that_is_not_there_ends_the_run(tmp_path: Path) -> None:
             wait_until(lambda: api.asked() >= 5)
             running.signal(signal.SIGTERM)
             assert running.end().code == 143
-    exporter.run("--max-attempts", 1).said(6, "not available")
+    exporter.run("--patience", "1s").said(6, "not available")
     port = api.url.rpartition(":")[2]
     with demo_api("--port", port, orders=30) as back:
         assert exporter.run().code == 0

@@ -309,7 +309,7 @@ def test_nginx_wants_a_client_certificate(tmp_path: Path, authority: Authority) 
         known = run(failure(url, ca_file=authority.pem, client_cert=str(own)))
         assert (known.what, getattr(known, "http_status", None)) == ("the API answered 404", 404)
         exporter = exporter_for(url, tmp_path, ["a1"])
-        ended = exporter.run("--ca-file", authority.pem)
+        ended = exporter.run("--ca-file", authority.pem, "--patience", "1s")
         ended.said(ended.code, "400", "No required SSL certificate was sent")
         assert ended.code in (4, 6)
         exporter.run("--client-cert", authority.file("open.example", 0o644), out="refused").said(
@@ -329,7 +329,9 @@ def test_answers_that_are_wrong_for_everyone_publish_nothing(
 ) -> None:
     """A redirect to a login, and a gateway's refusal: told with the status."""
     with nginx(tmp_path / "nginx", f"listen 127.0.0.1:PORT; location / {{ return {answer}; }}") as port:
-        ended = exporter_for(f"http://127.0.0.1:{port}", tmp_path, [f"a{n}" for n in range(60)]).run()
+        ended = exporter_for(f"http://127.0.0.1:{port}", tmp_path, [f"a{n}" for n in range(60)]).run(
+            "--patience", "1s"
+        )
     assert ended.code in (4, 5, 6), ended.err
     assert not (tmp_path / "out").exists()
 
@@ -358,7 +360,7 @@ def test_causes_have_their_own_words(tmp_path: Path, authority: Authority) -> No
                     error = run(failure(url, ca_file=authority.pem))
                     assert words in error.what, (words, error.what)
     exporter = exporter_for("https://api.invalid", tmp_path, ["a1"])
-    ended = exporter.run("--proxy", "127.0.0.1:9", "--max-attempts", 1, "--json")
+    ended = exporter.run("--proxy", "127.0.0.1:9", "--patience", "1s", "--json")
     ended.said(6, "The API cannot be reached through the proxy")
     assert "the proxy 127.0.0.1:9: it refuses connections" in ended.summary["error"]
     error = run(failure("https://api.invalid", proxy="127.0.0.1:9"))
