@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -67,8 +68,21 @@ def _end(process: subprocess.Popen[str]) -> None:
         process.stdin.close()
 
 
-def _main() -> None:
+#: What a run imports; the packages that its other processes need, such as pyarrow, never enter this one.
+_IMPORTED = (
+    "aiohttp",
+    "exporter.cli.commands.places",
+    "exporter.cli.commands.run",
+    "exporter.cli.watching",
+    "exporter.fetch.fetch_job",
+    "exporter.fetch.number_listing",
+    "exporter.run.export",
+)
 
+
+def _main() -> None:
+    for name in _IMPORTED:
+        import_module(name)
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
@@ -83,6 +97,8 @@ def _become(order: dict[str, object]) -> None:
     os.chdir(str(order["cwd"]))
     os.environ.clear()
     os.environ.update(order["env"])  # type: ignore[call-overload] # a JSON object of texts
+    if hasattr(time, "tzset"):
+        time.tzset()
     ahead_s = float(os.environ.get("TEST_CLOCK_AHEAD_S", "0"))
     machine_time = time.time
     time.time = lambda: machine_time() + ahead_s

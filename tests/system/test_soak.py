@@ -15,7 +15,7 @@ from tests.support.processes import exporter_for
 from tests.support.servers.process import faulty_process, stats
 from tests.support.thorough import THOROUGH
 
-ORDERS = 20_000 if THOROUGH else 5_000
+ORDERS = 10_000 if THOROUGH else 5_000
 
 
 def test_many_orders_survive_a_tenth_of_faulty_answers(tmp_path: Path) -> None:
