@@ -81,14 +81,13 @@ def _counted(counts: Iterable[tuple[str, Any]]) -> list[str]:
 
 def file_lines(files: Iterable[PartFile]) -> Iterator[str]:
     """Yield a line for each file, or one for each directory of part files."""
-    folders: dict[str, list[int]] = {}
+    folders: dict[str, list[PartFile]] = {}
     for part in files:
-        total = folders.setdefault(part.path.split("/")[0], [0, 0, 0])
-        for index, value in enumerate((1, part.rows, part.bytes)):
-            total[index] += value
-    for name, (count, rows, size) in folders.items():
-        parts = f"   {count:,} part files" if count > 1 else ""
-        yield f"  {name:<22}{rows:>14,} rows {size_text(size):>11}{parts}"
+        folders.setdefault(part.path.split("/")[0], []).append(part)
+    for name, parts in folders.items():
+        rows, size = sum(part.rows for part in parts), sum(part.bytes for part in parts)
+        more = f"   {len(parts):,} part files" if len(parts) > 1 else ""
+        yield f"  {name:<22}{rows:>14,} rows {size_text(size):>11}{more}"
 
 
 def _notes(summary: Summary) -> Iterator[str]:

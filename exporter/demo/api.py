@@ -22,7 +22,6 @@ from aiohttp import web
 
 from exporter.demo.listing import list_page
 from exporter.demo.orders import known_on, numbers_on, order_on
-from exporter.system.stopping import Stop
 
 _SLOW_S = 2.0
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
@@ -263,15 +262,3 @@ async def serve(settings: DemoSettings, port: int = 0) -> AsyncIterator[DemoApi]
         yield api
     finally:
         await runner.cleanup()
-
-
-async def serve_until(stop: Stop, settings: DemoSettings, port: int, echo: Callable[[str], None]) -> None:
-    """Run the demo API until the end is asked for; `echo` gets its base URL first, then how to use it."""
-    async with serve(settings, port) as api:
-        echo(api.url)
-        echo(f"The demo API knows {len(api.numbers)} orders. In another shell:")
-        echo(f"  export EXPORTER_API_URL={api.url} EXPORTER_API_TOKEN={settings.token}")
-        echo("  exporter numbers --out numbers.txt")
-        echo("  exporter run numbers.txt --out exported")
-        echo("Ctrl-C ends it.")
-        await stop.wait()

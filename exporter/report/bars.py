@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 
 from exporter.model.manifest import Drift, Manifest
@@ -93,11 +93,8 @@ def steps(by_day: Mapping[date, int]) -> tuple[str, dict[str, int]]:
 
 
 def _start(day: date, unit: str) -> date:
-    if unit == "week":
-        return date.fromordinal(day.toordinal() - day.weekday())  # the first day that there is was a Monday
-    if unit == "day":
-        return day
-    return day.replace(day=1) if unit == "month" else day.replace(month=1, day=1)
+    week = day - timedelta(days=day.weekday())  # the first day that there is was a Monday
+    return {"day": day, "week": week, "month": day.replace(day=1), "year": day.replace(month=1, day=1)}[unit]
 
 
 # --- how they are drawn ---

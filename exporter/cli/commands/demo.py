@@ -139,10 +139,20 @@ def _text(value: Any) -> str:
 def serve(port: int, **settings: Any) -> int:
     """Run the demo API on this machine until Ctrl-C, to try the options of `exporter run` against it."""
     from exporter.cli.signals import run_stoppable
-    from exporter.demo.api import DemoSettings, serve_until
+    from exporter.demo.api import DemoSettings, serve
+
+    async def until(stop: Stop) -> None:
+        async with serve(DemoSettings(**settings), port) as api:
+            click.echo(api.url)
+            click.echo(f"The demo API knows {len(api.numbers)} orders. In another shell:")
+            click.echo(f"  export EXPORTER_API_URL={api.url} EXPORTER_API_TOKEN={api.settings.token}")
+            click.echo("  exporter numbers --out numbers.txt")
+            click.echo("  exporter run numbers.txt --out exported")
+            click.echo("Ctrl-C ends it.")
+            await stop.wait()
 
     try:
-        run_stoppable(lambda stop: serve_until(stop, DemoSettings(**settings), port, click.echo))
+        run_stoppable(until)
     except OSError as error:
         raise UsageError(
             f"it cannot be used: {error.strerror}.", "Give another --port, or 0.", option="port", value=port

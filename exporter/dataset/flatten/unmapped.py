@@ -65,9 +65,8 @@ class Drift:
 
     def counts(self) -> manifest.Drift:
         """Return the counts, by path."""
-        unmapped_paths, uncoerced = (
-            dict(sorted(each.items())) for each in (self.unmapped_paths, self.uncoerced)
-        )
+        both = self.unmapped_paths, self.uncoerced
+        unmapped_paths, uncoerced = (dict(sorted(each.items())) for each in both)
         return manifest.Drift(unmapped_paths=unmapped_paths, uncoerced=uncoerced)
 
 
