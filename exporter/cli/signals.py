@@ -12,11 +12,10 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
+from exporter.system.child_process import END_SIGNALS
 from exporter.system.stopping import Stop
 
 T = TypeVar("T")
-#: Ctrl-Break is what ends a process of another group on Windows.
-_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)]
 #: The answers in flight have eight seconds, and the promise is ten.
 _LONGEST_S = 9.5
 
@@ -46,8 +45,8 @@ def _heard_by(stop: Stop) -> Iterator[None]:
         last_moment.daemon = True
         last_moment.start()
 
-    before = {number: signal.getsignal(number) for number in _SIGNALS}
-    for number in _SIGNALS:
+    before = {number: signal.getsignal(number) for number in END_SIGNALS}
+    for number in END_SIGNALS:
         with suppress(NotImplementedError):  # Windows' loops wake up by themselves
             # Wakes a waiting loop even where the system hands the signal to another thread.
             loop.add_signal_handler(number, lambda: None)

@@ -26,6 +26,7 @@ from exporter.lists.how_read import Reading, Source
 from exporter.lists.table import Cells, Record, Table, choose
 from exporter.model.errors import ExporterError, told
 from exporter.model.options import AskOptions
+from exporter.system.child_process import be_deaf
 from exporter.system.shell_words import shell_word
 
 _MEMORY = 192 << 20
@@ -48,6 +49,7 @@ _CURRENCY = re.compile(r"[$€£₺¥\s]*")
 
 def main(request: str) -> int:
     """Read the workbook on stdin and print what it holds; return the exit code."""
+    be_deaf()
     asked = json.loads(request)
     choice, reading = AskOptions(column=asked["column"], sheet=asked["sheet"]), Reading(format="workbook")
     source = Source(stream=os.fdopen(0, "rb"), name=asked["name"], choice=choice, reading=reading)

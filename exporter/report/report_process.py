@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from exporter.model import errors
-from exporter.system.child_process import be_lean, python_path
+from exporter.system.child_process import be_deaf, be_lean, python_path
 from exporter.system.crash_place import crash_text
 
 
@@ -25,7 +25,7 @@ async def write_report_apart(dataset: Path) -> None:
         stdin=asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         env=ours | {"PYTHONPATH": python_path()},
-        start_new_session=True,  # Ctrl-C signals the whole group: the parent decides when this ends
+        start_new_session=True,  # so that it is not asked to end before it is deaf
     )
     try:
         told, _ = await process.communicate()
@@ -43,6 +43,7 @@ async def write_report_apart(dataset: Path) -> None:
 
 def main(folder: str) -> int:
     """Write the report of a folder; return the exit code."""
+    be_deaf()
     be_lean()
     from exporter.report.page import write_report  # pyarrow, once the process is lean
 

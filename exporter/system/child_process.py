@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+#: What asks for the end. On Windows, Ctrl-Break is what ends a process of another group.
+END_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGBREAK") if hasattr(signal, name)
+)
 #: The environment of one that flattens. Arrow's own allocators keep 40 MiB more of what was freed (measured 2026-11-24).
 MEMORY = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
 #: Where it fetches nothing, what a row group needs is mapped for itself, or its holes in the heap grow from group
@@ -24,17 +28,22 @@ def python_path() -> str:
     return os.pathsep.join([package_root, *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
+def be_deaf() -> None:
+    """Ignore what asks for the end: a terminal and systemd ask the whole group, and the parent decides when we end."""
+    for number in END_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
 @contextmanager
 def signals_held() -> Iterator[None]:
-    """Hold SIGINT and SIGTERM back, for us until the end of the block, for a process started in it for ever.
+    """Hold back what asks for the end, for us until the end of the block, for a process started in it for ever.
 
-    A terminal and systemd signal the whole group, in whatever moment: also while the new process does not
-    yet ignore them by itself.
+    It may come in whatever moment: also while the new process does not yet ignore it by itself; see `be_deaf`.
     """
     if sys.platform == "win32":
         yield
         return
-    held = {signal.SIGINT, signal.SIGTERM}
+    held = set(END_SIGNALS)
     # Another export of this thread may hold them already: only who began to hold them lets them go.
     held -= signal.pthread_sigmask(signal.SIG_BLOCK, held)
     try:

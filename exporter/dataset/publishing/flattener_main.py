@@ -1,18 +1,18 @@
 """A flattening process: a job and then batches come in on stdin, their tables go out on stdout; it ends with stdin."""
 
-import signal
 import sys
 
 import msgspec
 
 from exporter.dataset.publishing.publish_job import PublishJob
-from exporter.system.child_process import be_lean
+from exporter.system.child_process import be_deaf, be_lean
 from exporter.system.crash_place import crash_text
 
 
 def main() -> None:
     """Flatten what comes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # both as in the publishing process
+    be_deaf()
+    # As in the publishing process.
     sys.setrecursionlimit(10 * sys.getrecursionlimit())
     from exporter.dataset.publishing.flattening import serve  # with pyarrow, once the process is lean
 

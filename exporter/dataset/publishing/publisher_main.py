@@ -5,7 +5,6 @@ this process: staged files that nobody waits for are left to the next run, which
 """
 
 import os
-import signal
 import sys
 import threading
 
@@ -14,7 +13,7 @@ import msgspec
 from exporter.dataset.publishing.publish_job import OVER, Message, PublishJob
 from exporter.model.errors import ExporterError, told
 from exporter.system import durable
-from exporter.system.child_process import be_lean
+from exporter.system.child_process import be_deaf, be_lean
 from exporter.system.crash_place import crash_text
 
 # The fetching process goes first: it keeps the API's pace, and this one always catches up.
@@ -24,9 +23,7 @@ _NICE = 5
 def main() -> int:
     """Do the job on stdin; return 0 when the result was sent."""
     durable.process_role = "publisher"
-    # Ctrl-C and systemd signal the whole group: the parent decides when this process ends.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    be_deaf()
     # What passed the fetching process must pass here, whatever the stack is like.
     sys.setrecursionlimit(10 * sys.getrecursionlimit())
     if hasattr(os, "nice"):

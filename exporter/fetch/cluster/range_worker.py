@@ -45,7 +45,7 @@ from exporter.model.manifest import pii_of
 from exporter.model.options import Options
 from exporter.model.version import __version__
 from exporter.store.order_store import Store
-from exporter.system.child_process import be_lean
+from exporter.system.child_process import be_deaf, be_lean
 from exporter.system.crash_place import crash_text
 from exporter.system.log import log
 from exporter.system.stopping import Stop
@@ -60,13 +60,9 @@ _all: set[_Link] = set()
 
 
 def dask_setup(_worker: object) -> None:
-    """Make a worker that is a child of the coordinator lean, and deaf to signals; Dask calls this when it starts.
-
-    Ctrl-C and systemd signal the whole group: the coordinator decides when its workers end.
-    """
+    """Make a worker that is a child of the coordinator lean, and deaf to signals; Dask calls this when it starts."""
     be_lean()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    be_deaf()
 
 
 def look_at_worker(text: bytes) -> str | None:
