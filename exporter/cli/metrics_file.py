@@ -79,7 +79,7 @@ class Metrics:
 
 @contextmanager
 def reported(path: str | None) -> Iterator[Metrics]:
-    """Write to `path` how the run inside the block ended, whether it succeeds or fails; None writes nothing."""
+    """Write to `path`, if any, how the run inside the block ended; a `StorageError` where that fails."""
     if path is not None and Path(path).is_dir():
         hint = "Give a file in it, as exporter.prom."
         raise UsageError("expected a file, got a directory.", hint, option="metrics_file", value=path)

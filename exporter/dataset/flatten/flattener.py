@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from itertools import accumulate, chain, repeat
 from typing import Any
 
@@ -15,7 +16,7 @@ from exporter.dataset.flatten.cells import make_values
 from exporter.dataset.flatten.decoder_types import NULL, Leaf, Place
 from exporter.dataset.flatten.irregular_orders import Learner, OddOrder, Undeclared, take_apart
 from exporter.dataset.flatten.json_literals import literals_of, spell
-from exporter.dataset.flatten.personal_data import Hide
+from exporter.dataset.flatten.personal_data import hide
 from exporter.dataset.flatten.unmapped import Drift, Leftovers, Path
 from exporter.model.catalog import ITEMS_KEY, ORDER_ITEMS, ORDERS, Column, Kind
 from exporter.model.options import Pii
@@ -33,7 +34,9 @@ class Flattener:
 
     def __init__(self, *, pii: Pii = "keep", pii_key: bytes | None = None) -> None:
         self.drift = Drift(hides_keys=pii != "keep")
-        self._hide = Hide(pii, pii_key)
+        if pii == "hash" and not pii_key:
+            raise ValueError("pii='hash' needs a pii_key")
+        self._hide = partial(hide, pii, pii_key or b"")
         self._learner = Learner()
 
     def flatten(self, payloads: Sequence[tuple[str, bytes]]) -> tuple[pa.Table, pa.Table]:
@@ -138,7 +141,7 @@ class _TableMaker:
         columns = zip(*map(msgspec.structs.astuple, held), strict=True) if held else repeat(())
         return dict(zip(place.fields, columns, strict=False))
 
-    def finish(self, columns: Sequence[Column], schema: pa.Schema, hide: Hide) -> pa.Table:
+    def finish(self, columns: Sequence[Column], schema: pa.Schema, hide: Callable[..., pa.Array]) -> pa.Table:
         """Make the table, with personal columns hidden and leftovers in the last column."""
         for kind in Kind:
             self._finish_kind(kind)

@@ -12,25 +12,15 @@ from exporter.model.catalog import Column, Kind
 from exporter.model.options import Pii
 
 
-class Hide:
-    """Hide what a column must not show; a `ValueError` where `hash` has no key."""
-
-    def __init__(self, pii: Pii, key: bytes | None) -> None:
-        if pii == "hash" and not key:
-            raise ValueError("pii='hash' needs a pii_key")
-        self._keep = pii == "keep"
-        self._key = key if pii == "hash" else None
-
-    def __call__(self, column: Column, array: pa.Array) -> pa.Array:
-        """Hide one column's values; free-form JSON may hold anything, so it is hidden whole."""
-        if self._keep or not (column.personal or column.kind is Kind.JSON):
-            return array
-        if self._key is None or column.kind is Kind.JSON:
-            return pa.nulls(len(array), array.type)
-        key = self._key
-        plain = {text: _plain(column, text) for text in array.unique().drop_null().to_pylist()}
-        hashes = {text: one and hmac.digest(key, one.encode(), "sha256").hex() for text, one in plain.items()}
-        return pa.array(map(hashes.get, array.to_pylist()), pa.string(), size=len(array))
+def hide(pii: Pii, key: bytes, column: Column, array: pa.Array) -> pa.Array:
+    """Hide one column's values; free-form JSON may hold anything, so it is hidden whole."""
+    if pii == "keep" or not (column.personal or column.kind is Kind.JSON):
+        return array
+    if pii == "drop" or column.kind is Kind.JSON:
+        return pa.nulls(len(array), array.type)
+    plain = {text: _plain(column, text) for text in array.unique().drop_null().to_pylist()}
+    hashes = {text: one and hmac.digest(key, one.encode(), "sha256").hex() for text, one in plain.items()}
+    return pa.array(map(hashes.get, array.to_pylist()), pa.string(), size=len(array))
 
 
 def _plain(column: Column, text: str) -> str:
