@@ -205,7 +205,7 @@ def test_meanings_and_keys_are_in_the_database(target: Target, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    ("name", "when"), [("ingest", "after"), ("add_key", "after"), ("commit", "before"), ("commit", "after")]
+    ("name", "when"), [("stage", "after"), ("add_key", "after"), ("commit", "before"), ("commit", "after")]
 )
 def test_a_kill_leaves_all_or_nothing(target: Target, tmp_path: Path, name: str, when: str) -> None:
     """kill -9 at any step: readers see the old rows or the new, and the same command finishes."""

@@ -3,10 +3,13 @@
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import chain
+from pathlib import Path
 from typing import Any, Final
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from exporter.dataset.changes.change_schema import literal, quoted
 from exporter.dataset.loading.target import kind_of
@@ -29,6 +32,9 @@ class Database:
 
     types = _TYPES
     keys_later = True
+    #: Between two rows in parentheses: is any value another, or there on one side alone?
+    differs = "IS DISTINCT FROM"
+    updates = True
     beginning = "SELECT pg_advisory_xact_lock(hashtext('exporter_loads'))"
 
     def __init__(self, target: str, schema: str | None) -> None:
@@ -66,8 +72,7 @@ class Database:
 
     def create(self, table: str, columns: dict[str, Kind], meanings: dict[str, str]) -> None:
         """Create a table without keys, every column with its meaning."""
-        listed = ", ".join(f"{quoted(name)} {self.types[kind]}" for name, kind in columns.items())
-        self.run(f"CREATE TABLE {self.name(table)} ({listed})")
+        self.run(f"CREATE TABLE {self.name(table)} ({self._typed(columns)})")
         for name, meaning in meanings.items():
             self.run(f"COMMENT ON COLUMN {self.name(table)}.{quoted(name)} IS {literal(meaning)}")
 
@@ -75,11 +80,18 @@ class Database:
         """Make columns the primary key, once the rows are there: much faster than before."""
         self.run(f"ALTER TABLE {self.name(table)} ADD PRIMARY KEY ({', '.join(map(quoted, keys))})")
 
-    def ingest(self, table: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-        """Append rows; a temporary table begins with `exporter_staged_`."""
-        into = "pg_temp" if table.startswith("exporter_staged_") else self.schema
-        reader = pa.RecordBatchReader.from_batches(schema, batches)
-        self._cursor.adbc_ingest(table, reader, mode="append", db_schema_name=into)
+    def stage(self, table: str, columns: dict[str, Kind], files: list[Path]) -> None:
+        """Make Parquet files a temporary table, or what can be read as one."""
+        self.run(f"CREATE TEMP TABLE {table} ({self._typed(columns)})")
+        self.ingest(table, files, "pg_temp")
+
+    def ingest(self, table: str, files: list[Path], schema: str | None = None) -> None:
+        """Append the rows of Parquet files."""
+        reader = pa.RecordBatchReader.from_batches(_schema(files), _batches(files))
+        self._cursor.adbc_ingest(table, reader, mode="append", db_schema_name=schema or self.schema)
+
+    def _typed(self, columns: dict[str, Kind]) -> str:
+        return ", ".join(f"{quoted(name)} {self.types[kind]}" for name, kind in columns.items())
 
     def commit(self) -> None:
         """Make everything seen at once."""
@@ -98,6 +110,8 @@ class Database:
 class _DuckDb(Database):
     types = _TYPES | {Kind.TEXT: "VARCHAR", Kind.JSON: "VARCHAR", Kind.DECIMAL: "DECIMAL(20,4)"}
     beginning = "BEGIN"
+    #: It holds all updates of a transaction in memory.
+    updates = False
 
     def _connect(self, target: str) -> Any:
         import duckdb
@@ -105,7 +119,7 @@ class _DuckDb(Database):
         # Without the last DuckDB downloads what reads another program's file.
         return duckdb.connect(
             target.removeprefix("duckdb:"),
-            config={"memory_limit": "512MB", "threads": 2, "autoinstall_known_extensions": False},
+            config={"memory_limit": "400MB", "threads": 2, "autoinstall_known_extensions": False},
         )
 
     def columns(self, table: str) -> dict[str, str]:
@@ -115,11 +129,11 @@ class _DuckDb(Database):
             AND table_name = {literal(table)} AND schema_name = {literal(self.schema or "main")}""")
         return {name: ours.get(kind, kind) for name, kind in found}
 
-    def ingest(self, table: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-        self._cursor.register("exporter_batches", pa.RecordBatchReader.from_batches(schema, batches))
-        into = quoted(table) if table.startswith("exporter_staged_") else self.name(table)
-        self.run(f"INSERT INTO {into} BY NAME FROM exporter_batches")
-        self._cursor.unregister("exporter_batches")
+    def stage(self, table: str, columns: dict[str, Kind], files: list[Path]) -> None:
+        self.run(f"CREATE TEMP VIEW {table} AS FROM {_read_by_duckdb(files)}")
+
+    def ingest(self, table: str, files: list[Path], schema: str | None = None) -> None:
+        self.run(f"INSERT INTO {self.name(table)} BY NAME FROM {_read_by_duckdb(files)}")
 
     def commit(self) -> None:
         self.run("COMMIT")
@@ -131,6 +145,7 @@ class _DuckDb(Database):
 class _Sqlite(Database):
     types = dict.fromkeys(Kind, "TEXT") | {Kind.INTEGER: "INTEGER", Kind.BOOLEAN: "INTEGER"}
     keys_later = False
+    differs = "IS NOT"
     beginning = "BEGIN IMMEDIATE"
 
     def _connect(self, target: str) -> Any:
@@ -150,15 +165,28 @@ class _Sqlite(Database):
         key = f"  PRIMARY KEY ({', '.join(map(quoted, keys))})" if keys else lines.pop().partition(",")[0]
         self.run("\n".join([f"CREATE TABLE {quoted(table)} (", *lines, key, ")"]))
 
-    def ingest(self, table: str, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-        names = ", ".join(map(quoted, schema.names))
-        insert = f"INSERT INTO {quoted(table)} ({names}) VALUES ({', '.join('?' * len(schema))})"
-        for batch in batches:
+    def ingest(self, table: str, files: list[Path], schema: str | None = None) -> None:
+        names = _schema(files).names
+        into = f"{quoted(table)} ({', '.join(map(quoted, names))})"
+        insert = f"INSERT INTO {into} VALUES ({', '.join('?' * len(names))})"
+        for batch in _batches(files):
             columns = [_for_sqlite(column).to_pylist() for column in batch.columns]
             self._cursor.executemany(insert, zip(*columns, strict=True))
 
     def interrupt(self) -> None:
         self._connection.interrupt()
+
+
+def _schema(files: list[Path]) -> pa.Schema:
+    return pq.read_schema(files[0]).remove_metadata()
+
+
+def _batches(files: list[Path]) -> Iterator[pa.RecordBatch]:
+    return chain.from_iterable(pq.ParquetFile(file).iter_batches(16_384) for file in files)
+
+
+def _read_by_duckdb(files: list[Path]) -> str:
+    return f"read_parquet([{', '.join(literal(str(file)) for file in files)}])"
 
 
 def _for_sqlite(column: pa.Array) -> pa.Array:

@@ -1,12 +1,11 @@
 """One dataset into one database: one transaction, all or nothing, and the same dataset twice is loaded once."""
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from dataclasses import replace as replaced
 from datetime import UTC, datetime
-from itertools import chain
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -18,6 +17,7 @@ from exporter.model.catalog import TABLES, Kind
 from exporter.model.column_selection import KEYS
 from exporter.model.errors import InputError, UsageError
 from exporter.model.manifest import encode
+from exporter.system import durable
 
 _GONE = "_gone_at"
 _LOADS = {
@@ -26,6 +26,7 @@ _LOADS = {
     "loaded_at": Kind.TIMESTAMP,
 }
 _NAMES = ("orders", "order_items")
+_SAME_KEY = {name: " AND ".join(f"there.{key} = here.{key}" for key in KEYS[name]) for name in _NAMES}
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class Load:
             self._merge()
         else:
             for name in _NAMES:
-                self._ingest(self.prefix + name, name)
+                self._database.ingest(self.prefix + name, self._files[name])
         for name in new if self._database.keys_later else ():
             self._database.add_key(self.prefix + name, KEYS[name])
         told = replaced(told, gone=self._mark() if self.mark_gone else 0)
@@ -141,33 +142,62 @@ class Load:
             self._run(f"ALTER TABLE {self._name(table)} ADD COLUMN {quoted(name)} {kind}")
         return False
 
-    def _ingest(self, into: str, table: str) -> None:
-        files = map(pq.ParquetFile, self._files[table])
-        batches = chain.from_iterable(file.iter_batches(16_384) for file in files)
-        self._database.ingest(into, self._fields[table].remove_metadata(), batches)
-
     def _merge(self) -> None:
-        """Put the rows beside the tables first, then in their places: orders by number, their items as a whole."""
+        """Put the rows in their places that are new or other than there; remove the items that orders no longer have."""
         for name in _NAMES:
-            kinds = {column.name: self._types[column.kind] for column in TABLES[name]}
-            listed = ", ".join(f"{quoted(field)} {kinds[field]}" for field in self._fields[name].names)
-            self._run(f"CREATE TEMP TABLE exporter_staged_{name} ({listed})")
-            self._ingest(f"exporter_staged_{name}", name)
-        orders, items = (", ".join(map(quoted, self._fields[name].names)) for name in _NAMES)
-        others = map(quoted, (name for name in self._fields["orders"].names if name != "number"))
-        changes = ", ".join([*(f"{name} = excluded.{name}" for name in others), f"{_GONE} = NULL"])
-        insert = f"INSERT INTO {self._name('orders')} ({orders}) SELECT {orders} FROM exporter_staged_orders"
-        self._run(f"{insert} WHERE true ON CONFLICT (number) DO UPDATE SET {changes}")
-        into = self._name("order_items")
-        self._run(f"DELETE FROM {into} WHERE order_number IN (SELECT number FROM exporter_staged_orders)")
-        self._run(f"INSERT INTO {into} ({items}) SELECT {items} FROM exporter_staged_order_items")
+            kinds = {column.name: column.kind for column in TABLES[name]}
+            columns = {field: kinds[field] for field in self._fields[name].names}
+            self._database.stage(f"exporter_staged_{name}", columns, self._files[name])
+            self._find_changed(name)
+            self._put_changed(name)
+
+    def _find_changed(self, table: str) -> None:
+        """Note the keys of the rows that are new, other or left over."""
+        there, here = (", ".join(self._compared(table, side)) for side in ("there", "here"))
+        rows = f"""
+            exporter_staged_{table} AS here LEFT JOIN {self._name(table)} AS there ON {_SAME_KEY[table]}
+            WHERE ({there}) {self._database.differs} ({here})"""
+        if table == "orders":
+            self._run(
+                f"CREATE TEMP TABLE exporter_changed_orders AS SELECT here.number FROM {rows} OR {_GONE} IS NOT NULL"
+            )
+            return
+        keys = "SELECT {0}.order_number, {0}.item_index FROM"
+        self._run(f"CREATE TEMP TABLE exporter_changed_order_items AS {keys.format('here')} {rows}")
+        self._run(f"""
+            INSERT INTO exporter_changed_order_items {keys.format("there")} {self._name(table)} AS there
+            LEFT JOIN exporter_staged_order_items AS here ON {_SAME_KEY[table]}
+            WHERE here.order_number IS NULL AND there.order_number IN (SELECT number FROM exporter_staged_orders)""")
+
+    def _put_changed(self, table: str) -> None:
+        into, names, keys = (
+            self._name(table),
+            list(map(quoted, self._fields[table].names)),
+            ", ".join(KEYS[table]),
+        )
+        changed, listed = f"({keys}) IN (SELECT {keys} FROM exporter_changed_{table})", ", ".join(names)
+        insert = f"INSERT INTO {into} ({listed}) SELECT {listed} FROM exporter_staged_{table} WHERE {changed}"
+        if table == "orders" and self._database.updates:
+            updates = ", ".join([*(f"{name} = excluded.{name}" for name in names), f"{_GONE} = NULL"])
+            self._run(f"{insert} ON CONFLICT (number) DO UPDATE SET {updates}")
+        else:
+            self._run(f"DELETE FROM {into} WHERE {changed}")
+            self._run(insert)
+
+    def _compared(self, table: str, side: str) -> Iterator[str]:
+        json = {column.name for column in TABLES[table] if column.kind is Kind.JSON}
+        for name in self._fields[table].names:
+            column = f"{side}.{quoted(name)}"
+            # PostgreSQL's type json has no equality.
+            yield f"CAST({column} AS text)" if name in json else column
 
     def _mark(self) -> int:
         """Mark the orders that the API no longer has, unless they are marked already."""
         gone = [number for number, reason in self.dataset.rejects().items() if reason == "not_found"]
-        self._run(f"CREATE TEMP TABLE exporter_staged_gone (number {self._types[Kind.TEXT]})")
-        numbers = pa.record_batch([pa.array(gone, pa.string())], names=["number"])
-        self._database.ingest("exporter_staged_gone", numbers.schema, [numbers])
+        file = self.dataset.scratch / "gone.parquet"
+        with durable.storage_errors("writing the numbers of gone orders", file):
+            pq.write_table(pa.table({"number": pa.array(gone, pa.string())}), file)
+        self._database.stage("exporter_staged_gone", {"number": Kind.TEXT}, [file])
         where = f"{_GONE} IS NULL AND number IN (SELECT number FROM exporter_staged_gone)"
         (count,) = self._run(f"SELECT count(*) FROM {self._name('orders')} WHERE {where}")[0]
         at = _moment(datetime.fromisoformat(self.dataset.manifest.finished_at))
