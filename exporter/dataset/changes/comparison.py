@@ -34,7 +34,7 @@ from exporter.model.manifest import Changes, Manifest, TableFiles
 from exporter.model.options import TableOptions, part_of
 from exporter.model.records import PartFile
 
-_MEMORY = "256MB"
+_MEMORY = "192MB"
 #: Orders that differ, read and compared at a time.
 _AT_ONCE = 20_000
 _BATCH = 50_000
@@ -158,18 +158,19 @@ class Comparison(AbstractContextManager["Comparison"]):
         self._do(f"""
             CREATE TEMP TABLE pairs AS
             SELECT row_number() OVER (ORDER BY o.file, o.place) - 1 AS seq, o.number,
-                o.file AS old_file, o.place AS old_place, n.file AS new_file, n.place AS new_place, {", ".join(places)}
+                o.file AS old_file, o.place AS old_place, n.file AS new_file, n.place AS new_place,
+                old_i.h IS DISTINCT FROM new_i.h AS items_differ, {", ".join(places)}
             FROM old_seen AS o JOIN new_seen AS n USING (number)
                 LEFT JOIN old_items_seen AS old_i ON old_i.number = o.number
                 LEFT JOIN new_items_seen AS new_i ON new_i.number = o.number
-            WHERE o.h <> n.h OR old_i.h IS DISTINCT FROM new_i.h""")
+            WHERE o.h <> n.h OR items_differ""")
 
     def _compare_some(self, first: int) -> None:
         self._do(f"""
             CREATE OR REPLACE TEMP TABLE batch AS
             SELECT * FROM pairs WHERE seq BETWEEN {first} AND {first + _AT_ONCE - 1}""")
         for side in _SIDES:
-            self._read_some(side, "orders", f"{side}_", "")
+            self._read_some(side, "orders", "batch", f"{side}_", "")
         self._do(f"""
             CREATE OR REPLACE TEMP TABLE joined AS
             SELECT seq, -1 AS item, number AS order_number, NULL::BIGINT AS item_id, {self._both_columns("orders")}
@@ -178,18 +179,18 @@ class Comparison(AbstractContextManager["Comparison"]):
         if self._with_items:
             self._compare_items()
 
-    def _read_some(self, side: str, table: str, of: str, last: str) -> None:
-        """Read the rows of some orders; their places in `batch` let DuckDB pass over most of the files."""
+    def _read_some(self, side: str, table: str, orders: str, of: str, last: str) -> None:
+        """Read the rows of some orders; their places let DuckDB pass over most of the files."""
         places = f"min({of}file), max({of}{last}file), min({of}place), max({of}{last}place)"
-        ((low_file, high_file, low, high),) = self._all(f"SELECT {places} FROM batch")
+        ((low_file, high_file, low, high),) = self._all(f"SELECT {places} FROM {orders}")
         where = f"file_index BETWEEN {low_file} AND {high_file} AND file_row_number BETWEEN {low} AND {high}"
         self._do(f"""
             CREATE OR REPLACE TEMP TABLE {side}_batch_{table} AS SELECT * FROM {side}_{table}
-            WHERE {"false" if low is None else where} AND {KEYS[table][0]} IN (SELECT number FROM batch)""")
+            WHERE {"false" if low is None else where} AND {KEYS[table][0]} IN (SELECT number FROM {orders})""")
 
     def _compare_items(self) -> None:
         for side in _SIDES:
-            self._read_some(side, "order_items", f"{side}_items_", "last_")
+            self._read_some(side, "order_items", "(FROM batch WHERE items_differ)", f"{side}_items_", "last_")
         item_id = "id" if self._with_ids else "NULL::BIGINT"
         columns = _listed(["order_number", *self._common["order_items"]])
         for side in _SIDES:
