@@ -290,6 +290,18 @@ def test_passwords_come_from_the_environment_alone(
     assert load_place(place, server.replace("user=postgres", "user=shop"), prefix="pw_").orders == 2
 
 
+def test_duckdb_merges_more_than_its_memory_holds(tmp_path: Path) -> None:
+    """Every second order of many is another one: their rows go to the disk, as those of a first load do."""
+    old = demo_payloads(10_000)
+    new = [order | {"status": "999"} if at % 2 else order for at, order in enumerate(old)]
+    url = f"duckdb:{tmp_path / 'shop.db'}"
+    for name, payloads in (("old", old), ("new", new)):
+        place = dataset(tmp_path / name, payloads, run_id=name)
+        load_place(place, url, begun=lambda database: database.run("SET memory_limit = '40MB'"))
+    ((changed,),) = Target(url).rows("SELECT count(*) FROM orders WHERE status = '999'")
+    assert (changed, Target(url).tables()[0]) == (5_000, 10_000)
+
+
 def test_duckdb_fetches_nothing_from_the_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Given a file of SQLite, DuckDB would download an extension; it is told not to, and the load says what is missing."""
     place, database = dataset(tmp_path / "one", demo_payloads(2)), tmp_path / "shop.db"
