@@ -35,6 +35,7 @@ _LONGEST_TITLE = 80
 #: What to do about a failure that is a proxy's.
 CHECK_PROXY = "Check the proxy (--proxy, or the variable that names it), then run the same command again."
 _WRONG_NAME = "Give the host name of the certificate in --api-url."
+_UNKNOWN_AUTHORITY = "Give the authority that signed it with --ca-file."
 _WRONG_TIME = "Have the API's certificate renewed, or set this machine's clock right."
 #: By OpenSSL's X509_V_ERR_CERT_NOT_YET_VALID, …_CERT_HAS_EXPIRED, …_HOSTNAME_MISMATCH and …_IP_ADDRESS_MISMATCH.
 _CERTIFICATE_HINTS = {9: _WRONG_TIME, 10: _WRONG_TIME, 62: _WRONG_NAME, 64: _WRONG_NAME}
@@ -138,12 +139,8 @@ def _tls_words(cause: ssl.SSLError) -> str:
 def _distrusted(error: aiohttp.ClientConnectorCertificateError) -> ApiUnavailableError:
     cause = error.certificate_error
     reason = str(getattr(cause, "verify_message", cause)).rstrip(".")
-    return ApiUnavailableError(
-        f"{error.host}:{error.port}: its certificate is refused: {reason}.",
-        _CERTIFICATE_HINTS.get(
-            getattr(cause, "verify_code", 0), "Give the authority that signed it with --ca-file."
-        ),
-    )
+    hint = _CERTIFICATE_HINTS.get(getattr(cause, "verify_code", 0), _UNKNOWN_AUTHORITY)
+    return ApiUnavailableError(f"{error.host}:{error.port}: its certificate is refused: {reason}.", hint)
 
 
 def proxys_refusal(response: Response) -> ExporterError | None:

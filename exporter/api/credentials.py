@@ -16,8 +16,7 @@ _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 def token_of(options: Options) -> str | None:
     """Return the token as given or as the token file has it; None where a login must bring one.
 
-    Raises:
-        UsageError: The token file cannot be read, is empty, or others can read it.
+    A `UsageError` where the token file cannot be read, is empty, or others can read it.
     """
     if options.token is not None or options.token_file is None:
         return options.token
@@ -39,8 +38,7 @@ def token_of(options: Options) -> str | None:
 def trust_of(options: Options) -> ssl.SSLContext | bool:
     """Return what TLS connections are made with; True for what this machine trusts, and nothing else.
 
-    Raises:
-        UsageError: A file is no PEM file, or others can read the key.
+    A `UsageError` where a file is no PEM file, or others can read the key.
     """
     variable = next((name for name in _BUNDLES if os.environ.get(name)), None)
     if not (variable or options.ca_file or options.client_cert):
@@ -98,6 +96,5 @@ def _others_can_read(found: os.stat_result, path: Path) -> bool:
     if handed_over and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(handed_over)):
         return False
     owners = frozenset({found.st_uid})  # whoever wrote it
-    return bool(found.st_mode & OTHERS_READ) and bool(
-        fault_of(found, path.absolute(), forbidden=OTHERS_READ, owners=owners)
-    )
+    fault = fault_of(found, path.absolute(), forbidden=OTHERS_READ, owners=owners)
+    return fault is not None and bool(found.st_mode & OTHERS_READ)

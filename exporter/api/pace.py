@@ -96,10 +96,8 @@ class Pace:
         """Take in a 429, or what means the same: everybody waits, then continues more slowly.
 
         Return the seconds of the pause, where it is new or has grown. `retry_after_s` is what the API asked for, if it
-        did, and `cause` what it answered, in a word; `latency_s` tells whether it was in flight when a pause began.
-
-        Raises:
-            ApiUnavailableError: When the wait is over 15 minutes.
+        did, and `cause` what it answered, in a word; `latency_s` tells whether it was in flight when a pause began. An
+        `ApiUnavailableError` when the wait is over 15 minutes.
         """
         self._open = False
         steering, now = self._steering, self._clock()

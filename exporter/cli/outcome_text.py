@@ -126,10 +126,6 @@ def change_lines(changes: Changes) -> Iterator[str]:
     for currency, sums in changes.deltas.items():
         yield from _rows(currency, sums.items())
     yield from _rows("columns", changes.columns.items())
-    yield from _change_notes(changes)
-
-
-def _change_notes(changes: Changes) -> Iterator[str]:
     if changes.matched_by_position:
         yield f"  Items without ids were matched by their position, in {changes.matched_by_position:,} orders."
     for table, names in changes.columns_not_compared.items():

@@ -58,7 +58,12 @@ class Directory:
             if replaced is None:
                 return
             try:
-                self._refuse_newcomers(Directory(replaced))
+                # What came between the last look and the exchange is not ours to remove.
+                old = Directory(replaced)
+                if (standing := old.standing()) is not None:
+                    if standing.run_id != self._seen:
+                        raise self._refusal("another dataset is there.", "")
+                    old.refuse_strangers(standing)
             except UsageError as error:
                 durable.put_in_place(replaced, self._path, staged)
                 raise came_in_mid_run(error) from None
@@ -66,13 +71,6 @@ class Directory:
 
     def interrupt(self) -> None:
         """Make what is under way in another thread end soon: a rename is over at once."""
-
-    def _refuse_newcomers(self, replaced: Directory) -> None:
-        """Refuse what came between the last look and the exchange: it is not ours to remove."""
-        if (standing := replaced.standing()) is not None:
-            if standing.run_id != self._seen:
-                raise self._refusal("another dataset is there.", "")
-            replaced.refuse_strangers(standing)
 
     def _refusal(self, problem: str, hint: str) -> UsageError:
         return UsageError(problem, hint, option="out", value=self._path)
@@ -94,9 +92,8 @@ def destination_of(out: str, proxy: str | None = None) -> Destination:
 
 def stranger_in(folder: Path, manifest: Manifest) -> str | None:
     """Return the name of something in a dataset's directory that is not ours; None where there is nothing."""
-    known = manifest.names | {
-        str(parent) for name in manifest.names for parent in PurePosixPath(name).parents
-    }
+    folders = {str(parent) for name in manifest.names for parent in PurePosixPath(name).parents}
+    known = manifest.names | folders
     names = (path.relative_to(folder).as_posix() for path in folder.rglob("*"))
     return next((name for name in names if name not in known), None)
 

@@ -177,7 +177,13 @@ class DemoApi:
             return _reset(request)
         if fault is Fault.SLOW:
             await asyncio.sleep(_SLOW_S)
-        answer = await _routed(request, handler)
+        try:
+            answer = await handler(request)
+        except web.HTTPNotFound:
+            answer = _detail_answer(404, "Not found.")
+        except web.HTTPMethodNotAllowed as error:
+            answer = _detail_answer(405, f'Method "{error.method}" not allowed.')
+        assert isinstance(answer, web.Response)
         if fault is Fault.CUT:
             return _cut(request, answer)
         if "gzip" in request.headers.get("Accept-Encoding", ""):
@@ -218,17 +224,6 @@ class DemoApi:
 
 def _detail_answer(status: int, text: str, headers: dict[str, str] | None = None) -> web.Response:
     return web.json_response({"detail": text}, status=status, headers=headers)
-
-
-async def _routed(request: web.Request, handler: _Handler) -> web.Response:
-    try:
-        answer = await handler(request)
-    except web.HTTPNotFound:
-        return _detail_answer(404, "Not found.")
-    except web.HTTPMethodNotAllowed as error:
-        return _detail_answer(405, f'Method "{error.method}" not allowed.')
-    assert isinstance(answer, web.Response)
-    return answer
 
 
 def _reset(request: web.Request) -> web.Response:

@@ -49,27 +49,28 @@ class EntryLook:
         await self._compare(news.pop(at) for at in first)
         due = () if self._proof.is_lost else [at for at in news if self._is_due(*news[at])]
         await self._compare(news.pop(at) for at in due)
-        if self._proof.is_lost and not was_lost:
-            self._tell()
+        proof = self._proof
+        if proof.differs is not None and not was_lost:
+            # Most lists show less than the whole order, from the first one on; one that does so later lies.
+            log.log(INFO if proof.compared < FIRST else WARNING, _DIFFERS, proof.differs)
+        elif proof.is_lost and not was_lost:
+            log.warning(_NO_SUMS, proof.suspects, proof.seen)
         digests = list(map(digest_of, raws))
-        usable = () if self._proof.is_lost else news
+        usable = () if proof.is_lost else news
         looked_at = [
             one._replace(digest=digests[at], place=at if at in usable else None)
             for at, one in enumerate(entries)
         ]
-        return LookedAt(looked_at, self._proof, self._details, body)
+        return LookedAt(looked_at, proof, self._details, body)
 
     def _is_due(self, number: str, raw: bytes) -> bool:
         suspect = self._proof.suspects_of(raw)
-        before = self._proof
-        counts = {"seen": before.seen + 1, "suspects": before.suspects + suspect}
-        self._proof = msgspec.structs.replace(before, **counts)
-        return suspect or before.chooses(number)
+        counts = {"seen": self._proof.seen + 1, "suspects": self._proof.suspects + suspect}
+        self._proof = msgspec.structs.replace(self._proof, **counts)
+        return suspect or self._proof.chooses(number)
 
     async def _compare(self, entries: Iterable[tuple[str, bytes]]) -> None:
         """Ask for the details of entries, all at one time, and compare."""
-        if self._proof.is_lost:
-            return
         asked = list(entries)
         async with task_group() as group:
             tasks = [group.create_task(self._detail(number)) for number, _ in asked]
@@ -90,11 +91,3 @@ class EntryLook:
                 return await patiently(ask, self._max_attempts, most_throttles=self._max_attempts)
         except AttemptError:
             return None
-
-    def _tell(self) -> None:
-        proof = self._proof
-        if proof.differs is not None:
-            # Most lists show less than the whole order, from the first one on; one that does so later lies.
-            log.log(INFO if proof.compared < FIRST else WARNING, _DIFFERS, proof.differs)
-        else:
-            log.warning(_NO_SUMS, proof.suspects, proof.seen)

@@ -130,13 +130,14 @@ def tell_plan(job: FetchJob, pending: int) -> None:
     """Log what the input holds, and that so many order numbers are to be asked for."""
     counts, orders, store = job.input, job.options.orders, job.options.store
     log.info("%s: read as %s.", orders, sentence(job.input.read))
-    known = counts.requested - pending
+    known, rate = counts.requested - pending, Rate.parse(job.options.rate)
+    takes = f", about {units.duration_text(pending / rate.per_s)} at {rate}"
     log.info(
         "%s: %d order numbers (%d duplicates, %d invalid lines, %d blank); %s%d to fetch%s.",
         *(orders, counts.requested, counts.duplicates, counts.invalid, counts.blank),
         f"{known} are in the store, " if known or store is not None else "",
         pending,
-        _time_needed(pending, Rate.parse(job.options.rate)),
+        takes if pending and math.isfinite(rate.per_s) else "",
     )
     if job.record.resumed:
         log.info("Resuming the run that began at %s.", manifest.time_text(job.record.started_at))
@@ -176,9 +177,3 @@ async def tick(on_progress: ProgressCallback, progress: Callable[[], Progress]) 
         rate += (lately - rate) * min(1.0, _TICK_S / 2.0) if rate else lately
         if rate < _NO_RATE_PER_S:
             rate = 0.0
-
-
-def _time_needed(pending: int, rate: Rate) -> str:
-    if not pending or math.isinf(rate.per_s):
-        return ""
-    return f", about {units.duration_text(pending / rate.per_s)} at {rate}"

@@ -41,11 +41,7 @@ def examples(rejects: Iterable[RejectRow]) -> str:
 
 
 def raise_stopped_early(store: Store, freshness: Freshness, max_rejects: str) -> None:
-    """Raise the error of a run that stops because it can no longer publish; nothing where all is settled.
-
-    Raises:
-        TooManyRejectsError: Orders are still pending.
-    """
+    """Raise a `TooManyRejectsError`: orders are pending, but it can no longer publish; nothing where all is settled."""
     states = store.states(freshness)
     pending = states.pop(None, 0)
     if not pending:

@@ -231,9 +231,8 @@ def holder(lock: Path) -> Holder | None:
         pid, started_at = int(facts["pid"]), float(facts["started_at"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return Holder(
-        pid=pid, started_at=started_at, alive=_is_alive(pid) if os.name == "posix" else _is_held(lock)
-    )
+    alive = _is_alive(pid) if os.name == "posix" else _is_held(lock)
+    return Holder(pid=pid, started_at=started_at, alive=alive)
 
 
 def _is_alive(pid: int) -> bool:

@@ -14,9 +14,8 @@ from exporter.lists.how_read import LEGACY, Source
 from exporter.lists.table import is_header
 
 BLOCK_BYTES = 1 << 16  # of one read; a batch of text holds about as much
-MAX_LINE_BYTES = (
-    8 << 20
-)  # a longer line is no list of order numbers; it is refused before it fills the memory
+#: A longer line is no list of order numbers; it is refused before it fills the memory.
+MAX_LINE_BYTES = 8 << 20
 Block = tuple[int, str]  # the number of its first line, and whole lines joined by line feeds
 # A line with one NUL in 4 characters or more, but around its text, is UTF-16 or binary; a stray NUL is invalid.
 _BINARY_SHARE = 4

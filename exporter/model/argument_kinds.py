@@ -26,11 +26,7 @@ API_LIST.numbers = ()
 
 
 def fit(options: Any) -> None:
-    """Make each field of some options what its type says.
-
-    Raises:
-        UsageError: A value does not fit; the error names the argument.
-    """
+    """Make each field of some options what its type says; a `UsageError` names one that does not fit."""
     for name, hint in _hints(options.__class__).items():
         value = _fitted(name, hint, _spelled(name, getattr(options, name)))
         object.__setattr__(options, name, value)

@@ -183,11 +183,7 @@ def encode(manifest: Manifest) -> bytes:
 
 
 def decode(text: bytes, name: str) -> Manifest:
-    """Read a manifest back.
-
-    Raises:
-        InputError: It is no manifest of a version that we know.
-    """
+    """Read a manifest back; an `InputError` where it is none of a version that we know."""
     try:
         manifest = msgspec.json.decode(text, type=Manifest)
     except msgspec.MsgspecError as error:

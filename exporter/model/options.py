@@ -5,7 +5,7 @@ What the docstrings say of each option is also its help on the command line, wit
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any, Literal
@@ -38,6 +38,16 @@ SECRETS = {
     "password": "EXPORTER_API_PASSWORD",
     "pii_key": "EXPORTER_PII_KEY",
 }
+
+
+def secrets_in(
+    environment: Mapping[str, str], token_file: str | None, names: Mapping[str, str] = SECRETS
+) -> dict[str, Any]:
+    """Return the options that only an environment holds, so that `ps` shows none; a token file comes before its token."""
+    secrets = {name: environment.get(variable) or None for name, variable in names.items()}
+    return secrets | {"token": None} if token_file else secrets
+
+
 #: What is written in `out` for the run's start, in the machine's own time zone: `2026-11-23`, `183000`.
 PLACES = ("{date}", "{time}")
 #: What is shown in place of a secret.
@@ -352,8 +362,7 @@ def _checks_of_place_and_source(o: Options) -> Iterator[_Check]:
 def checked_api_url(url: str, *, allow_http: bool) -> str:
     """Return the API's base URL without a trailing slash, and without the path of what is asked for below it.
 
-    Raises:
-        UsageError: It is no https URL, or it carries a user, a query or a fragment.
+    A `UsageError` where it is no https URL, or carries a user, a query or a fragment.
     """
     refused = partial(UsageError, option="api_url")
     try:
@@ -387,10 +396,7 @@ def without_known_path(url: str) -> str:
 def checked_proxy(text: str, variable: str | None = None) -> str:
     """Return a proxy's URL, also where a text without scheme names it, as for curl; `none` as it is.
 
-    `variable` is where it came from, for the error; None for `--proxy`.
-
-    Raises:
-        UsageError: It is not the URL of an HTTP proxy.
+    A `UsageError` where it is no HTTP proxy's; `variable` is where it came from, None for `--proxy`.
     """
     if text == "none":
         return text

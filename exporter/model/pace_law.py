@@ -149,10 +149,8 @@ class Steering:
     ) -> bool:
         """Take in a 429, or what means the same; return whether the pause is new or at least a second longer.
 
-        A 429 to a request that was in flight when the pause began is no news. `latency_s` is None for the last one's.
-
-        Raises:
-            ApiUnavailableError: When the waits without an answer come to over 15 minutes.
+        A 429 to a request that was in flight when the pause began is no news. `latency_s` is None for the last one's. An
+        `ApiUnavailableError` when the waits without an answer come to over 15 minutes.
         """
         before = self.paused_until
         self._cause = cause

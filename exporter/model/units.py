@@ -9,10 +9,7 @@ _DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*([smhdw])")
 
 
 def seconds(text: str, *, option: str) -> float:
-    """Return the seconds that a text such as `90s`, `15m`, `24h`, `7d` or `2w` stands for.
-
-    Raises:
-        UsageError: It is not of that form; names `option`.
+    """Return the seconds that a text such as `90s`, `15m`, `24h`, `7d` or `2w` stands for; a `UsageError` names `option`.
 
     >>> seconds("24h", option="max_age")
     86400.0
@@ -37,10 +34,7 @@ def allowed_rejects(text: str, requested: int) -> int:
 
 
 def count_or_share(text: str, whole: int, *, option: str) -> float:
-    """Return the number that a text such as `20` or `5%` stands for, of `whole`.
-
-    Raises:
-        UsageError: It is neither; names `option`.
+    """Return the number that a text such as `20` or `5%` stands for, of `whole`; a `UsageError` names `option`.
 
     >>> count_or_share("20", 30, option="expect_orders"), count_or_share("90%", 30, option="expect_orders")
     (20.0, 27.0)

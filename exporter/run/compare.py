@@ -146,9 +146,8 @@ async def add_changes(
             comparison.interrupt()
 
     try:
-        return await beside_the_loop(
-            add, stop, doing="comparing with the dataset before", interrupt=interrupt
-        )
+        doing = "comparing with the dataset before"
+        return await beside_the_loop(add, stop, doing=doing, interrupt=interrupt)
     except InterruptedRunError:
         raise
     except ExporterError as error:

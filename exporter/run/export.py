@@ -225,7 +225,11 @@ class _Run:
         with durable.storage_errors("writing the manifest", work.staged):
             durable.write_bytes(work.staged / manifest.MANIFEST_FILE, manifest.encode(finished), mode=None)
         if options.report:
-            await self._report()
+            try:
+                await write_report_apart(work.staged)
+            except ExporterError as error:  # a report that fails never keeps data from its readers
+                what = "%s The dataset is published without its report: exporter report %s"
+                log.warning(what, error, self.out)
         try:
             await self.look()
         except UsageError as error:  # it may be anybody's
@@ -261,13 +265,6 @@ class _Run:
             log.info("%s: %d orders pruned that are no longer listed.", store, gone)
         except StorageError as error:
             log.warning("--prune: %s", error)
-
-    async def _report(self) -> None:
-        """Add the report to the staged dataset; a report that fails never keeps data from its readers."""
-        try:
-            await write_report_apart(self.work.staged)
-        except ExporterError as error:
-            log.warning("%s The dataset is published without its report: exporter report %s", error, self.out)
 
     def _judge(self, job: FetchJob, result: PublishResult, fewest: int) -> None:
         """Raise where what was rejected, or what fits no column, forbids publishing."""

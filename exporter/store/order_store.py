@@ -170,11 +170,7 @@ class Store:
             return int(self._connection.execute(query, (since,)).fetchone()[0])
 
     def unfinished_run(self, out: str) -> RunRecord | None:
-        """Return the newest run into `out`, unless it is finished.
-
-        Raises:
-            StorageError: Its record is damaged.
-        """
+        """Return the newest run into `out`, unless it is finished; a `StorageError` where its record is damaged."""
         with durable.storage_errors("reading the store", self.path):
             row = self._connection.execute(_NEWEST_RUN, (out,)).fetchone()
         if row is None or row[0] is not None:

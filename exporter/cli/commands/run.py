@@ -18,7 +18,7 @@ from click.core import ParameterSource
 
 from exporter.cli.config_file import load_settings
 from exporter.cli.option_kinds import OTHERS, PATH, Command, F, Session, option, settings, together
-from exporter.model.options import SECRETS
+from exporter.model.options import secrets_in
 
 if TYPE_CHECKING:
     from exporter.dataset.summary import Summary
@@ -116,12 +116,6 @@ def run_options(*, required: bool) -> Callable[[F], F]:
     )
 
 
-def _secrets_beside(settings: dict[str, Any]) -> dict[str, Any]:
-    """Return the environment's credentials: no option's value, so that `ps` shows none; a token file comes first."""
-    secrets = {name: os.environ.get(variable) or None for name, variable in SECRETS.items()}
-    return secrets | {"token": None} if settings["token_file"] else secrets
-
-
 def options_of(orders: str | None, settings: dict[str, Any]) -> Options:
     """Build `Options` from what click parsed; credentials come from the environment."""
     from exporter.model.options import OF_A_FILE, OF_THE_LIST, PLACES, Options
@@ -134,7 +128,7 @@ def options_of(orders: str | None, settings: dict[str, Any]) -> Options:
     for name in idle:
         if source(name) is not ParameterSource.COMMANDLINE:
             del settings[name]
-    return Options(orders=orders or "", **settings, **_secrets_beside(settings))
+    return Options(orders=orders or "", **settings, **secrets_in(os.environ, settings["token_file"]))
 
 
 def _orders_or_list(ctx: click.Context, argument: click.Parameter, orders: str | None) -> str | None:
@@ -260,7 +254,8 @@ def numbers(out: str, overwrite: bool, page_size: int, quiet: bool, log_format: 
     from exporter.model.options import Options
     from exporter.model.outside_text import visible
 
-    options = Options(from_api=True, out=out, overwrite=overwrite, **settings, **_secrets_beside(settings))
+    secrets = secrets_in(os.environ, settings["token_file"])
+    options = Options(from_api=True, out=out, overwrite=overwrite, **settings, **secrets)
     with watching(quiet=quiet, log_format=log_format) as on_progress:
         listing = partial(Listing, options=options, page_size=page_size, on_progress=on_progress)
         listed, walk = run_stoppable(lambda stop: list_numbers(listing(stop=stop)))

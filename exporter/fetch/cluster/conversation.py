@@ -124,8 +124,7 @@ class Conversation:
     async def go_on(self) -> NoReturn:
         """Look which workers are there, and tell every range its share: whenever that changes, and once a second.
 
-        Raises:
-            ApiUnavailableError: The cluster has been gone for a minute, or the API asks for too long a wait.
+        An `ApiUnavailableError` where the cluster has been gone for a minute, or the API asks for too long a wait.
         """
         looked_at, seen_at = -math.inf, time.monotonic()
         while self._failure is None:

@@ -13,7 +13,7 @@ from concurrent.futures import CancelledError
 from contextlib import suppress
 from dataclasses import asdict, replace
 from itertools import chain
-from typing import Any, NoReturn
+from typing import Any
 
 import msgspec
 from distributed import KilledWorker
@@ -194,7 +194,11 @@ class _Spread:
         finally:
             await self._end(set(running))
         if self._is_hopeless():
-            self._raise_stopped_early()
+            options, counts = self._job.options, self._job.input
+            rejects = f"{sum(each.rejected for each in self._ranges) + counts.invalid:,} rejects"
+            told = examples(chain.from_iterable(each.rejects(self._freshness) for each in self._ranges))
+            settled = counts.requested - self._left()
+            raise stopped_early(rejects, options.max_rejects, settled, counts.requested, told)
 
     async def _watch_stop(self) -> None:
         await self._job.stop.wait()
@@ -205,13 +209,6 @@ class _Spread:
         """Whether more rejects are certain than the run may have, unless the publish is there to tell more."""
         most = most_new_rejects(self._job.options, self._job.input, {})
         return bool(self._left()) and most is not None and sum(each.rejected for each in self._ranges) > most
-
-    def _raise_stopped_early(self) -> NoReturn:
-        options, counts = self._job.options, self._job.input
-        rejects = f"{sum(each.rejected for each in self._ranges) + counts.invalid:,} rejects"
-        told = examples(chain.from_iterable(each.rejects(self._freshness) for each in self._ranges))
-        settled = counts.requested - self._left()
-        raise stopped_early(rejects, options.max_rejects, settled, counts.requested, told)
 
     async def _end(self, running: set[asyncio.Task[Ended]]) -> None:
         """Let the workers stop asking and keep what they have."""

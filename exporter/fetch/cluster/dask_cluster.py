@@ -6,7 +6,7 @@ certificate that is made for each run and kept in memory, and another cluster mu
 
 import logging
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,39 +61,35 @@ def refused(address: str | None, problem: str, advice: str) -> UsageError:
 async def open_cluster(options: Options, folder: Path) -> AsyncIterator[Any]:
     """Hold a client of the cluster that `--dask` names; a local one's workers are children that write into `folder`.
 
-    Raises:
-        UsageError: It is no such address, no scheduler answers there, or anybody could read what it is told.
+    A `UsageError` where it is no such address, no scheduler answers there, or anybody could read what it is told.
     """
     for name in ("distributed", "distributed.client"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters we tell ourselves
     address = str(options.dask)
-    async with AsyncExitStack() as stack:
-        place: Any = address
-        if (workers := local_workers(address)) is not None:
-            place = await stack.enter_async_context(_local(workers, options, folder))
-        else:
-            _refuse_clear_text(address, insecure=options.dask_insecure)
-            await _check_answers(address)
-        yield await stack.enter_async_context(_dask.Client(place, asynchronous=True, timeout=PATIENCE_S))
+    workers = local_workers(address)
+    if workers is None:
+        await _check(address, insecure=options.dask_insecure)
+    place = nullcontext(address) if workers is None else _local(workers, options, folder)
+    async with place as cluster, _dask.Client(cluster, asynchronous=True, timeout=PATIENCE_S) as client:
+        yield client
 
 
-def _refuse_clear_text(address: str, *, insecure: bool) -> None:
+async def _check(address: str, *, insecure: bool) -> None:
+    """Refuse what is no address, what anybody could read or use, and where no scheduler answers."""
+    example = "as tls://scheduler:8786."
     if "://" not in address:
-        hint = "Give local, local:N, or the address of a Dask scheduler, as tls://scheduler:8786."
+        hint = f"Give local, local:N, or the address of a Dask scheduler, {example}"
         raise UsageError(f"expected a scheduler's address, got {address!r}.", hint, option="dask")
     scheme, place = _comm.parse_address(address)
     if not (scheme == "tls" or insecure or is_loopback(place.rpartition(":")[0].strip("[]"))):
         hint = "Set up TLS for the cluster, or give --dask-insecure if this network is yours alone."
         raise refused(address, _CLEAR_TEXT, hint)
-
-
-async def _check_answers(address: str) -> None:
     try:
         arguments = _dask.Security().get_connection_args("client")
         wire = await _comm.connect(address, timeout=CONNECT_S, **arguments)
     except (OSError, ValueError, RuntimeError, TypeError) as error:
         problem = f"no Dask scheduler answers there ({error})."
-        raise refused(address, problem, "Start one, or give its address, as tls://scheduler:8786.") from None
+        raise refused(address, problem, f"Start one, or give its address, {example}") from None
     await wire.close()
 
 

@@ -30,9 +30,8 @@ def start_for(address: str, main_module: str) -> None:
     if os.environ.setdefault(_METHOD, "forkserver") != "forkserver":
         return
     without_numpy()  # Dask would import it, and pandas, to have them forked
-    get_context("forkserver").set_forkserver_preload(
-        ["exporter.fetch.cluster.fork_server_imports", main_module]
-    )
+    imported = ["exporter.fetch.cluster.fork_server_imports", main_module]
+    get_context("forkserver").set_forkserver_preload(imported)
     os.environ.update(MEMORY | dict(os.environ), PYTHONSAFEPATH="1", PYTHONPATH=python_path())
     resource_tracker.ensure_running()  # it lets the signals go, whoever holds them
     with signals_held():

@@ -42,7 +42,7 @@ from exporter.fetch.refresh import Refresh, Tally, refresh
 from exporter.fetch.work_directory import WorkDirectory, locked
 from exporter.model.errors import ExporterError, InterruptedRunError, LockedError, UsageError, told
 from exporter.model.manifest import pii_of
-from exporter.model.options import Options
+from exporter.model.options import Options, secrets_in
 from exporter.model.version import __version__
 from exporter.store.order_store import Store
 from exporter.system.child_process import be_deaf, be_lean
@@ -134,8 +134,7 @@ async def _done(assignment: Assignment, link: _Link) -> Done:
 
 def options_of(public: dict[str, Any]) -> Options:
     """Return options from their public part and the secrets of this process's environment, or raise a `UsageError`."""
-    secrets = {name: os.environ.get(variable) or None for name, variable in SECRETS.items()}
-    secrets["token"] = secrets["token"] if public["token_file"] is None else None
+    secrets = secrets_in(os.environ, public["token_file"], SECRETS)
     return msgspec.convert({**public, **secrets}, Options)
 
 
