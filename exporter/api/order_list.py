@@ -44,9 +44,7 @@ _SIDE_BY_SIDE = 8
 class OrderList:
     """One walk through the pages, whose queries all begin with `query`, encoded; it may be empty.
 
-    Attributes:
-        changes: By how many orders the API's count has changed during the walk, in all.
-        count: The API's last count.
+    `count` is the API's last count of orders, and `changes` by how many it has changed during the walk, in all.
     """
 
     def __init__(self, client: Client, options: Options, query: str) -> None:
@@ -167,11 +165,9 @@ async def walk_to_the_end(
 ) -> None:
     """Read the list once, from the `first` page on; a second time where fewer orders were met than counted.
 
-    `take` takes a page that was read; it returns whether it brought news, and how many orders were met so far.
-
-    Raises:
-        ExporterError: See `OrderList.pages`; or more orders are missing than have come or gone meanwhile, or
-            nothing but known ones comes, page after page.
+    `take` takes a page that was read; it returns whether it brought news, and how many orders were met so far. Errors
+    are those of `OrderList.pages`; also where more orders are missing than have come or gone meanwhile, or nothing but
+    known ones comes, page after page.
     """
     url = options.api_url + ORDERS_PATH
     met = 0

@@ -69,11 +69,9 @@ class OutageWatch(Generic[T]):
     ) -> None:
         """Take in a failed attempt, which `began` then on the steady clock, or later where it waited for its slot.
 
-        `refusal` is what to record once it is proven, where the order will not be asked for again.
-
-        Raises:
-            ApiUnavailableError: It completes an outage, or no wait can mend it.
-            TokenRefusedError: Nothing but 403 has come in this try.
+        `refusal` is what to record once it is proven, where the order will not be asked for again. It raises an
+        `ApiUnavailableError` where it completes an outage, or no wait can mend it; a `TokenRefusedError` where nothing
+        but 403 has come in this try.
         """
         if refusal is not None:
             self.law.hold(refusal, time.monotonic())

@@ -33,9 +33,7 @@ class EntryLook:
     async def page(self, entries: Sequence[Met], body: bytes) -> LookedAt:
         """Return what a page with this `body` holds; what is due is compared, and may be used where it proves itself.
 
-        Raises:
-            TokenRefusedError: The API refuses the token.
-            ApiUnavailableError: It asks for too long a wait.
+        A `TokenRefusedError` where the API refuses the token; an `ApiUnavailableError` where it asks for too long a wait.
         """
         raws, was_lost = raw_entries(body), self._proof.is_lost
         known = self._met.known(entry.entry for entry in entries)

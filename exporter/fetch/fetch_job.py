@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +99,8 @@ async def fetch(job: FetchJob, on_progress: ProgressCallback) -> Fetched:
     ):
         published = group.create_task(publishing.result())
         # The first rows are written while what is pending is counted.
-        states = await beside_the_loop(
-            lambda: job.store.states(job.freshness),
-            job.stop,
-            doing="reading the store",
-            interrupt=job.store.interrupt,
-        )
+        count = partial(job.store.states, job.freshness)
+        states = await beside_the_loop(count, job.stop, "reading the store", job.store.interrupt)
         tally = Tally(pace, states.get(None, 0))
         tell_plan(job, tally.pending)
         ticking = group.create_task(tick(on_progress, progress))

@@ -25,11 +25,8 @@ async def use_list(
     """Take into the store what the list proves of the orders that the attached plan names.
 
     Where the plan is of a file, the list is read first, as far as that is cheaper than asking for each order.
-    Returned are how it was read, and when an order counts as settled from now on.
-
-    Raises:
-        TokenRefusedError: The API refuses the token, or lets it see no list.
-        ApiUnavailableError: The API does not answer.
+    Returned are how it was read, and when an order counts as settled from now on; errors are
+    those of `Listing.write`.
     """
     options = listing.options
     with listing.opened(work, record.answered_at or 0.0) as met:
@@ -42,9 +39,7 @@ async def use_list(
             store.note_entries(work.listing)
             return _take_found(met, store, record, freshness, options.max_items)
 
-        taken = await beside_the_loop(
-            take, listing.stop, doing="taking orders from the list", interrupt=store.interrupt
-        )
+        taken = await beside_the_loop(take, listing.stop, "taking orders from the list", store.interrupt)
         if proof and proof.holds:
             log.info(_TAKEN, f"{taken:,}", f"{proof.compared:,}")
         return met.walk, freshness

@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote, urlencode
@@ -91,12 +92,8 @@ class Listing:
         """
         with self.opened(work, answered_at) as met:
             await self.read_on(met)
-            numbers = await beside_the_loop(
-                lambda: _write(file, map(spell, met.numbers())),
-                self.stop,
-                doing="writing the order numbers",
-                interrupt=met.interrupt,
-            )
+            write = partial(_write, file, map(spell, met.numbers()))
+            numbers = await beside_the_loop(write, self.stop, "writing the order numbers", met.interrupt)
             return numbers, met.walk
 
     async def first_page(self) -> Page:

@@ -116,12 +116,8 @@ def name_of(out: str, *, kept: bool) -> str:
 def work_directory(out: str) -> Iterator[WorkDirectory]:
     """Hold the work directory of `out`, made with mode 0700 where it is missing.
 
-    A `UsageError` inside the block leaves nothing behind that was not there before.
-
-    Raises:
-        UsageError: Something that no run has made has its name.
-        LockedError: Another process holds it.
-        StorageError: It cannot be made, or it or something in it is not this user's alone.
+    A `UsageError`, as where something that no run has made has its name, leaves nothing behind that was not there
+    before. Else errors are those of `locked`; a `StorageError` also where something in it is not this user's alone.
     """
     path = place_of(out)
     with durable.storage_errors("making the work directory", path):
@@ -174,9 +170,7 @@ def discard(out: str) -> None:
 def locked(path: Path, what: str) -> Iterator[None]:
     """Hold the lock file `path`, which dies with its process; it locks `what`, for the message.
 
-    Raises:
-        LockedError: Another process holds it.
-        StorageError: The lock file cannot be made, or is not this user's alone.
+    A `LockedError` where another process holds it; a `StorageError` where it cannot be made, or is not this user's alone.
     """
     lock = FileLock(path, mode=0o600)
     facts_file = path.with_name(f"{path.name}.json")

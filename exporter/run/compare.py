@@ -141,13 +141,9 @@ async def add_changes(
         tables, changes = _changes(old, new, work.staged, scratch, options, begun=under_way.append)
         return msgspec.structs.replace(finished, tables=finished.tables | tables, changes=changes)
 
-    def interrupt() -> None:
-        for comparison in under_way:
-            comparison.interrupt()
-
     try:
         doing = "comparing with the dataset before"
-        return await beside_the_loop(add, stop, doing=doing, interrupt=interrupt)
+        return await beside_the_loop(add, stop, doing, lambda: [one.interrupt() for one in under_way])
     except InterruptedRunError:
         raise
     except ExporterError as error:

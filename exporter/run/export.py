@@ -143,7 +143,7 @@ class _Run:
         return await self._there(look, "looking at the destination")
 
     async def _there(self, work: Callable[[], T], doing: str) -> T:
-        return await beside_the_loop(work, self.stop, doing=doing, interrupt=self.destination.interrupt)
+        return await beside_the_loop(work, self.stop, doing, self.destination.interrupt)
 
     @contextmanager
     def _open_store(self) -> Iterator[Store]:
@@ -187,9 +187,7 @@ class _Run:
             walk = await _list(listing, self.work, store.unfinished_run(name)) if options.from_api else None
             with open_input(str(self.work.listed) if walk else options.orders) as source:
                 plan = InputPlan(source, options.orders, options, self.work.plan)
-                found = await beside_the_loop(
-                    plan.make, self.stop, doing="reading the input", interrupt=plan.interrupt
-                )
+                found = await beside_the_loop(plan.make, self.stop, "reading the input", plan.interrupt)
             if walk is not None:
                 about = found.read | listing.about | {"pages": walk.pages, "listed": walk.orders}
                 found = msgspec.structs.replace(found, read=about)
@@ -261,7 +259,7 @@ class _Run:
         store, before = job.store.path, job.record.started_at - seconds(PRUNE_AGE, option="older_than")
         prune = partial(upkeep.prune, store, self.work.plan, before)
         try:
-            gone = await beside_the_loop(prune, self.stop, doing="pruning the store", interrupt=lambda: None)
+            gone = await beside_the_loop(prune, self.stop, "pruning the store")
             log.info("%s: %d orders pruned that are no longer listed.", store, gone)
         except StorageError as error:
             log.warning("--prune: %s", error)

@@ -39,9 +39,6 @@ async def load_published(out: str, target: str, stop: Stop) -> None:
             failed.command = shlex.join(["exporter", "load", out, target])
             raise failed from None
 
-    def interrupt() -> None:
-        for database in under_way:
-            database.interrupt()
-
-    told = await beside_the_loop(load, stop, doing="loading the dataset", interrupt=interrupt)
+    doing = "loading the dataset"
+    told = await beside_the_loop(load, stop, doing, lambda: [one.interrupt() for one in under_way])
     log.info("%s", told)

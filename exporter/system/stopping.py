@@ -40,7 +40,7 @@ class Stop:
 
 
 async def beside_the_loop(
-    work: Callable[[], T], stop: Stop, *, doing: str, interrupt: Callable[[], object]
+    work: Callable[[], T], stop: Stop, doing: str, interrupt: Callable[[], object] = lambda: None
 ) -> T:
     """Do blocking work, as `reading the input`, in a thread, so that a signal is noticed while it continues.
 

@@ -54,9 +54,7 @@ _LATELY_S = 5.0
 async def spread(job: FetchJob, on_progress: ProgressCallback) -> Fetched:
     """Fetch and publish a plan on a Dask cluster; see `exporter.fetch.fetch_job.fetch`.
 
-    Raises:
-        UsageError: The cluster cannot be used; nothing was asked for.
-        ApiUnavailableError: It is gone in mid-run; what was fetched is kept.
+    A `UsageError` where it cannot be used, an `ApiUnavailableError` where it is gone in mid-run; orders are kept.
     """
     if job.options.store is not None:
         what = "a run on a cluster keeps its orders in ranges, and leaves none behind."
@@ -82,7 +80,7 @@ async def spread(job: FetchJob, on_progress: ProgressCallback) -> Fetched:
             each.look(check.key, job.freshness)
         return ranges
 
-    ranges = await beside_the_loop(cut_and_look, job.stop, doing="cutting the plan", interrupt=lambda: None)
+    ranges = await beside_the_loop(cut_and_look, job.stop, "cutting the plan")
     return await _Spread(job, check, ranges).go(on_progress)
 
 
