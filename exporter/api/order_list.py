@@ -180,17 +180,15 @@ async def walk_to_the_end(
                 if without_news and met >= page.count:
                     break  # all that the API counts is there, though it promises more of the same
                 if without_news > _MOST_PAGES_WITHOUT_NEWS:
-                    raise ApiUnavailableError(
-                        f"{url}: {without_news} pages in a row bring no new order, yet more are promised."
-                    )
+                    what = f"{url}: {without_news} pages in a row bring no new order, yet more are promised."
+                    raise ApiUnavailableError(what)
         if before and met > before:
             log.warning(_DISAGREE, f"{met:,}", f"{before:,}")
         if met >= walk.count:
             return
     if walk.count - met > walk.changes:
-        raise ApiUnavailableError(
-            f"{url}: the API counts {walk.count:,} orders, {met:,} were listed, in two walks through all pages."
-        )
+        what = f"{url}: the API counts {walk.count:,} orders, {met:,} were listed, in two walks through all pages."
+        raise ApiUnavailableError(what)
 
 
 async def first_number(client: Client) -> str:

@@ -150,9 +150,8 @@ class OutageWatch(Generic[T]):
         try:
             if number == FIRST_OF_LIST:
                 number = await first_number(self._client)
-            await self._client.fetch(
-                number, attempt=2, timeout_s=min(_QUESTION_S, self._timeout_s), is_question=True
-            )
+            timeout_s = min(_QUESTION_S, self._timeout_s)
+            await self._client.fetch(number, attempt=2, timeout_s=timeout_s, is_question=True)
         except ThrottledError:
             self.law.since = time.monotonic()  # it lives, and says how long to wait: that is no outage
             came = "the API is throttling"

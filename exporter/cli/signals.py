@@ -18,6 +18,9 @@ from exporter.system.stopping import Stop
 T = TypeVar("T")
 #: The answers in flight have eight seconds, and the promise is ten.
 _LONGEST_S = 9.5
+_LAST_WORDS = (
+    b"Error: Stopped by a signal; what was fetched is kept.\nRun the same command again to resume.\n"
+)
 
 
 def run_stoppable(main: Callable[[Stop], Awaitable[T]]) -> T:
@@ -59,7 +62,5 @@ def _heard_by(stop: Stop) -> Iterator[None]:
 
 
 def _end(number: int) -> None:
-    os.write(
-        2, b"Error: Stopped by a signal; what was fetched is kept.\nRun the same command again to resume.\n"
-    )
+    os.write(2, _LAST_WORDS)
     os._exit(128 + number)

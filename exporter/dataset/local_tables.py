@@ -84,9 +84,8 @@ def fields_of(table: str, names: Iterable[str]) -> list[pa.Field]:
 
 
 def _is_plain(path: Path) -> bool:
-    return path.suffix == ".parquet" and not any(
-        isinstance(field.type, pa.BaseExtensionType) for field in pq.read_schema(path)
-    )
+    fields = pq.read_schema(path) if path.suffix == ".parquet" else None
+    return fields is not None and not any(isinstance(each.type, pa.BaseExtensionType) for each in fields)
 
 
 def local_dataset(place: str, scratch: Path) -> LocalDataset:
@@ -106,10 +105,8 @@ def local_dataset(place: str, scratch: Path) -> LocalDataset:
     with durable.storage_errors("reading the dataset", manifest):
         if not manifest.is_file():
             raise InputError(f"{place}: expected a finished dataset, got none.", "Give the --out of a run.")
-        found = LocalDataset(
-            place=place, folder=folder, manifest=decode(manifest.read_bytes(), str(manifest)), scratch=scratch
-        )
-        for difference in wrong_files(folder, found.manifest):
+        record = decode(manifest.read_bytes(), str(manifest))
+        for difference in wrong_files(folder, record):
             what = f"{place}: it is not what its manifest says: {difference}"
             raise InputError(what, f"Run: exporter verify {place}")
-    return found
+    return LocalDataset(place=place, folder=folder, manifest=record, scratch=scratch)

@@ -102,9 +102,8 @@ class ObjectStore:
         After a `StorageError`, there is no manifest, or still the old one.
         """
         with durable.storage_errors("reading the staged dataset", staged):
-            files = {
-                path.relative_to(staged).as_posix(): path for path in staged.rglob("*") if path.is_file()
-            }
+            paths = [path for path in staged.rglob("*") if path.is_file()]
+            files = {path.relative_to(staged).as_posix(): path for path in paths}
             size = sum(path.stat().st_size for path in files.values())
         log.info("Uploading %d files, %s, to %s", len(files), size_text(size), self._url)
         self._retire(retired)

@@ -13,7 +13,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 
 from exporter.model.catalog import TABLES, Kind
-from exporter.model.manifest import TableFiles
+from exporter.model.manifest import TableFiles, by_format
 
 _ROWS = 16_384
 # A CSV record must fit into a block. The longest payload is 32 MiB; its JSON text doubles quotation marks.
@@ -23,8 +23,8 @@ _LARGEST_BLOCK_BYTES = 96 * 1024 * 1024
 
 def readable(files: TableFiles) -> list[str]:
     """Return the paths of a table's files in the one format to read it from, Parquet before CSV; a workbook is none."""
-    found = [[part.path for part in files.files if part.path.endswith(end)] for end in (".parquet", ".csv")]
-    return found[0] or found[1]
+    formats = by_format(files.files)
+    return [part.path for part in formats.get("parquet") or formats.get("csv", [])]
 
 
 def part_reader(path: Path, timezone: str = "UTC") -> ParquetPart | CsvPart:

@@ -11,7 +11,7 @@ import hashlib
 import json
 import sqlite3
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import closing
 from itertools import chain, groupby
 from operator import itemgetter
@@ -22,7 +22,15 @@ import pyarrow as pa
 from exporter.dataset.table_reading import part_reader
 from exporter.model.column_selection import KEYS
 from exporter.model.errors import InputError
-from exporter.model.manifest import MANIFEST_FILE, REJECTS_FILE, STALE_FILE, Counts, Manifest, decode
+from exporter.model.manifest import (
+    MANIFEST_FILE,
+    REJECTS_FILE,
+    STALE_FILE,
+    Counts,
+    Manifest,
+    by_format,
+    decode,
+)
 from exporter.model.records import PartFile
 from exporter.system import durable
 
@@ -85,19 +93,12 @@ def _wrong_sums(manifest: Manifest) -> _Differences:
     expected = {"orders": counts.exported, "order_items": counts.order_items}
     for name, table in tables.items():
         sums.append((f"rows of {name} = its count", table.rows, expected.get(name, table.rows)))
-        for ending, files in _by_format(table.files).items():
+        for ending, files in by_format(table.files).items():
             rows = sum(part.rows for part in files)
             sums.append((f"rows of {name}.{ending} = rows of its files", table.rows, rows))
     for rule, left, right in sums:
         if left != right:
             yield "sum", f"{MANIFEST_FILE}: {rule} does not hold: {left:,} is not {right:,}."
-
-
-def _by_format(files: Iterable[PartFile]) -> dict[str, list[PartFile]]:
-    formats: defaultdict[str, list[PartFile]] = defaultdict(list)
-    for part in files:
-        formats[part.path.rpartition(".")[2]].append(part)
-    return formats
 
 
 def _strangers(out: Path, manifest: Manifest) -> _Differences:
@@ -157,7 +158,7 @@ def _wrong_list(out: Path, name: str, by_reason: Mapping[str, int]) -> _Differen
 def _wrong_rows(out: Path, manifest: Manifest) -> _Differences:
     formats: defaultdict[str, dict[str, list[PartFile]]] = defaultdict(dict)
     for name, table in manifest.tables.items():
-        for ending, parts in _by_format(table.files).items():
+        for ending, parts in by_format(table.files).items():
             formats[ending][name] = parts
     formats.pop("xlsx", None)  # its digest was right, and reading it takes the memory of a whole workbook
     for ending, tables in formats.items():

@@ -63,9 +63,8 @@ class _Book(OpenFile):
         self._book: Workbook = xlsxwriter.Workbook(str(path), how)
         self._book.set_properties({"created": _MADE})
         self._bold = self._book.add_format({"bold": True, "text_wrap": False})
-        self._formats = {
-            text: self._book.add_format({"num_format": text}) for text in (_DATE, _MONEY, _WHOLE)
-        }
+        forms = (_DATE, _MONEY, _WHOLE)
+        self._formats = {text: self._book.add_format({"num_format": text}) for text in forms}
         self._sheets: dict[str, Worksheet] = {name: self._book.add_worksheet(name) for name in schemas}
         for name, sheet in self._sheets.items():
             sheet.freeze_panes(1, 0)
@@ -173,9 +172,8 @@ def _cells(column: pa.ChunkedArray) -> tuple[str, list[Any]]:
     largest = pa.scalar(10**11 if is_money else 10**15, _WIDE)
     texts = column.cast(pa.string())
     numbers = texts.cast(pa.float64())  # the cast from decimals themselves rounds wrongly
-    return _MONEY if is_money else _WHOLE, _either(
-        pc.less(pc.abs(column.cast(_WIDE)), largest), numbers, texts
-    )
+    fits = pc.less(pc.abs(column.cast(_WIDE)), largest)
+    return _MONEY if is_money else _WHOLE, _either(fits, numbers, texts)
 
 
 def _either(fits: pa.ChunkedArray, values: pa.ChunkedArray, texts: pa.ChunkedArray) -> list[Any]:

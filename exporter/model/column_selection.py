@@ -63,9 +63,8 @@ def _check(patterns: Sequence[str], option: str, tables: Sequence[str]) -> None:
     for pattern in patterns:
         of, _, name = pattern.rpartition(".")
         if option == "drop" and any(name in KEYS[table] for table in tables if of in ("", table)):
-            raise UsageError(
-                f"{pattern} joins the tables and is always written.", "Leave it out of --drop.", option="drop"
-            )
+            what = f"{pattern} joins the tables and is always written."
+            raise UsageError(what, "Leave it out of --drop.", option="drop")
         if not any(_fitting(table, pattern) for table in tables):
             dot = "." in pattern
             names = {f"{table}.{name}" if dot else name for table in tables for name in _NAMES[table]}

@@ -1,6 +1,7 @@
 """What was exported, counted and hashed: the record that names every file of a dataset."""
 
 import hmac
+from collections import defaultdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -57,11 +58,18 @@ class TableFiles(msgspec.Struct, frozen=True, kw_only=True):
     files: list[PartFile]
 
 
+def by_format(files: list[PartFile]) -> dict[str, list[PartFile]]:
+    """Return a table's files by their ending, such as `parquet`."""
+    formats: defaultdict[str, list[PartFile]] = defaultdict(list)
+    for part in files:
+        formats[part.path.rpartition(".")[2]].append(part)
+    return formats
+
+
 def table_of(files: list[PartFile]) -> TableFiles:
     """Return the record of a table that every format holds in whole."""
-    endings = [part.path.rpartition(".")[2] for part in files]
-    rows = sum(part.rows for part, ending in zip(files, endings, strict=True) if ending == endings[0])
-    return TableFiles(rows=rows, files=files)
+    whole = next(iter(by_format(files).values()))
+    return TableFiles(rows=sum(part.rows for part in whole), files=files)
 
 
 class Drift(msgspec.Struct, frozen=True, kw_only=True):

@@ -32,7 +32,7 @@ CREATE TABLE walk(facts BLOB NOT NULL);
 """
 # One that is met again and shows something else has moved meanwhile: nothing that it says is used.
 _MEET = """
-INSERT INTO met(entry, number, digest, page, place) VALUES (?, ?, ?, ?, ?)
+INSERT INTO met(entry, number, digest, page, place) VALUES (?1, ?2, ?3, iif(?5 IS NULL, NULL, ?4), ?5)
 ON CONFLICT(entry) DO UPDATE SET digest = iif(digest = excluded.digest, digest, NULL),
   page = iif(digest = excluded.digest, page, NULL)
 """
@@ -134,15 +134,12 @@ class ListedNumbers:
     def take(self, page: int, found: LookedAt, traffic: Traffic) -> int:
         """Write page number `page` in one transaction; return how many of its entries were not met before."""
         walk, now = self.walk, time.time()
-        pages = [None if one.place is None else walk.pages for one in found.entries]
         with durable.storage_errors("writing the listing", self._path), self._connection as connection:
             connection.execute("BEGIN")
-            rows = ((*one[:3], at, one.place) for one, at in zip(found.entries, pages, strict=True))
-            connection.executemany(_MEET, rows)
-            if any(at is not None for at in pages):
-                connection.execute(
-                    "INSERT INTO pages VALUES (?, ?, ?)", (walk.pages, now, _frame(found.body))
-                )
+            connection.executemany(_MEET, ((*one[:3], walk.pages, one.place) for one in found.entries))
+            if any(one.place is not None for one in found.entries):
+                kept = (walk.pages, now, _frame(found.body))
+                connection.execute("INSERT INTO pages VALUES (?, ?, ?)", kept)
             details = ((number, now, _frame(body)) for number, body in found.details.items())
             connection.executemany("INSERT OR REPLACE INTO details VALUES (?, ?, ?)", details)
             query = "SELECT count(*), count(number) FROM met WHERE id > ?"

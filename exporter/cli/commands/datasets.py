@@ -77,11 +77,10 @@ def _history_lines(number: str, moments: list[dict[str, Any]]) -> Iterator[str]:
     yield f"Order {number} in {len(moments)} datasets"
     for moment in moments:
         order = moment["order"] or {}
-        amount = (
-            f"  {order['amount']} {order.get('currency') or ''}" if order.get("amount") is not None else ""
-        )
+        amount, currency = order.get("amount"), order.get("currency") or ""
+        money = "" if amount is None else f"  {amount} {currency}"
         yield ""
-        yield f"{moment['finished_at'][:16].replace('T', ' ')}  {moment['state']}{amount}  {moment['dataset']}"
+        yield f"{moment['finished_at'][:16].replace('T', ' ')}  {moment['state']}{money}  {moment['dataset']}"
         for row in moment["changes"]:
             yield f"  {_change(row)}"
 
