@@ -66,9 +66,6 @@ def failure_of(error: BaseException, session: Session) -> Failure:
     return Failure(what, ours.flag_hint, ours.exit_code, _way_on(ours, session))
 
 
-# --- ours ---
-
-
 def _way_on(error: ExporterError, session: Session) -> str | None:
     from exporter.cli.next_command import command_again
 
@@ -88,9 +85,6 @@ def _place(option: str, ctx: click.Context | None) -> str:
         if ctx and parameter.name == option:
             return _source(ctx, parameter)
     return f"--{option.replace('_', '-')}"
-
-
-# --- click's ---
 
 
 def _of_usage(error: click.UsageError) -> tuple[str, str]:
@@ -124,9 +118,6 @@ def _sentence(text: str) -> str:
     line = " ".join(text.split())
     start = line[:1].lower() + line[1:] if line[1:2].islower() else line
     return start if start.endswith(".") else f"{start}."
-
-
-# --- a bug ---
 
 
 def _bug(error: BaseException) -> ExporterError:

@@ -139,8 +139,6 @@ class ObjectStore:
         if self._transfer is not None:
             self._transfer.cancel()
 
-    # --- the files of a dataset ---
-
     def _decoded(self, text: bytes) -> Manifest:
         return decode(text, f"{self._url}{MANIFEST_FILE}")
 
@@ -171,8 +169,6 @@ class ObjectStore:
 
     def _is_ours(self, name: str, there: StoredObject | None) -> bool:
         return there is None or name in self._old or there.mark.endswith(f" {name}")
-
-    # --- single requests ---
 
     def read(self, name: str) -> bytes | None:
         """Return an object's bytes, None where there is none."""
@@ -318,8 +314,6 @@ def object_store(url: str, proxy: str | None = None) -> ObjectStore:
         raise missing_extra("--out s3://…", "s3")
     return ObjectStore(found["bucket"], (found["prefix"] or "").rstrip("/"), proxy)
 
-
-# --- what the store refuses ---
 
 _RESUME = "run the same command again to resume."
 _AGAIN = f"Remove the cause, then {_RESUME}"

@@ -138,8 +138,6 @@ def table_writer(
     return PartsWriter(place, lambda path: kind(path, name, schema, options), options.rows_per_file)
 
 
-# --- Parquet ---
-
 # Measured 2026-11-24, pyarrow 26, 84 + 28 columns, row groups of 10,000 orders: a dictionary given up
 # at 16 KiB costs 5.2 µs and 229 bytes an order, at pyarrow's 1 MiB 6.0 µs and 275, none at all 5.3 µs
 # and 247 and a third slower to group by: so each column finds out by itself whether one pays.
@@ -185,8 +183,6 @@ def _as_json_type(field: pa.Field) -> pa.Field:
     is_json = (field.metadata or {}).get(b"kind") == b"json"
     return field.with_type(pa.json_(pa.string())) if is_json else field
 
-
-# --- CSV ---
 
 _ROWS_AT_ONCE = 2_500  # text of every column is held twice; each call compiles its patterns again
 

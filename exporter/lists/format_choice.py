@@ -56,16 +56,15 @@ def batches(source: Source) -> Iterator[Batch]:
         return workbooks.read(opened) if found == "workbook" else arrow_list.read(opened)
     start = source.head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     other = next((one for one in _OTHERS if start.startswith(one[0].lower())), None)
-    return _of_text(source, chosen) if chosen or other is None else _of_other(source, *other)
-
-
-def _of_other(source: Source, magic: bytes, what: str, hint: str) -> Iterator[Batch]:
+    if chosen or other is None:
+        return _of_text(source, chosen)
+    magic, what, hint = other
     hint = hint.format(shell_word(source.name))
     if magic.startswith(b"SQLite"):
         source.reading.format = "sqlite"
         return inner_table.read_sqlite(source, hint)
-    found = inner_table.read_markup(source, text_list.lines_of(source)) if magic.startswith(b"<") else None
-    return found or source.refuse(f"expected a list of order numbers, got {what}.", hint)
+    shown = inner_table.read_markup(source, text_list.lines_of(source)) if magic.startswith(b"<") else None
+    return shown or source.refuse(f"expected a list of order numbers, got {what}.", hint)
 
 
 def _of_text(source: Source, chosen: str | None) -> Iterator[Batch]:

@@ -20,9 +20,6 @@ _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 _UNITS = {"day": (92, 1), "week": (7 * 80, 7), "month": (31 * 120, 28), "year": (date.max.toordinal(), 365)}
 
 
-# --- what has bars ---
-
-
 def top(counts: Mapping[str, int]) -> dict[str, int]:
     """Return the counts that a chart has room for; the table has all."""
     shown = dict(list(counts.items())[: _MOST_BARS if len(counts) <= _MOST_BARS else _MOST_BARS - 1])
@@ -95,9 +92,6 @@ def steps(by_day: Mapping[date, int]) -> tuple[str, dict[str, int]]:
 def _start(day: date, unit: str) -> date:
     week = day - timedelta(days=day.weekday())  # the first day that there is was a Monday
     return {"day": day, "week": week, "month": day.replace(day=1), "year": day.replace(month=1, day=1)}[unit]
-
-
-# --- how they are drawn ---
 
 
 def part(value: float | Decimal, most: float | Decimal) -> str:

@@ -102,9 +102,6 @@ def data_figures(dataset: Path, manifest: Manifest) -> DataFigures:
     )
 
 
-# --- the tables ---
-
-
 class _Table:
     """One table of the dataset, over all of its files."""
 
@@ -142,9 +139,6 @@ class _Table:
                 except pa.ArrowException as error:
                     told = f"{path}: it cannot be read: {str(error).splitlines()[0]}."
                     raise StorageError(told, "Run: exporter verify.") from error
-
-
-# --- the orders in groups ---
 
 
 def _groups(batches: Iterable[pa.RecordBatch]) -> dict[str, pa.Table]:

@@ -161,9 +161,6 @@ def moment(text: str) -> str:
     return f"{day(when.date())}, {when:%H:%M} UTC"
 
 
-# --- many of them ---
-
-
 def renamed(counts: Mapping[K, int], name: Callable[[K], str]) -> dict[str, int]:
     """Return counts by the names of their keys."""
     return {name(key): count for key, count in counts.items()}

@@ -4,7 +4,7 @@ from inspect import isfunction
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from exporter.model import units
 from exporter.model.errors import InputError
@@ -24,19 +24,6 @@ def write_report(dataset: Path) -> None:
             what = f"{dataset}: expected a finished dataset with its {MANIFEST_FILE}, got none."
             raise InputError(what, "Give the folder that `exporter run` was given as --out.")
         manifest = decode(path.read_bytes(), str(path))
-    html = _template().render(
-        manifest=manifest,
-        run=run_figures(manifest.statistics),
-        data=data_figures(dataset, manifest),
-        host=urlsplit(manifest.api_url).netloc.rpartition("@")[2],
-        NO_SALE=NO_SALE,
-        CHANGE_COUNTS=CHANGE_COUNTS,
-    )
-    with storage_errors("writing the report", report):
-        write_bytes(report, f"{html}\n".encode("utf-8", "replace"), mode=None)
-
-
-def _template() -> Template:
     environment = Environment(
         loader=PackageLoader(__package__, ""),
         autoescape=True,
@@ -48,4 +35,13 @@ def _template() -> Template:
     functions = {name: each for name, each in named.items() if isfunction(each)}
     environment.filters |= functions
     environment.globals |= functions
-    return environment.get_template("page.html")
+    html = environment.get_template("page.html").render(
+        manifest=manifest,
+        run=run_figures(manifest.statistics),
+        data=data_figures(dataset, manifest),
+        host=urlsplit(manifest.api_url).netloc.rpartition("@")[2],
+        NO_SALE=NO_SALE,
+        CHANGE_COUNTS=CHANGE_COUNTS,
+    )
+    with storage_errors("writing the report", report):
+        write_bytes(report, f"{html}\n".encode("utf-8", "replace"), mode=None)

@@ -57,11 +57,8 @@ class Frames:
         return self._decompressor.decompress(frame)
 
 
-# --- checksums: SQLite itself keeps none of what a page holds ---
-
-
 def crc(*facts: object, frame: bytes = b"") -> int:
-    """Return a checksum of facts and a compressed payload together."""
+    """Return a checksum of facts and a compressed payload together: SQLite keeps none of what a page holds."""
     return zlib.crc32(frame, zlib.crc32(msgspec.json.encode(facts)))
 
 

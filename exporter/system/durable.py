@@ -41,9 +41,6 @@ def step(name: str) -> None:
         os.kill(os.getpid(), getattr(signal, "SIGKILL", signal.SIGTERM))  # on Windows as hard as SIGKILL
 
 
-# --- files and folders ---
-
-
 def write_bytes(path: Path, data: bytes, *, mode: int | None = 0o600) -> None:
     """Write a whole file of these bytes, as `write_lines` does."""
     write_lines(path, (data,), mode=mode)
@@ -142,9 +139,6 @@ def remove_tree(path: Path) -> None:
     sync_folder(path.parent)
 
 
-# --- a dataset into place ---
-
-
 def put_in_place(staged_dir: Path, out_dir: Path, retired: Path) -> Path | None:
     """Make a staged dataset the one that readers see; return where the old one is now, None where there was none.
 
@@ -208,8 +202,6 @@ def _exchange(first: Path, second: Path) -> bool:
         return False
     raise OSError(code, os.strerror(code), str(second))
 
-
-# --- what the disk refuses ---
 
 _ROOM = "Make room, then run the same command again to resume."
 _PERMISSION = "Give this user permission to write there, or give another place."
