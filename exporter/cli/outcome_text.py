@@ -29,10 +29,8 @@ def print_summary(summary: Summary, *, as_json: bool, quiet: bool) -> None:
         return
     try:
         # Whoever reads may have seen enough, as in `exporter run … | head -1`.
-        with (
-            durable.storage_errors("printing the summary", Path("standard output")),
-            suppress(BrokenPipeError),
-        ):
+        refused = durable.storage_errors("printing the summary", Path("standard output"))
+        with refused, suppress(BrokenPipeError):
             show(facts_of(summary), _lines(summary), as_json=as_json)
     except StorageError as error:
         hint = f"The dataset is at {summary.out}, and its manifest.json has the same figures."

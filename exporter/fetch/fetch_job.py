@@ -91,12 +91,8 @@ async def fetch(job: FetchJob, on_progress: ProgressCallback) -> Fetched:
         return job.progress(phase, tally.standing(publishing.lines), pace.snapshot(), tally.down_since())
 
     folder, staged = job.work, job.work.fresh_staged()
-    async with (
-        start_publishing(
-            publish_job(job.options, job.freshness, job.store.path, folder.plan, staged)
-        ) as publishing,
-        task_group() as group,
-    ):
+    publish = publish_job(job.options, job.freshness, job.store.path, folder.plan, staged)
+    async with start_publishing(publish) as publishing, task_group() as group:
         published = group.create_task(publishing.result())
         # The first rows are written while what is pending is counted.
         count = partial(job.store.states, job.freshness)

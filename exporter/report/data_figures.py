@@ -22,9 +22,7 @@ from exporter.system import durable
 #: Stands for a code that is null, and for text that is no code: it could be anything, even a name.
 NO_CODE, NOT_A_CODE = "", "(text)"
 _CODE = r"^[\pL\pN_.\-]*$"  # {0,32} would cost 65 ms a batch: RE2 repeats the class
-_WANTED = (
-    "date_placed", "status", "currency", "amount", "refund_amount", "shipping_address_city_name",
-)  # fmt: skip
+_WANTED = ("date_placed", "status", "currency", "amount", "refund_amount", "shipping_address_city_name")
 #: What orders are grouped by beside their currency, how many groups there may be, and the name of all others.
 _KEYS = {"day": (100_000, None), "status": (1000, "(others)"), "city": (1000, "(others)")}
 _AMOUNT, _SUM = pa.decimal128(20, 4), pa.decimal128(38, 4)

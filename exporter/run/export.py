@@ -150,10 +150,8 @@ class _Run:
         """Open the kept store under its own lock, or the work directory's."""
         kept = self.options.store
         path = Path(kept).absolute() if kept else self.work.store
-        with (
-            locked_store(path) if kept else nullcontext(),
-            closing(Store(path, self.options.api_url)) as store,
-        ):
+        lock = locked_store(path) if kept else nullcontext()
+        with lock, closing(Store(path, self.options.api_url)) as store:
             yield store
 
     async def finish_published(self, standing: Manifest) -> Summary:
