@@ -73,10 +73,7 @@ def _scatter(index: int) -> int:
 
 
 def order_payload(number: str) -> dict[str, Any]:
-    """Make the order of an order number, with every key of the documented example, in its order.
-
-    Any text is one, and the same text always gives the same order.
-    """
+    """Make the order of any text, always the same one, with every key of the documented example, in its order."""
     dice = _Dice(number)
     status = dice.pick(_STATUSES)
     order_id, placed_s = dice.below(10**12), _FIRST_ORDER_S + dice.below(_DAYS * 86_400)

@@ -37,10 +37,7 @@ _NO_RATE_PER_S = 0.001
 
 @dataclass(frozen=True, kw_only=True)
 class FetchJob(Refresh):
-    """All that one try fetches and publishes with: a work directory that is held, and what the input holds.
-
-    `began` is the start of the try on the steady clock.
-    """
+    """All that one try fetches and publishes with, its work directory held; it `began` then on the steady clock."""
 
     work: WorkDirectory
     input: manifest.Input

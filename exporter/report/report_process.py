@@ -15,10 +15,7 @@ from exporter.system.crash_place import crash_text
 
 
 async def write_report_apart(dataset: Path) -> None:
-    """Call `write_report` in a process of its own, which does not outlive this call.
-
-    It raises what that raises, and a `StorageError` where the process was killed.
-    """
+    """Call `write_report` in a process that ends with this call; a `StorageError` also where it was killed."""
     ours = {name: value for name, value in os.environ.items() if not name.startswith("EXPORTER_")}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", __name__, str(dataset)),

@@ -35,12 +35,7 @@ _CACHE_KIB = 4 * 1024
 
 
 def make_plan(path: Path, batches: Iterable[Batch]) -> Input:
-    """Write the plan of these lines to `path`, replacing what is there; return what they were.
-
-    Raises:
-        InputError: The input cannot be read, or holds no order number at all.
-        StorageError: The disk refuses.
-    """
+    """Write the plan of these lines to `path`, over what is there; return what they were, or raise an `InputError`."""
     with durable.storage_errors("writing the plan", path):
         path.unlink(missing_ok=True)
         private_files.claim(path)
