@@ -25,15 +25,15 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future
 from contextlib import contextmanager
 from functools import cached_property, partial
-from importlib.util import find_spec
 from pathlib import Path
 from threading import Semaphore
 from typing import Any, NamedTuple
 
-from exporter.model.errors import InputError, StorageError, UsageError, missing_extra
+from exporter.model.errors import InputError, StorageError, UsageError
 from exporter.model.manifest import MANIFEST_FILE, REPORT_FILE, Manifest, decode
 from exporter.model.units import size_text
 from exporter.system import durable
+from exporter.system.extras import need_extra
 from exporter.system.log import log
 from exporter.system.proxies import proxy_for
 from exporter.system.stopping import in_thread
@@ -310,8 +310,7 @@ def object_store(url: str, proxy: str | None = None) -> ObjectStore:
         )
         hint = "Give one of these; credentials come from the environment or ~/.aws."
         raise UsageError(f"expected {expected}; got {url.partition('://')[0]}://….", hint, option="out")
-    if find_spec("boto3") is None:
-        raise missing_extra("--out s3://…", "s3")
+    need_extra("--out s3://…", "s3", "boto3")
     return ObjectStore(found["bucket"], (found["prefix"] or "").rstrip("/"), proxy)
 
 

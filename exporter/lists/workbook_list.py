@@ -5,21 +5,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Generator, Iterator
-from importlib.util import find_spec
 from typing import Any
 
 import msgspec
 
 from exporter.lists.batch import Batch
 from exporter.lists.how_read import Source
-from exporter.model.errors import error_of, missing_extra
+from exporter.model.errors import error_of
 from exporter.system.child_process import python_path, signals_held
+from exporter.system.extras import need_extra
 
 
 def read(source: Source) -> Iterator[Batch]:
     """Yield the batches of a workbook's sheet, which must be a file; the header is not a line of any batch."""
-    if find_spec("python_calamine") is None:
-        raise missing_extra(source.name, "xlsx")
+    need_extra(source.name, "xlsx", "python_calamine")
     for slim in (False, True):
         last = yield from _try(source, slim)
         for name, value in last.get("reading", {}).items():

@@ -108,14 +108,6 @@ def error_of(name: str, exit_code: int, problem: str, hint: str, option: str | N
     return error
 
 
-def missing_extra(what: str, extra: str) -> UsageError:
-    """Return the error that says which extra `what` needs: an option, or a file's name."""
-    return UsageError(
-        f"{what}: expected the extra '{extra}', got an installation without it.",
-        f"In the clone that you installed from, run: pip install '.[{extra}]'",
-    )
-
-
 class InputError(UsageError):
     """Raised when the file of order numbers cannot be read; nothing was created."""
 

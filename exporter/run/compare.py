@@ -6,7 +6,6 @@ import hashlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from glob import glob
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -16,12 +15,13 @@ import msgspec
 from exporter.dataset.destination import destination_of
 from exporter.fetch.work_directory import WorkDirectory, work_directory
 from exporter.model import manifest
-from exporter.model.errors import ExporterError, InterruptedRunError, UsageError, missing_extra
+from exporter.model.errors import ExporterError, InterruptedRunError, UsageError
 from exporter.model.manifest import Changes, Manifest
 from exporter.model.options import Options, TableOptions
 from exporter.model.version import __version__
 from exporter.run.retention import newest
 from exporter.system import durable
+from exporter.system.extras import need_extra
 from exporter.system.log import log
 from exporter.system.stopping import Stop, beside_the_loop
 
@@ -30,19 +30,13 @@ if TYPE_CHECKING:
     from exporter.dataset.local_tables import LocalDataset
 
 
-def check_extra(what: str) -> None:
-    """Raise a `UsageError` where DuckDB is not installed; `what` needs it, for the message."""
-    if find_spec("duckdb") is None:
-        raise missing_extra(what, "duckdb")
-
-
 def compare(old: str, new: str, out: str, options: TableOptions, *, full: bool, overwrite: bool) -> Manifest:
     """Compare two finished datasets, and put what differs into a folder of its own, all at once.
 
     Each is a directory, or `s3://…`. `full` writes the whole rows of changed orders as well, `overwrite` replaces a
     finished comparison at `out`. Returned is the record of its files, and of what differs in counts.
     """
-    check_extra("exporter changes")
+    need_extra("exporter changes", "duckdb", "duckdb")
     destination = destination_of(out)
     with work_directory(out) as work:
         destination.repair(work.retired)
@@ -156,7 +150,7 @@ def history(number: str, patterns: Sequence[str]) -> Iterator[dict[str, Any]]:
 
     Datasets are directories, `s3://…`, or names with `*` for those that fit.
     """
-    check_extra("exporter history")
+    need_extra("exporter history", "duckdb", "duckdb")
     from exporter.dataset.changes.comparison import Comparison
     from exporter.dataset.local_tables import local_dataset
 

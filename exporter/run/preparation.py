@@ -3,20 +3,18 @@
 import os
 from dataclasses import replace
 from datetime import datetime
-from importlib.util import find_spec
 from pathlib import Path
 
 from exporter.api.credentials import token_of
 from exporter.dataset.destination import Destination, destination_of
 from exporter.dataset.loading.target import kind_of
-from exporter.fetch.cluster import check_extra as check_dask_extra
 from exporter.fetch.reject_limit import allowed_rejects
 from exporter.fetch.work_directory import place_of
 from exporter.model.column_selection import choose_columns
-from exporter.model.errors import InputError, TooManyRejectsError, UsageError, missing_extra
+from exporter.model.errors import InputError, TooManyRejectsError, UsageError
 from exporter.model.manifest import Input, Manifest
 from exporter.model.options import Options
-from exporter.run.compare import check_extra as check_changes_extra
+from exporter.system.extras import need_extra
 from exporter.system.open_files import make_room_for
 
 
@@ -27,12 +25,12 @@ def prepared(options: Options, now: float) -> tuple[Options, str, Destination]:
     # Once: a token file may be a pipe, and a link to a store may change. Workers on other machines read their
     # token file, of the same name.
     token = token_of(options)
-    if "xlsx" in options.formats and find_spec("xlsxwriter") is None:
-        raise missing_extra("--format xlsx", "xlsx")
+    if "xlsx" in options.formats:
+        need_extra("--format xlsx", "xlsx", "xlsxwriter")
     if options.dask is not None:
-        check_dask_extra()
+        need_extra("--dask", "dask", "distributed", "cryptography")
     if options.changes:
-        check_changes_extra("--changes")
+        need_extra("--changes", "duckdb", "duckdb")
     if options.load is not None:
         kind_of(options.load)
     out = resolve_out(options.out, datetime.fromtimestamp(now))  # noqa: DTZ006 - the machine's own; it knows `fold`

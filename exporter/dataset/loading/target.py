@@ -1,10 +1,10 @@
 """What a load's target names: `postgresql://…`, `duckdb:FILE` or `sqlite:FILE`, never with a password in it."""
 
 import re
-from importlib.util import find_spec
 from urllib.parse import unquote
 
-from exporter.model.errors import UsageError, missing_extra
+from exporter.model.errors import UsageError
+from exporter.system.extras import need_extra
 
 #: The module that each kind needs, and the extra that brings it.
 _NEEDED = {
@@ -31,6 +31,5 @@ def kind_of(target: str) -> str:
         what = "the target of the load has a password in it, where logs and other users of this machine can see it."
         raise UsageError(what, "Leave it out: set PGPASSWORD, or use ~/.pgpass or a service file.")
     module, extra = _NEEDED[kind]
-    if find_spec(module) is None:
-        raise missing_extra(f"{kind}:…", extra)
+    need_extra(f"{kind}:…", extra, module)
     return "postgresql" if is_postgres else kind

@@ -1,9 +1,6 @@
 """Engines that spread a run over more than one process; each is imported only when it is used."""
 
 import re
-from importlib.util import find_spec
-
-from exporter.model.errors import missing_extra
 
 _LOCAL = re.compile(r"local(?::([1-9][0-9]{0,2}))?")
 _LOCAL_WORKERS = 2
@@ -17,9 +14,3 @@ def local_workers(address: str) -> int | None:
     """
     local = _LOCAL.fullmatch(address)
     return None if local is None else int(local[1] or _LOCAL_WORKERS)
-
-
-def check_extra() -> None:
-    """Raise a `UsageError` where Dask, or what makes its certificates, is not installed; nothing is imported."""
-    if any(find_spec(name) is None for name in ("distributed", "cryptography")):
-        raise missing_extra("--dask", "dask")
