@@ -14,10 +14,7 @@ _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 def token_of(options: Options) -> str | None:
-    """Return the token as given or as the token file has it; None where a login must bring one.
-
-    A `UsageError` where the token file cannot be read, is empty, or others can read it.
-    """
+    """Return the token, given or in its file, None where a login must bring one; a `UsageError` for an unfit file."""
     if options.token is not None or options.token_file is None:
         return options.token
     path = Path(options.token_file)
@@ -36,10 +33,7 @@ def token_of(options: Options) -> str | None:
 
 
 def trust_of(options: Options) -> ssl.SSLContext | bool:
-    """Return what TLS connections are made with; True for what this machine trusts, and nothing else.
-
-    A `UsageError` where a file is no PEM file, or others can read the key.
-    """
+    """Return what TLS connections are made with, True for what this machine trusts; a `UsageError` for unfit files."""
     variable = next((name for name in _BUNDLES if os.environ.get(name)), None)
     if not (variable or options.ca_file or options.client_cert):
         return True

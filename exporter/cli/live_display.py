@@ -63,10 +63,7 @@ class _AboveDisplay(logging.Handler):
 
 
 def picture(progress: Progress, width: int, *, ascii_only: bool = False) -> Text:
-    """Draw how far the run is, in a few lines that fit into `width` columns, 40 or more.
-
-    `ascii_only` is for terminals whose encoding may lack what the bar is drawn with.
-    """
+    """Draw how far the run is, in lines of `width` columns, 40 or more; `ascii_only` for terminals without bars."""
     publishing = progress.phase in ("publishing", "done")
     done = progress.published if publishing else progress.done
     text = Text(no_wrap=True, overflow="crop")

@@ -51,10 +51,7 @@ class Words(click.Choice[str]):
 
 
 class Command(click.Command):
-    """A command whose help lists the options by section, and which the session knows of.
-
-    With `often`, the names of the options that people need most, `--help` shows those and `--help-all` shows all.
-    """
+    """A command whose help lists the options by section: `--help` those that are needed `often`, `--help-all` all."""
 
     def __init__(self, *args: Any, often: str = "", **settings: Any) -> None:
         super().__init__(*args, **settings)

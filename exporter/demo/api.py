@@ -77,10 +77,7 @@ class SlidingWindow:
 
 
 def draw_fault(rate: float, seed: int, path: str, nth_request: int) -> Fault | None:
-    """Decide whether a request meets a fault, whatever else is asked for meanwhile.
-
-    The same seed spoils the same requests; `nth_request` tells how often this path was asked for, from 1.
-    """
+    """Decide by `seed` whether the `nth_request` for a path, from 1, meets a fault, whatever else is asked for."""
     if not rate:
         return None
     dice = random.Random(f"{seed} {nth_request} {path}")  # noqa: S311 (a demo's bad luck, not a secret)
@@ -108,10 +105,7 @@ class DemoSettings:
 
 @dataclass(kw_only=True)
 class DemoStats:
-    """What the demo API was asked, the answer to `GET /_stats`; asking for these is not counted.
-
-    A request ends with an HTTP status, as `reset` or as `cut`; by order those for details are counted.
-    """
+    """What the demo API was asked, but for `GET /_stats`; a request ends with a status, as `reset` or as `cut`."""
 
     requests: int = 0
     by_status: Counter[str] = field(default_factory=Counter)

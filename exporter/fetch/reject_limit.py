@@ -21,10 +21,7 @@ def allowed_rejects(options: Options, found: Input) -> int:
 
 
 def most_new_rejects(options: Options, found: Input, states: Mapping[str | None, int]) -> int | None:
-    """Return how many more rejects there may be; None where only the publish can tell.
-
-    `states` counts the plan's numbers by their state.
-    """
+    """Return how many more rejects there may be, given the plan's `states`; None where only the publish can tell."""
     if options.stale == "ok":
         return None  # a reject may have an older payload
     standing = sum(count for state, count in states.items() if state not in (None, FETCHED, STALE))

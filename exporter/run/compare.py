@@ -146,10 +146,7 @@ async def add_changes(
 
 
 def history(number: str, patterns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """Yield what each dataset says of an order, the oldest first: when, which, in what state, and what changed.
-
-    Datasets are directories, `s3://…`, or names with `*` for those that fit.
-    """
+    """Yield what each dataset (a folder, `s3://…`, or all that fit a name with `*`) says of an order, oldest first."""
     need_extra("exporter history", "duckdb", "duckdb")
     from exporter.dataset.changes.comparison import Comparison
     from exporter.dataset.local_tables import local_dataset

@@ -28,10 +28,7 @@ STANDARD_INPUT = "-"
 
 @contextmanager
 def open_input(name: str) -> Iterator[list[BinaryIO]]:
-    """Open the file of order numbers, or every part of a folder of them; `-` is standard input.
-
-    An `InputError` where it is not there, or cannot be read.
-    """
+    """Open a file of order numbers, the parts of a folder, or standard input (`-`); an `InputError` where it fails."""
     with ExitStack() as stack:
         if isinstance(name, GivenList):
             yield [io.BytesIO("\n".join(map(json.dumps, name.numbers)).encode())]

@@ -83,10 +83,7 @@ def _compress_anew(file: StoreFile, before: Frames, after: Frames) -> None:
 
 
 def back_up(path: Path, target: Path) -> None:
-    """Write a whole copy of a store, of mode 0600, as it is at one moment, while a run may be writing to it.
-
-    A `StorageError` where something is at `target`.
-    """
+    """Copy a store, as it is at one moment, to a new file of mode 0600, while a run may be writing to it."""
     beside = target.with_name(f".{target.name}.partial")
     file = StoreFile(path, readonly=True)
     with closing(file.connection) as connection, durable.storage_errors("writing the copy", target):
