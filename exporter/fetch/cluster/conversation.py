@@ -16,7 +16,7 @@ import msgspec
 
 from exporter.api.pace import Pace
 from exporter.fetch.cluster.dask_cluster import CONNECT_S, PATIENCE_S, gone
-from exporter.fetch.cluster.messages import REPORTS, WORDS, Check, Report, Word
+from exporter.fetch.cluster.messages import REPORTS, WORDS, Check, Refusal, Report, Word
 from exporter.fetch.cluster.ranges import Range
 from exporter.model.errors import ExporterError
 from exporter.model.run_statistics import Statistics
@@ -192,7 +192,7 @@ class Conversation:
             del self._seats[report.seat]
         self._news.set()
 
-    def _slow_down(self, refusals: list[tuple[float | None, float | None, str]]) -> None:
+    def _slow_down(self, refusals: list[Refusal]) -> None:
         try:
             for retry_after_s, latency_s, cause in refusals:
                 if (pause_s := self.pace.throttled(retry_after_s, latency_s, cause)) is not None:

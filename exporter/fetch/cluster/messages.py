@@ -25,6 +25,10 @@ BEACON = "try"
 SECRETS = options.SECRETS | {"proxy": "EXPORTER_PROXY"}  # whose URL may hold a password
 
 
+#: Retry-After or None, latency, and what was answered, of one 429.
+Refusal = tuple[float | None, float | None, str]
+
+
 class Check(msgspec.Struct, frozen=True, kw_only=True):
     """What a worker must agree with to take part in a try.
 
@@ -76,33 +80,22 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What a range tells the coordinator several times a second; what is counted came since the last report.
-
-    Attributes:
-        seat: Names this doing of the range: it may be done again elsewhere.
-        share_per_s: The share that it keeps to; infinite for no bound.
-        use_per_s: The share that it could use; None where nobody knows yet whether its worker reaches the API.
-        answers: Counted without refusals; `latency_s` is what one takes lately.
-        refusals: (Retry-After or None, latency, what was answered) of each 429.
-        logs: (level, template, text) of each line of the log.
-        down_since: See `Progress`.
-        over: Whether it needs no share any more, and nothing will follow.
-    """
+    """What a range tells the coordinator several times a second; what is counted came since the last report."""
 
     try_id: str
-    seat: str
+    seat: str  # names this doing of the range: it may be done again elsewhere
     index: int
     worker: str
-    share_per_s: float = 0.0
-    use_per_s: float | None = 0.0
-    answers: int = 0
-    latency_s: float | None = None
-    refusals: list[tuple[float | None, float | None, str]] = []
+    share_per_s: float = 0.0  # that it keeps to; infinite for no bound
+    use_per_s: float | None = 0.0  # that it could use; None until it is known whether the API is reached
+    answers: int = 0  # without refusals
+    latency_s: float | None = None  # of one answer, lately
+    refusals: list[Refusal] = []
     figures: Figures | None = None
     standing: Standing | None = None
-    logs: list[tuple[int, str, str]] = []
-    down_since: float | None = None
-    over: bool = False
+    logs: list[tuple[int, str, str]] = []  # level, template and text of each line
+    down_since: float | None = None  # see `Progress`
+    over: bool = False  # whether it needs no share any more, and nothing will follow
 
 
 class Word(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

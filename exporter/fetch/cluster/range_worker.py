@@ -33,6 +33,7 @@ from exporter.fetch.cluster.messages import (
     Check,
     Done,
     Ended,
+    Refusal,
     Report,
     Word,
 )
@@ -170,7 +171,7 @@ class SharePace:
         self.share_per_s = 0.0
         self.started = self.answers = 0
         self.latency_s: float | None = None
-        self.refusals: list[tuple[float | None, float | None, str]] = []
+        self.refusals: list[Refusal] = []
         self._turn = asyncio.Lock()
         self._shared_anew = asyncio.Event()
         self._last = -math.inf
