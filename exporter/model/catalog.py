@@ -32,19 +32,15 @@ class Kind(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Column:
-    """One column of one table.
-
-    `path` are the keys that lead to the value, from the order or from the item; `personal` is whether `--pii drop`
-    and `--pii hash` hide it; `source` is `documentation`, `example` (only seen in that) or `exporter`.
-    """
+    """One column of one table."""
 
     table: str
-    path: tuple[str, ...]
+    path: tuple[str, ...]  # the keys that lead to the value, from the order or from the item
     name: str
     kind: Kind
-    personal: bool
+    personal: bool  # whether `--pii drop` and `--pii hash` hide it
     meaning: str
-    source: str
+    source: str  # `documentation`, `example` (only seen in that) or `exporter`
 
     @property
     def nullable(self) -> bool:

@@ -36,20 +36,15 @@ _LAWS = frozenset((*_AMOUNTS, *_SUMMED, "order"))
 
 
 class EntryProof(msgspec.Struct, frozen=True, kw_only=True):
-    """What one reading of the list has learnt of its entries.
+    """What one reading of the list has learnt of its entries."""
 
-    `seed` chooses what is compared, so that nobody knows it before; `seen` entries were looked at, `suspects` of them
-    did not prove themselves; `compared` equal their details, and `differs` says where the first one did not. What
-    compared orders have in common are `laws`, and `shapes` are theirs.
-    """
-
-    seed: str
+    seed: str  # it chooses what is compared, so that nobody knows it before
     seen: int = 0
-    suspects: int = 0
-    compared: int = 0
-    differs: str | None = None
-    laws: frozenset[str] = _LAWS
-    shapes: frozenset[str] = frozenset()
+    suspects: int = 0  # of those seen, that did not prove themselves
+    compared: int = 0  # that equal their details
+    differs: str | None = None  # where the first one did not
+    laws: frozenset[str] = _LAWS  # what compared orders have in common
+    shapes: frozenset[str] = frozenset()  # theirs
 
     @property
     def is_lost(self) -> bool:

@@ -24,23 +24,18 @@ class Freshness:
     Payloads and refusals are judged apart. A payload is good for its age, whatever came after it. A refusal is
     good for the run that proved it, and `unavailable` for the try alone.
 
-    `run_started_at` is kept over a run's tries; seconds since the epoch, as `try_started_at`. An order fetched within
-    `max_age_s` before the run's start is done; that of its status code beats it. `retry_rejects` asks again for every
-    reject from before this try. With `stale_ok` one with an older payload is `stale`; a proven 404 stays `not_found`.
-
     An order whose entry in the API's list, `p.entry`, is what it was when its detail was fetched is done where that was
-    within `recheck_s` (None: the list is not looked at), but for orders of those statuses; one whose entry is another
-    is not done. Without `from_list`, a payload that was taken from the list is none.
+    within `recheck_s`, but for orders of `max_age_s_by_status`; one whose entry is another is not done.
     """
 
-    run_started_at: float
+    run_started_at: float  # kept over a run's tries; seconds since the epoch, as the next
     try_started_at: float
-    max_age_s: float = 0.0
-    max_age_s_by_status: tuple[tuple[str, float], ...] = ()
-    retry_rejects: bool = False
-    stale_ok: bool = False
-    recheck_s: float | None = None
-    from_list: bool = False
+    max_age_s: float = 0.0  # before the run's start, an order fetched since then is done
+    max_age_s_by_status: tuple[tuple[str, float], ...] = ()  # beats it, by the order's status code
+    retry_rejects: bool = False  # asks again for every reject from before this try
+    stale_ok: bool = False  # a reject with an older payload is `stale`; a proven 404 stays `not_found`
+    recheck_s: float | None = None  # None: the list is not looked at
+    from_list: bool = False  # without it, a payload that was taken from the list is none
 
     def state_sql(self) -> tuple[str, dict[str, float | str]]:
         """Return an SQL expression over `orders AS o` and `plan AS p`, and its values: the state that counts as settled.

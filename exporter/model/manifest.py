@@ -106,16 +106,11 @@ class ComparedWith(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Changes(msgspec.Struct, frozen=True, kw_only=True):
-    """What differs between a dataset and an older one; `compared_with` is None where there was none.
-
-    `new`, `changed`, `gone`, `returned` and `not_compared` count orders. `statuses` counts changed orders by
-    their status before and after. `deltas` sums, by currency, what amounts and refunds of changed orders grew
-    by, and what whole orders brought (`new`, `returned`) or took away (`gone`).
-    """
+    """What differs between a dataset and an older one; `compared_with` is None where there was none."""
 
     compared_with: ComparedWith | None = None
     compared: int = 0
-    new: int = 0
+    new: int = 0  # orders, as the four that follow
     changed: int = 0
     gone: int = 0
     returned: int = 0
@@ -124,7 +119,8 @@ class Changes(msgspec.Struct, frozen=True, kw_only=True):
     items_added: int = 0
     items_removed: int = 0
     matched_by_position: int = 0
-    statuses: dict[str, dict[str, int]] = {}
+    statuses: dict[str, dict[str, int]] = {}  # changed orders by their status before and after
+    #: By currency: what amounts and refunds of changed orders grew by, and what whole orders brought or took away.
     deltas: dict[str, dict[str, str]] = {}
     columns: dict[str, int] = {}
     columns_not_compared: dict[str, list[str]] = {}

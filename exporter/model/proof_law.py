@@ -24,15 +24,14 @@ T = TypeVar("T")
 class Proof(Generic[T]):
     """What is held, and how long nobody had a good answer. Times are of one steady clock.
 
-    `in_flight` requests there are at one time, at most; an API that has answered is waited for `patience_s`. `since` is
-    when the row of bad answers began, `orders` what it was for, `all_forbidden` whether each of it was a 403.
+    `in_flight` requests there are at one time, at most; an API that has answered is waited for `patience_s`.
     """
 
     def __init__(self, in_flight: int, patience_s: float) -> None:
         self.ever_good = False
-        self.orders: set[str] = set()
-        self.since = 0.0
-        self.all_forbidden = True
+        self.orders: set[str] = set()  # of the row of bad answers
+        self.since = 0.0  # when that began
+        self.all_forbidden = True  # whether each of it was a 403
         self._in_flight = in_flight
         self._patience_s = patience_s
         self._row = 0

@@ -23,23 +23,18 @@ REJECT_REASONS = (
 
 
 class Outcome(NamedTuple):
-    """How one order number ended: fetched with its payload, or rejected with a reason.
-
-    `state` is `fetched` or one of `REJECT_REASONS`, and `detail` says why without personal data; `settled_at` counts
-    from the epoch. 429s are no attempts; `http_status` is None without an answer. `order_status` is the order's own,
-    where the payload has one; `source` of that is `detail` or `list`, and `list_digest` is its entry's in the list.
-    """
+    """How one order number ended: fetched with its payload, or rejected with a reason."""
 
     order_number: str
-    state: str
-    settled_at: float
-    attempts: int
-    http_status: int | None = None
-    order_status: str | None = None
-    detail: str | None = None
+    state: str  # `fetched`, or one of `REJECT_REASONS`
+    settled_at: float  # seconds since the epoch
+    attempts: int  # without those that were answered 429
+    http_status: int | None = None  # None without an answer
+    order_status: str | None = None  # the order's own, where the payload has one
+    detail: str | None = None  # why it was rejected, without personal data
     payload: bytes | None = None
-    source: str = "detail"
-    list_digest: str | None = None
+    source: str = "detail"  # of the payload, or `list`
+    list_digest: str | None = None  # of its entry in the list
 
 
 class Answer(NamedTuple):
@@ -68,18 +63,14 @@ class Traffic:
 
 @dataclass(frozen=True, slots=True)
 class RunRecord:
-    """One run as the store remembers it; a resumed run keeps its identity and its start.
-
-    `traffic` is what its earlier tries have sent, `answered_at` when the last answer came that was kept, and `dropped`
-    the unfinished run that was too old to be resumed, so that this one began.
-    """
+    """One run as the store remembers it; a resumed run keeps its identity and its start."""
 
     run_id: str
     started_at: float
     resumed: bool
-    traffic: Traffic = field(default_factory=Traffic)
-    answered_at: float | None = None
-    dropped: RunRecord | None = None
+    traffic: Traffic = field(default_factory=Traffic)  # of its earlier tries
+    answered_at: float | None = None  # when the last answer came that was kept
+    dropped: RunRecord | None = None  # the unfinished run that was too old, so that this one began
 
 
 @dataclass(frozen=True, slots=True)

@@ -66,20 +66,15 @@ class Step(NamedTuple):
 
 
 class RunFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What the last try was like, as `Statistics` of `model` records it.
-
-    `answers` and `permitted_per_s` (None for no limit) have a number for each step; the last step may have been cut
-    short. No pause touches another. `statuses` are the most frequent first, `none` where no answer came; `failures`
-    are requests that had to be repeated, by what was wrong.
-    """
+    """What the last try was like, as `Statistics` of `model` records it."""
 
     step_s: Annotated[float, msgspec.Meta(gt=0)] = 1.0
-    answers: list[int] = []
-    permitted_per_s: list[float | None] = []
-    pauses: list[Pause] = []
+    answers: list[int] = []  # of each step; the last one may have been cut short
+    permitted_per_s: list[float | None] = []  # as many; None for no limit
+    pauses: list[Pause] = []  # none touches another
     latency_ms: Latency = Latency()
-    statuses: dict[str, int] = {}
-    failures: dict[str, int] = {}
+    statuses: dict[str, int] = {}  # the most frequent first, `none` where no answer came
+    failures: dict[str, int] = {}  # requests that had to be repeated, by what was wrong
 
     @property
     def mean(self) -> float:

@@ -65,15 +65,13 @@ class UnfinishedRun:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Holdings:
-    """What a store holds: its size with the write-ahead log, the states that occur, the most frequent first, and
-    the runs that have not published, the newest first; of its payloads, `from_list` came from the API's list.
-    """
+    """What a store holds."""
 
     api_url: str | None
-    bytes: int
-    held: tuple[Held, ...]
-    unfinished: tuple[UnfinishedRun, ...]
-    from_list: int
+    bytes: int  # with the write-ahead log
+    held: tuple[Held, ...]  # the most frequent first
+    unfinished: tuple[UnfinishedRun, ...]  # the newest first
+    from_list: int  # of its payloads, from the API's list
 
     @property
     def orders(self) -> int:
@@ -83,40 +81,31 @@ class Holdings:
 
 @dataclass(frozen=True, kw_only=True)
 class Ask:
-    """What a run would ask for: `pending` order numbers, None where they must be listed first, out of `orders`.
-
-    `of` says what those are: the input's name, `the unfinished run` or `the store`. `seconds` is how long that takes at
-    the permitted `rate`, at least; None where nothing bounds it. `input` is what the input holds, where one was given.
-    `ways` are the requests that each way of `--details` takes, as far as the store and one page of the list tell.
-    """
+    """What a run would ask for: `pending` order numbers, None where they must be listed first, out of `orders`."""
 
     pending: int | None
     orders: int | None
-    of: str
-    rate: str
-    seconds: float | None
-    input: Input | None = None
-    ways: dict[str, int] | None = None
+    of: str  # what those are: the input's name, `the unfinished run` or `the store`
+    rate: str  # that is permitted
+    seconds: float | None  # that it takes at that rate, at least; None where nothing bounds it
+    input: Input | None = None  # what the input holds, where one was given
+    ways: dict[str, int] | None = None  # requests by way of `--details`, as store and first page tell
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """What is at a place at one moment, in seconds since the epoch; None for what does not.
-
-    The dataset is, or will be, at `out`; `work` is the work directory of an unfinished run, and `listing` how
-    far that has read the API's own list.
-    """
+    """What is at a place at one moment, in seconds since the epoch; None for what does not."""
 
     now: float
-    out: str | None
+    out: str | None  # where the dataset is, or will be
     dataset: Manifest | None
-    work: Path | None
+    work: Path | None  # the work directory of an unfinished run
     work_holder: Holder | None
     store: Path | None
     store_holder: Holder | None
     holdings: Holdings | None
     ask: Ask | None
-    listing: Walk | None
+    listing: Walk | None  # how far that run has read the API's own list
 
 
 def look(place: str, options: AskOptions, *, orders: str | None = None, may_be_new: bool = False) -> Status:

@@ -54,15 +54,12 @@ _NO_ENTRIES = b'{"results": []}'
 
 
 class Met(NamedTuple):
-    """What tells an entry from others, its order number, None where that is not wanted, and a digest of it.
-
-    `place` is where it is on its page, where it may stand for its order.
-    """
+    """What tells an entry from others, its order number, None where that is not wanted, and a digest of it."""
 
     entry: str
     number: str | None
     digest: str | None = None
-    place: int | None = None
+    place: int | None = None  # on its page, where it may stand for its order
 
 
 class LookedAt(NamedTuple):
@@ -76,13 +73,9 @@ class LookedAt(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Walk:
-    """How far a listing is: the last page that was read, all that were, and the entries met and wanted so far.
+    """How far a listing is: the last page that was read, all that were, and the entries met and wanted so far."""
 
-    `source` is what is listed: the API's address, the query, and what is wanted of the list; `traffic` are the
-    requests of all tries, as far as committed. `proof` is what was learnt of the entries, where they may be taken.
-    """
-
-    source: str
+    source: str  # what is listed: the API's address, the query, and what is wanted of the list
     began_at: float
     answered_at: float
     page: int = 0
@@ -90,8 +83,8 @@ class Walk:
     orders: int = 0
     wanted: int = 0
     complete: bool = False
-    traffic: Traffic = field(default_factory=Traffic)
-    proof: EntryProof | None = None
+    traffic: Traffic = field(default_factory=Traffic)  # of all tries, as far as committed
+    proof: EntryProof | None = None  # what was learnt of the entries, where they may be taken
 
     def may_resume(self, source: str, now: float, within_s: float, answered_at: float) -> bool:
         """Tell whether it lists `source`, and its last answer, or that at `answered_at`, is young enough."""

@@ -104,18 +104,15 @@ def divide(rate_per_s: float, seats: Iterable[Seat]) -> bool:
 
 
 class Conversation:
-    """One try's talk with the workers of a cluster, through Dask's `client`.
-
-    `workers` are the addresses of those that are there, and `answered_at` is when each had an answer last.
-    """
+    """One try's talk with the workers of a cluster, through Dask's `client`."""
 
     client: Any
 
     def __init__(self, pace: Pace, check: Check, ranges: Sequence[Range]) -> None:
         self.pace, self._check, self._ranges = pace, check, ranges
         self.statistics = Statistics(time.monotonic, lambda: pace.snapshot().permitted_per_s)
-        self.workers: set[str] = set()
-        self.answered_at: dict[str, float] = {}
+        self.workers: set[str] = set()  # the addresses of those that are there
+        self.answered_at: dict[str, float] = {}  # when each had an answer last
         self._seats: dict[str, Seat] = {}
         self._failure: ExporterError | None = None
         self._news = asyncio.Event()

@@ -30,34 +30,26 @@ Refusal = tuple[float | None, float | None, str]
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):
-    """What a worker must agree with to take part in a try.
-
-    A file in `folder`, which all workers see, holds `try_id`. The secret `options` are not here; of the key of
-    `--pii hash` there is what the manifest says of it. A result must be of `key` to be used again.
-    """
+    """What a worker must agree with to take part in a try."""
 
     version: str
-    folder: str
+    folder: str  # which all workers see; a file in it holds the id of the try
     try_id: str
-    options: dict[str, Any]
-    pii: Pii
-    key: str
+    options: dict[str, Any]  # without the secret ones
+    pii: Pii  # of the key of `--pii hash`, what the manifest says of it
+    key: str  # that a result must have to be used again
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):
-    """One range, as a worker is asked to do it; `check` comes first: the worker may have come late.
+    """One range, as a worker is asked to do it."""
 
-    `good_number` is an order that the API is known to answer. Where it has `answered` this try, what goes wrong later
-    may be an outage.
-    """
-
-    check: Check
+    check: Check  # first of all: the worker may have come late
     index: int
     folder: str
     freshness: Freshness
     concurrency: int
-    good_number: str | None
-    answered: bool
+    good_number: str | None  # of an order that the API is known to answer
+    answered: bool  # whether the API has, this try: what goes wrong later may be an outage
 
 
 class Done(msgspec.Struct, frozen=True, kw_only=True):
@@ -99,13 +91,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class Word(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """What the coordinator tells all ranges, once a second and whenever it changes.
+    """What the coordinator tells all ranges, once a second and whenever it changes."""
 
-    Ranges of other tries in the same `folder` end: nobody waits for them. `shares` holds each seat's share, and
-    `stop` is the signal to stop for.
-    """
-
-    folder: str
+    folder: str  # where ranges of other tries are to end: nobody waits for them
     try_id: str
-    shares: dict[str, float] = {}
-    stop: int | None = None
+    shares: dict[str, float] = {}  # by seat
+    stop: int | None = None  # the signal to stop for

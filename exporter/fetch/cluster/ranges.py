@@ -40,18 +40,15 @@ _NOTHING = Standing()
 
 @dataclass(kw_only=True)
 class Range:
-    """Consecutive order numbers of the plan in a folder of their own, and what the coordinator knows of them.
+    """Consecutive order numbers of the plan in a folder of their own, and what the coordinator knows of them."""
 
-    Its place in the plan is `index`, from 0; it was `given_back` so often by a worker that did not finish it.
-    """
-
-    index: int
+    index: int  # its place in the plan, from 0
     folder: WorkDirectory
     orders: int
     rejected_before: int = 0
     done: Done | None = None
     standing: Standing = _NOTHING
-    given_back: int = 0
+    given_back: int = 0  # so often by a worker that did not finish it
 
     @property
     def left(self) -> int:
