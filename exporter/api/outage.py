@@ -26,8 +26,7 @@ from exporter.system.stopping import Stop
 
 _QUESTION_S = 10.0
 _LIST = "the order list"
-#: In place of an order number: the order that the list names first.
-FIRST_OF_LIST = ""
+FIRST_OF_LIST = ""  # in place of an order number: the order that the list names first
 T = TypeVar("T")
 
 

@@ -17,8 +17,7 @@ from exporter.model.errors import ExporterError, TooManyRejectsError, UsageError
 from exporter.model.outside_text import json_line, visible
 from exporter.model.version import __version__
 
-#: After these the same command resumes.
-_RESUMABLE = {1, 5, 6, 7, 130, 143}
+_RESUMABLE = {1, 5, 6, 7, 130, 143}  # after these the same command resumes
 
 
 class Failure(NamedTuple):

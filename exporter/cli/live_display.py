@@ -14,8 +14,7 @@ from rich.text import Text
 from exporter.model.progress import Progress, ProgressCallback
 from exporter.model.units import duration_text
 
-#: Drawing costs the event loop about a millisecond; four times a second is smooth enough.
-_FASTEST_S = 0.2
+_FASTEST_S = 0.2  # drawing costs the event loop about a millisecond; four times a second is smooth enough
 _LABEL = 11
 _COLUMN = 28
 _SIDE_BY_SIDE = 60

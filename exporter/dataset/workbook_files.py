@@ -19,8 +19,7 @@ if TYPE_CHECKING:
     from xlsxwriter.format import Format
     from xlsxwriter.worksheet import Worksheet
 
-#: What a sheet holds below its header: 1,048,576 rows in all.
-MOST_ROWS = 1_048_575
+MOST_ROWS = 1_048_575  # what a sheet holds below its header: 1,048,576 rows in all
 _ABOUT = "About"
 _ABOUT_COLUMNS = ("Sheet", "Column", "Meaning", "Personal", "Path in the API")
 _LONGEST_TEXT = 32_767  # of a cell; Excel calls a file with longer ones damaged

@@ -31,8 +31,7 @@ _PII_TEXTS = {
     "drop": "left empty (--pii drop)",
     "hash": "a keyed hash in place of each value (--pii hash)",
 }
-#: An average over two seconds that has sunk below this tells of no answers at all.
-_NO_RATE_PER_S = 0.001
+_NO_RATE_PER_S = 0.001  # an average over two seconds that has sunk below this tells of no answers at all
 
 
 @dataclass(frozen=True, kw_only=True)

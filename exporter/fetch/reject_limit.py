@@ -11,8 +11,7 @@ from exporter.model.options import Options
 from exporter.model.records import FETCHED
 from exporter.store.order_store import Freshness, RejectRow, Store
 
-#: Rejects that are named where there are too many.
-EXAMPLES = 3
+EXAMPLES = 3  # rejects that are named where there are too many
 
 
 def allowed_rejects(options: Options, found: Input) -> int:

@@ -37,16 +37,13 @@ class WorkDirectory:
         self.path = path
         self.store = path / "store.db"
         self.plan = path / "plan.db"
-        #: How far the API's own list was read, and its order numbers.
-        self.listing = path / "listed.db"
+        self.listing = path / "listed.db"  # how far the API's own list was read, and its order numbers
         self.listed = path / "listed.jsonl"
-        #: Where a run that is spread over a cluster keeps all that is fetched.
-        self.ranges = path / "ranges"
+        self.ranges = path / "ranges"  # where a run that is spread over a cluster keeps all that is fetched
         # A new name for each try: what a dying process of an earlier one still writes is not in it.
         self.staged = path / f"dataset-{os.urandom(4).hex()}"
         self.retired = path / "retired"
-        #: Whether its lock could not be removed while it was held.
-        self.keeps_lock = False
+        self.keeps_lock = False  # whether its lock could not be removed while it was held
 
     def fresh_staged(self) -> Path:
         """Return the folder for staged files, emptied of what a dead try has left."""

@@ -26,8 +26,7 @@ _WRAPPINGS = [
         r"'(.+)",  # the last: before a bracket it would leave the closing one
     )
 ]
-#: What makes a text worth a closer look.
-SUSPICIOUS = re.compile("[=\"'`“”,;:()\\[\\].+|<>#\\\\/–—-]")
+SUSPICIOUS = re.compile("[=\"'`“”,;:()\\[\\].+|<>#\\\\/–—-]")  # what makes a text worth a closer look
 WHOLE_FLOAT = re.compile(r"(\d+)[.,]0+")
 _SCIENTIFIC = re.compile(r"[+-]?\d+([.,]\d+)?[eE][+-]\d+|[+-]?\d+[.,]\d+[eE]\d+")
 _GROUPED = re.compile(r"\d{1,3}([.,'’]\d{3})+|\d{1,3}(\.\d{3})+,\d+|\d{1,3}(,\d{3})+\.\d+")

@@ -20,8 +20,7 @@ class GivenList(str):
     numbers: tuple[str, ...]
 
 
-#: What the API's own list is called where a list has a name.
-API_LIST = GivenList("the API's order list")
+API_LIST = GivenList("the API's order list")  # what the API's own list is called where a list has a name
 API_LIST.numbers = ()
 
 

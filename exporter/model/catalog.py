@@ -74,8 +74,7 @@ CHANGE_KINDS: Final[dict[str, tuple[str, ...]]] = {
 """Columns of orders and items by the kind of their changes; other decimals are `amount`, the rest is `other`."""
 
 _KEYS = {"orders": ("number",), "order_items": ("order_number", "item_index"), "order_lines": ("number",)}
-#: What the API's documentation leaves open, so that nobody takes it for known.
-_UNKNOWN = "not documented"
+_UNKNOWN = "not documented"  # what the API's documentation leaves open, so that nobody takes it for known
 _STATUSES = ", ".join(f"{code} {name}" for code, name in STATUS_NAMES.items())
 
 # path | kind, `personal`, source where that is not the documentation | meaning

@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass
 
-#: An order that could not be had in this run, and is published as it was when it was last had.
-STALE = "stale"
-#: What seems to come from further in the future was settled under a wrong clock.
-CLOCK_SLACK_S = 300.0
+STALE = "stale"  # an order that could not be had in this run, and is published as it was when it was last had
+CLOCK_SLACK_S = 300.0  # what seems to come from further in the future was settled under a wrong clock
 
 
 def may_resume(started_at: float, answered_at: float | None, now: float, within_s: float) -> bool:

@@ -93,8 +93,7 @@ def pii_of(mode: str, key: str | None) -> Pii:
     return Pii(mode=mode, key=hmac.digest(key.encode(), b"omnitron-exporter: which key", "sha256").hex()[:32])
 
 
-#: The counts of orders in `Changes`.
-CHANGE_COUNTS = ("new", "changed", "gone", "returned", "not_compared")
+CHANGE_COUNTS = ("new", "changed", "gone", "returned", "not_compared")  # the counts of orders in `Changes`
 
 
 class ComparedWith(msgspec.Struct, frozen=True, kw_only=True):

@@ -50,18 +50,15 @@ def secrets_in(
 
 #: What is written in `out` for the run's start, in the machine's own time zone: `2026-11-23`, `183000`.
 PLACES = ("{date}", "{time}")
-#: What is shown in place of a secret.
-HIDDEN = "(hidden)"
+HIDDEN = "(hidden)"  # what is shown in place of a secret
 _SHORTEST_PII_KEY = 32
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")  # NUL, and bytes that are not UTF-8
 _KNOWN_PATH = re.compile(r"(?<=[^/])/api(?:/i1(?:/orders)?)?$")
 MIB = 1024 * 1024
-#: A payload over this many decoded bytes is no order.
-MAX_PAYLOAD_BYTES = 32 * MIB
+MAX_PAYLOAD_BYTES = 32 * MIB  # a payload over this many decoded bytes is no order
 #: An order with more items is none, unless `max_items` says so: a few MB of JSON could take all memory.
 MAX_ITEMS = 10_000
-#: An order that no list names goes from a kept store once its last answer is older.
-PRUNE_AGE = "90d"
+PRUNE_AGE = "90d"  # an order that no list names goes from a kept store once its last answer is older
 
 
 @dataclass(frozen=True, kw_only=True)

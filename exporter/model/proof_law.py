@@ -8,8 +8,7 @@ known to be good is asked for, and nothing else meanwhile: its answer proves or 
 import math
 from typing import Generic, TypeVar
 
-#: So many bad answers in a row raise a doubt ...
-IN_A_ROW = 20
+IN_A_ROW = 20  # so many bad answers in a row raise a doubt ...
 #: ... and ten times as many the next one, where the API was found to serve orders: dead orders stop no run.
 IN_A_ROW_AFTER_PROOF = 200
 #: An API that never gave a good answer in this try is waited for no longer: a wrong address is told soon.

@@ -11,8 +11,7 @@ from exporter.report.figure_texts import milliseconds, month, reason_name
 from exporter.report.run_figures import Latency
 
 _MOST_BARS, _MOST_ITEMS = 14, 12
-#: What is not nothing is drawn at least as this share of the longest bar.
-_SHORTEST = 0.006
+_SHORTEST = 0.006  # what is not nothing is drawn at least as this share of the longest bar
 #: Pixels for the labels below the columns: at every width, and where there is room for more.
 _NARROW, _WIDE = 250, 560
 _QUANTILES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}

@@ -28,8 +28,7 @@ if sys.platform == "darwin":
     import fcntl
 
 _IN_USE_S = 2.0
-#: Whose steps these are, for the fault tests: each kind of process names itself.
-process_role = "run"
+process_role = "run"  # whose steps these are, for the fault tests: each kind of process names itself
 _steps = itertools.count(1)
 
 

@@ -27,16 +27,13 @@ _LOOK_S = 1.0
 _DIVIDE_S = 0.25
 #: A range that is not heard of for so long has ended by itself, somewhat earlier; see `range_worker`.
 _GONE_S = 35.0
-#: The same line of several workers is logged once within that time.
-_SAME_LINE_S = 60.0
-#: Shares that differ by less are left as they are.
-_SAME = 0.03
+_SAME_LINE_S = 60.0  # the same line of several workers is logged once within that time
+_SAME = 0.03  # shares that differ by less are left as they are
 # Each of n even paces may have one request more in a second than its share, and its timers' and the network's
 # jitter: with the promise of `rate * 1.02 + 1` for all, few ranges share a low rate, and all of them a little less.
 _RANGES_FOR_EACH_PER_S = 0.03
 _PROMISED, _JITTER = 1.02, 1.015
-#: A smaller part of the rate helps nobody.
-_LEAST = 0.05
+_LEAST = 0.05  # a smaller part of the rate helps nobody
 T = TypeVar("T")
 
 

@@ -40,15 +40,13 @@ from exporter.system.log import log
 from exporter.system.stopping import beside_the_loop, task_group
 
 _LOOK_S = 0.25
-#: What is left of the ten seconds in which a signal ends a run, for closing the cluster.
-_GRACE_S = 8.6
+_GRACE_S = 8.6  # what is left of the ten seconds in which a signal ends a run, for closing the cluster
 _AGAIN_S = 0.5
 _WORKER_NEEDS = (
     f"Give every worker omnitron-exporter {__version__}, the credentials, the shared folder, and an address that the"
     " scheduler reaches."
 )
-#: A worker that had an answer so lately shows that the API is there.
-_LATELY_S = 5.0
+_LATELY_S = 5.0  # a worker that had an answer so lately shows that the API is there
 
 
 async def spread(job: FetchJob, on_progress: ProgressCallback) -> Fetched:
@@ -128,8 +126,7 @@ class _Spread:
         self._pending_at_start = self._left()
         self._talk = Conversation(pace_of(job.options, self._left), check, ranges)
         self._drift = DriftLog()
-        #: Workers that found the API away.
-        self._blamed: set[str] = set()
+        self._blamed: set[str] = set()  # workers that found the API away
 
     def _left(self) -> int:
         return sum(each.left for each in self._ranges)

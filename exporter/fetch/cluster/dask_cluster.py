@@ -23,8 +23,7 @@ from exporter.system.child_process import MEMORY, signals_held
 _dask: Any = _untyped
 _comm: Any = _untyped_comm
 CONNECT_S = 3.0
-#: A scheduler that restarts, or workers that do, are waited for so long.
-PATIENCE_S = 60.0
+PATIENCE_S = 60.0  # a scheduler that restarts, or workers that do, are waited for so long
 _CLOSE_S = 0.5
 _CLEAR_TEXT = (
     "expected tls://, got a cluster that neither encrypts nor checks who connects: anyone who reaches it could read your"

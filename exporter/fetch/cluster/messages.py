@@ -19,8 +19,7 @@ from exporter.model.run_statistics import Figures
 #: Dask's topics, on which every worker reports and every coordinator speaks. The scheduler keeps the last
 #: thousand messages of each topic: with one for each try it would keep ever more.
 REPORTS, WORDS = "omnitron-exporter-reports", "omnitron-exporter-words"
-#: The coordinator's try, as a file beside the ranges.
-BEACON = "try"
+BEACON = "try"  # the coordinator's try, as a file beside the ranges
 #: Options that never go through the scheduler, and where a worker finds them.
 SECRETS = options.SECRETS | {"proxy": "EXPORTER_PROXY"}  # whose URL may hold a password
 

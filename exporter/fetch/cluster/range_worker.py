@@ -51,13 +51,11 @@ from exporter.system.crash_place import crash_text
 from exporter.system.log import log
 from exporter.system.stopping import Stop
 
-#: A lost coordinator is waited for so long; then nobody needs what is fetched here.
-PATIENCE_S = 30.0
+PATIENCE_S = 30.0  # a lost coordinator is waited for so long; then nobody needs what is fetched here
 _REPORT_EVERY_S = 0.2
 _MOST_LOGS = 1000
 _NEW_ANSWER_WEIGHS = 0.1
-#: Every range that is being done in this process; changed from their own threads.
-_all: set[_Link] = set()
+_all: set[_Link] = set()  # every range that is being done in this process; changed from their own threads
 
 
 def dask_setup(_worker: object) -> None:
