@@ -23,9 +23,7 @@ def choose_columns(
 
     The keys that join the tables are always among them: first, or after the key before, where not selected. Names or
     globs are of every table, or of one as `orders.status`; one text may hold several, with commas between them.
-
-    Raises:
-        UsageError: A name or glob fits no column, or a key would be dropped by its name.
+    A `UsageError` where one fits no column, or a key would be dropped by its name.
 
     >>> choose_columns(("price*,order_items.id",), ("price_list",))["order_items"]
     ['order_number', 'item_index', 'price_currency', 'price', 'id']

@@ -86,8 +86,7 @@ class Proof(Generic[T]):
         """Take in that it was refused at first, and served later; return the refusals that mean nothing."""
         self.ever_good = True
         self._end_row(IN_A_ROW)
-        held, self._held = self._held, []
-        return [refusal for refusal, _ in held]
+        return self._release(math.inf)
 
     def _end_row(self, enough: int) -> None:
         self._row, self._enough, self.all_forbidden = 0, enough, True

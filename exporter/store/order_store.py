@@ -130,8 +130,6 @@ class Store:
         value = self._file.meta("api_url")
         return None if value is None else str(value)
 
-    # Runs ---------------------------------------------------------------------------------------
-
     def begin_run(
         self, out: str, now: float, resume_within_s: float, began_at: float | None = None
     ) -> RunRecord:
@@ -186,8 +184,6 @@ class Store:
         with durable.storage_errors("writing to the store", self.path):
             self._connection.execute("UPDATE runs SET finished_at = ? WHERE run_id = ?", (now, run_id))
             durable.step("commit")
-
-    # Writing ------------------------------------------------------------------------------------
 
     def settle(self, run_id: str, outcomes: Sequence[Outcome], traffic: Traffic) -> None:
         """Write outcomes, each number at most once, and the traffic since the last call in one durable transaction.
@@ -254,8 +250,6 @@ class Store:
                 self._frames = Frames(dictionary)
             except zstandard.ZstdError as error:
                 raise self._file.corrupt("the dictionary of its payloads is damaged") from error
-
-    # Reading, with a plan beside ------------------------------------------------------------------
 
     def attach_plan(self, plan: Path) -> None:
         """Make the plan's tables readable beside the store's."""

@@ -154,7 +154,6 @@ def serve(port: int, **settings: Any) -> int:
     try:
         run_stoppable(until)
     except OSError as error:
-        raise UsageError(
-            f"it cannot be used: {error.strerror}.", "Give another --port, or 0.", option="port", value=port
-        ) from None
+        what = f"it cannot be used: {error.strerror}."
+        raise UsageError(what, "Give another --port, or 0.", option="port", value=port) from None
     return 0
