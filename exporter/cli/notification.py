@@ -23,13 +23,22 @@ def notify(url: str | None, text: str, facts: dict[str, Any]) -> None:
 
     told = facts | ({"drift": {"*": sum(facts["drift"].values())}} if facts.get("drift") else {})
     body = json.dumps({"text": visible(text)} | told).encode()
+    # A thread, for the whole of it: `timeout` is for each read alone, and a name server may never answer.
+    try:
+        failure = in_thread(lambda: _post(url, body), "notify").result(_LONGEST_S)
+    except TimeoutError:
+        failure = f"no answer within {_LONGEST_S:.0f} s"
+    if failure:
+        log.warning("--notify: %s: %s.", urlsplit(url).hostname, failure.rstrip("."))
+
+
+def _post(url: str, body: bytes) -> str:
+    """Return what went wrong: the error itself would keep the connection open until it is collected."""
     try:
         request = Request(url, body, {"Content-Type": "application/json"})  # noqa: S310 - http or https alone
-        # A thread, for the whole of it: `timeout` is for each read alone, and a name server may never answer.
-        posting = in_thread(lambda: urlopen(request, timeout=_LONGEST_S).close(), "notify")  # noqa: S310 - as above
-        posting.result(_LONGEST_S)
-    except (OSError, ValueError) as error:
-        failure = str(getattr(error, "reason", None) or error) or f"no answer within {_LONGEST_S:.0f} s"
-        log.warning("--notify: %s: %s.", urlsplit(url).hostname, failure.rstrip("."))
+        urlopen(request, timeout=_LONGEST_S).close()  # noqa: S310 - http or https alone
     except HTTPException:
-        log.warning("--notify: %s: its answer is not HTTP.", urlsplit(url).hostname)
+        return "its answer is not HTTP"
+    except (OSError, ValueError) as error:
+        return str(getattr(error, "reason", None) or error)
+    return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,6 +85,15 @@ def test_a_hook_that_refuses_is_a_line_in_the_log(exporter: Exporter, status: in
     (line,) = [line for line in ended.err.splitlines() if "--notify" in line]
     assert "127.0.0.1" in line
     assert "s3cret" not in ended.err
+
+
+def test_a_hook_that_refuses_leaves_no_connection_open() -> None:
+    """What it answered is let go of at once, and not when somebody collects garbage."""
+    from exporter.cli.notification import notify
+
+    with webhook(404) as hook:
+        notify(hook.url, "text", {})
+    gc.collect()  # it warns of each socket that is still open
 
 
 def test_a_hook_that_is_silent_holds_nobody(exporter: Exporter, monkeypatch: pytest.MonkeyPatch) -> None:
