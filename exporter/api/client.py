@@ -286,7 +286,7 @@ class Client:
         if _only_adds_a_slash(self._transport.url(target), response.headers.get("Location", "")):
             self._slash = "/"
             return _SlashLearnedError()
-        what = f"the API answered {response.status} and pointed elsewhere, which is never followed"
+        what = f"the API answered {response.status} with a redirect to another address, which is not followed"
         return PermanentError("client_error", what, response.status)
 
     async def _body(self, response: Response, this: _Attempt) -> bytes:

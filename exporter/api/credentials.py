@@ -49,21 +49,33 @@ def trust_of(options: Options) -> ssl.SSLContext | bool:
 
 
 def _add_authorities(context: ssl.SSLContext, place: str, prefix: str, option: str | None) -> None:
-    path, added, problem = Path(place), 0, "no file in it is one"
-    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
-        try:
-            context.load_verify_locations(file)
-            added += 1
-        except (OSError, ssl.SSLError) as error:  # in a directory other files may lie beside them
-            problem = problem if path.is_dir() else str(error)
-    if not added:
-        where = "" if option else f" in {place}"
+    path, problem = Path(place), None
+    try:
+        if not path.is_dir():
+            context.load_verify_locations(path)
+        elif not sum([_is_added(context, file) for file in sorted(path.iterdir())]):
+            problem = "expected PEM certificates: no file in it is one"
+    except ssl.SSLError as error:
+        problem = f"expected PEM certificates: {error}"
+    except OSError as error:
+        problem = f"cannot be read: {error.strerror}"
+    if problem is not None:
+        where = "" if option else f"{place}: "
         raise UsageError(
-            f"{prefix}expected PEM certificates{where}: {problem}.",
+            f"{prefix}{where}{problem}.",
             "Give a readable PEM file, or a directory of them.",
             option=option,
             value=place if option else None,
         )
+
+
+def _is_added(context: ssl.SSLContext, file: Path) -> bool:
+    """Add the certificates of a file in a directory, where others may lie beside them."""
+    try:
+        context.load_verify_locations(file)
+    except OSError:
+        return False
+    return True
 
 
 def _add_certificate(context: ssl.SSLContext, certificate: str, key: str | None) -> None:

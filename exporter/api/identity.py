@@ -20,7 +20,7 @@ class _LoginAnswer(msgspec.Struct):
 
 
 class Identity:
-    """The token of one export. With a login, a 401 in mid-run is answered by one new login, in a slot of the pace.
+    """The token of one export. With a login, a 401 during the run is answered by one new login, in a slot of the pace.
 
     `header` is the value of the Authorization header, None until the first login. Where the API has `answered`, a
     refused certificate is an outage.

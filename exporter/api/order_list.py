@@ -36,7 +36,7 @@ T = TypeVar("T")
 # Orders that arrive meanwhile push known ones onto the next page; only an API that pages wrongly brings
 # nothing but known ones again and again.
 _MOST_PAGES_WITHOUT_NEWS = 5
-_DISAGREE = "Two walks through the API's list disagree: they met %s orders, the first one alone %s. It moves while it is read."
+_DISAGREE = "Two walks through the API's list disagree: they met %s orders, the first one alone %s. It changes while it is read."
 #: Pages asked for at one time: at 100 orders each, eight a second are more than any pace uses.
 _SIDE_BY_SIDE = 8
 

@@ -68,8 +68,8 @@ class OutageWatch(Generic[T]):
     ) -> None:
         """Take in a failed attempt, which `began` then on the steady clock, or later where it waited for its slot.
 
-        `refusal` is what to record once it is proven, where the order will not be asked for again. It raises an
-        `ApiUnavailableError` where it completes an outage, or no wait can mend it; a `TokenRefusedError` where nothing
+        `refusal` is what to record once it is proven, where the order will not be requested again. It raises an
+        `ApiUnavailableError` where it completes an outage, or waiting cannot help; a `TokenRefusedError` where nothing
         but 403 has come in this try.
         """
         if refusal is not None:
@@ -115,7 +115,7 @@ class OutageWatch(Generic[T]):
 
     async def _served(self, asked_at: float, *, at_once: bool, met: int) -> None:
         if not at_once:
-            log.warning("The API answers again.")
+            log.warning("The API serves orders again.")
             for refusal in self.law.disproven():
                 self._again(refusal)
             return
@@ -165,7 +165,7 @@ class OutageWatch(Generic[T]):
         self.down_since = time.time() - (now - self.law.since)
         since = datetime.fromtimestamp(self.down_since, UTC).astimezone()
         log.warning(
-            "No order has had a good answer since %s (%s). Checking with one known order now and then, for another %s.",
+            "No order succeeded since %s (%s). Retrying one known order for up to %s.",
             f"{since:%H:%M:%S}",
             "; ".join(map(": ".join, checks)),
             duration_text(max(0.0, self.law.ends_at - now)),
@@ -175,8 +175,8 @@ class OutageWatch(Generic[T]):
         assert self._last is not None
         cause = self._last.detail  # said once, where the checks failed in the same way
         others = "; ".join(asked if came == cause else f"{asked}: {came}" for asked, came in checks)
-        row = f"{len(self.law.orders)} orders in a row had no good answer ({cause})"
-        what = f"{_subject(self._last)}: {row}, nor had the checks ({others})."
+        row = f"{len(self.law.orders)} orders in a row failed ({cause})"
+        what = f"{_subject(self._last)}: {row}, and so did the checks ({others})."
         forbidden = self.law.all_forbidden and not self.law.ever_good
         kind = TokenRefusedError if forbidden else ApiUnavailableError
         return kind(what, _hint(self._last), resumes=True)

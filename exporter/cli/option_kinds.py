@@ -171,12 +171,12 @@ def nearest(word: str, words: Iterable[str]) -> str:
     """Say which of `words` looks like `word`, nothing where none does; a single letter may begin any.
 
     >>> nearest("--max-reject", ["--max-rate", "--max-rejects"])
-    'The nearest is --max-rejects. '
+    'Did you mean --max-rejects? '
     """
     from difflib import get_close_matches
 
     found = get_close_matches(word, sorted(words), n=1, cutoff=0.6 if len(word) > 2 else 0.0)
-    return f"The nearest is {found[0]}. " if found else ""
+    return f"Did you mean {found[0]}? " if found else ""
 
 
 def show(facts: object, lines: Iterable[str], *, as_json: bool) -> None:

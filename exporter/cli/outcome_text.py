@@ -95,7 +95,7 @@ def _notes(summary: Summary) -> Iterator[str]:
     if summary.stale_by_reason:
         count = sum(summary.stale_by_reason.values())
         yield ""
-        yield f"{count:,} orders are as they last were: {summary.out}/stale.jsonl says which, since when, and why."
+        yield f"{count:,} orders are published in an older version: {summary.out}/stale.jsonl says which, since when, and why."
     for path in summary.removed:
         yield f"Removed, older than --keep allows: {path}"
     ctx = click.get_current_context(silent=True)
@@ -111,7 +111,7 @@ def _notes(summary: Summary) -> Iterator[str]:
 def change_lines(changes: Changes) -> Iterator[str]:
     """Yield what a comparison brought, for a terminal of 80 columns."""
     if changes.compared_with is None:
-        yield "Nothing to compare with: no dataset was there before."
+        yield "No earlier dataset to compare with."
         return
     yield f"Changed since {changes.compared_with.place}, of {changes.compared:,} orders in both"
     yield ""

@@ -60,7 +60,7 @@ class DatasetWriter(AbstractContextManager["DatasetWriter"]):
             name: [table_writer(folder, name, each, schema, options) for each in formats]
             for name, schema in schemas.items()
         }
-        # By column, so that each can be joined and its pieces let go before the next: half the memory.
+        # By column, so that each can be joined and its pieces freed before the next: half the memory.
         self._waiting: dict[str, list[list[pa.Array]]] = {
             name: [[] for _ in schema] for name, schema in schemas.items() if self._writers[name]
         }

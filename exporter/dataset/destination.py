@@ -29,7 +29,7 @@ class Directory:
             empty = not self._path.exists() or (self._path.is_dir() and not any(self._path.iterdir()))
         if empty and not self._path.is_symlink():
             return None
-        what = "expected a free name, got something that is not a dataset of the exporter."
+        what = "something that the exporter did not make is already there."
         raise self._refusal(what, "Give another --out.")
 
     def refuse_strangers(self, standing: Manifest) -> None:
@@ -100,7 +100,7 @@ def stranger_in(folder: Path, manifest: Manifest) -> str | None:
 
 def came_in_mid_run(error: UsageError) -> StorageError:
     """Return the error for what may not be replaced and was not there when the run began."""
-    what = f"{error.problem} It came there in mid-run."
+    what = f"{error.problem} It appeared during the run."
     hint = "Move it away; the same command then publishes without new requests."
     return StorageError(what, hint, option=error.option, value=error.value)
 

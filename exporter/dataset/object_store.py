@@ -2,7 +2,7 @@
 
 A prefix has no rename that takes a whole dataset, so here the manifest is what makes one: it goes up last.
 Where an old dataset is replaced, its manifest goes first, then come the new files, then those go that only the
-old one had. Meanwhile there is none to be read; who cannot bear that gives `{date}` or `{time}` in the prefix.
+old one had. Meanwhile there is none to be read; to avoid that, give `{date}` or `{time}` in the prefix.
 
 What is not ours is neither replaced nor removed. Ours is what the old manifest names, and what we have uploaded:
 it carries a mark, so that the leftovers of an upload that was killed are recognised, on another machine too. The

@@ -35,7 +35,7 @@ class OpenFile(ABC):
         """Finish the file, which says these facts where it can."""
 
     def discard(self) -> None:
-        """Let go of what is open."""
+        """Free what is open."""
         with suppress(OSError):  # the disk's complaint has been heard, or nobody needs it
             self.close({})
 

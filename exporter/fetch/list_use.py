@@ -14,7 +14,7 @@ from exporter.store.order_store import Freshness, Store
 from exporter.system.log import log
 from exporter.system.stopping import beside_the_loop
 
-_DEARER = "The API's list has %d pages, no fewer than orders that are left (%s): it is not read on."
+_DEARER = "The API's list has %d pages, and only %s orders are left: fetching these is cheaper."
 _TAKEN = "%s orders are taken from the API's list: %s of its entries were compared with their details and equal them."
 _BATCH = 1000
 

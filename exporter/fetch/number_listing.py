@@ -32,7 +32,7 @@ _AGAIN = "Run the same command again."
 _DROPPED = "An unfinished listing of another kind, or older than --resume-within, starts over: %s of its orders are dropped."
 _RESUMING = "Resuming at page %d: %s orders were listed before."
 _IDLE = "--filter %s changes nothing: the API counts %s orders without it too. It ignores a key that it does not know."
-_UNMET = "%s orders of the store are on no page of the API's list: each of them is asked for."
+_UNMET = "%s orders of the store are on no page of the API's list: each is fetched."
 # `run` would read a file of such a name as another format than the text that is written here.
 _OTHER_FORMATS = {".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx", ".gz"}
 #: What takes a page that was read; see `walk_to_the_end`.

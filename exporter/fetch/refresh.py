@@ -41,7 +41,7 @@ _COMMIT_EVERY_S = 0.25
 _GRACE_S = 8.0
 _HINT_AFTER = 50
 _HINT = (
-    "--concurrency %d is what limits: answers take %.2f s, so at most %.0f of the permitted %g requests a second are"
+    "--concurrency %d limits the run: answers take %.2f s, so at most %.0f of the permitted %g requests a second are"
     " used. Set --concurrency %d."
 )
 _AT_ONCE = "Ctrl-C again: at once"
@@ -96,7 +96,7 @@ class Try(NamedTuple):
 
 
 class Refusal(NamedTuple):
-    """A reject, if it is proven; else the order is asked for again."""
+    """A reject, if it is proven; else the order is requested again."""
 
     outcome: Outcome
     again: Try
@@ -123,7 +123,7 @@ class Pending:
         return self._ready.popleft() if self.is_left else None
 
     def put_back(self, again: Try) -> None:
-        """Let an order be asked for again."""
+        """Let an order be requested again."""
         self._ready.append(again)
 
     @property

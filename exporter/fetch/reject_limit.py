@@ -19,6 +19,15 @@ def allowed_rejects(options: Options, found: Input) -> int:
     return units.allowed_rejects(options.max_rejects, found.requested + found.invalid)
 
 
+def limit_text(max_rejects: str, allowed: int) -> str:
+    """Return what a number of rejects is more than; a percentage with the count that it comes to.
+
+    >>> limit_text("5%", 12), limit_text("12", 12)
+    ('--max-rejects 5% allows (12)', '--max-rejects 12 allows')
+    """
+    return f"--max-rejects {max_rejects} allows{f' ({allowed})' if max_rejects.endswith('%') else ''}"
+
+
 def most_new_rejects(options: Options, found: Input, states: Mapping[str | None, int]) -> int | None:
     """Return how many more rejects there may be, given the plan's `states`; None where only the publish can tell."""
     if options.stale == "ok":

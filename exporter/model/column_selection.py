@@ -13,6 +13,8 @@ KEYS = {
     "order_items": ("order_number", "item_index"),
     "order_lines": ("number", "item_index"),
 }
+#: How alike a name must be to be suggested, from 0 to 1; half of it, as a glob stands for the rest.
+_NEAR = 0.5
 _NAMES = {table: tuple(column.name for column in columns) for table, columns in TABLES.items()}
 
 
@@ -66,5 +68,6 @@ def _check(patterns: Sequence[str], option: str, tables: Sequence[str]) -> None:
         if not any(_fitting(table, pattern) for table in tables):
             dot = "." in pattern
             names = {f"{table}.{name}" if dot else name for table in tables for name in _NAMES[table]}
-            nearest = get_close_matches(pattern, sorted(names), n=1, cutoff=0.0)[0]
-            raise UsageError(f"no column fits {pattern!r}.", f"The nearest is {nearest}.", option=option)
+            near = get_close_matches(pattern, sorted(names), n=1, cutoff=_NEAR)
+            did_you = f"Did you mean {near[0]}? " if near else ""
+            raise UsageError(f"no column fits {pattern!r}.", f"{did_you}See exporter schema.", option=option)

@@ -14,7 +14,7 @@ ExporterError
 └── AttemptError            one request for one order failed; never leaves `refresh`
     ├── TransientError      worth another attempt
     │   ├── BadResponseError    200 with a body that may be whole next time
-    │   └── HopelessError       no wait mends it: the name does not exist
+    │   └── HopelessError       waiting cannot help: the host name does not exist
     ├── ThrottledError      429, or another limit: the whole pace waits, no attempt is counted
     └── PermanentError      never asked again; carries the reject reason
 """
@@ -186,7 +186,7 @@ class BadResponseError(TransientError):
 
 
 class HopelessError(TransientError):
-    """Raised where no wait can mend it, as for a host name that does not exist."""
+    """Raised where waiting cannot help, as for a host name that does not exist."""
 
 
 class ThrottledError(AttemptError):

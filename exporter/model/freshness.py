@@ -30,7 +30,7 @@ class Freshness:
     try_started_at: float
     max_age_s: float = 0.0  # before the run's start, an order fetched since then is done
     max_age_s_by_status: tuple[tuple[str, float], ...] = ()  # beats it, by the order's status code
-    retry_rejects: bool = False  # asks again for every reject from before this try
+    retry_rejects: bool = False  # requests every reject from before this try again
     stale_ok: bool = False  # a reject with an older payload is `stale`; a proven 404 stays `not_found`
     recheck_s: float | None = None  # None: the list is not looked at
     from_list: bool = False  # without it, a payload that was taken from the list is none

@@ -102,11 +102,11 @@ class AskOptions:
         encoding: Encoding of a text, such as windows-1254.  [default: found]
         input_format: What `orders` is.  [default: found by its content]
         from_api: Instead of `orders`: all orders that the API lists, or those that the options below select.
-        status: Only orders that show one of these there, such as 400,550.
+        status: Only orders with one of these statuses, such as 400,550.
         placed_from: Only orders of that day, in `timezone` (UTC), or later.
         placed_to: Only orders of that day or earlier, such as 2026-11-30.
         filters: Sent to the API as it is; may be given again.
-        store: Keep the store there between runs.
+        store: Keep fetched orders in this file between runs.
         max_age: Do not re-fetch orders in the store that are younger, such as 12h or 7d.
         refresh_status: Another `max_age` for orders of these statuses, such as 550,600=30d; may be given again.
         details: auto takes orders from the API's own list where that proves to show them complete, and does not re-fetch
@@ -297,14 +297,15 @@ def _checks(o: Options) -> Iterator[_Check]:
     hint = "Give --format csv with it, or --format xlsx alone for a workbook."
     yield o.csv_dialect == "excel" and "csv" not in o.formats, "csv_dialect", excel, hint
     is_auto = Rate.parse(o.max_rate).kind == "auto"
-    yield is_auto, "max_rate", "expected the bound of auto, got auto.", "Give for example 50/s."
+    yield is_auto, "max_rate", "expected a rate such as 50/s, got auto.", "Give for example 50/s."
     alone = "auto: expected a run on this machine, got --dask."
     yield o.looks_at_list and o.dask, "details", alone, "Leave one of them out."
     is_url = urlsplit(o.notify or "https://none").scheme in ("http", "https")
     yield not is_url, "notify", "expected a URL.", "Give https://…"
     yield o.prune and o.store is None, "prune", "expected a kept store.", "Give --store PATH with it."
     filtered = o.prune and any(getattr(o, name) for name in OF_THE_LIST)
-    yield filtered, "prune", "the orders that the filters leave out would go.", "Leave out one of them."
+    too_much = "would also remove the orders that the filters leave out."
+    yield filtered, "prune", too_much, "Leave out one of them."
     yield not o.out, "out", "expected a directory or s3://…, got nothing.", "Give --out OUT."
     for option in ("orders", "out", "store"):
         name = getattr(o, option) or ""
@@ -329,7 +330,7 @@ def _checks_of_credentials(o: Options) -> Iterator[_Check]:
     hint = "Set EXPORTER_API_TOKEN, or give --token-file, or set EXPORTER_API_USERNAME and EXPORTER_API_PASSWORD."
     yield not token and login == (None, None), None, "No API token was given.", hint
     no_certificate = o.client_key and not o.client_cert
-    yield no_certificate, "client_key", "expected its certificate too.", "Give --client-cert FILE."
+    yield no_certificate, "client_key", "needs --client-cert too.", "Give --client-cert FILE."
     hint = "Set EXPORTER_API_USERNAME and EXPORTER_API_PASSWORD."
     yield not token and not all(login), None, "A login needs both a user name and a password.", hint
     what = "The API token is empty or holds spaces or control characters."
@@ -339,11 +340,12 @@ def _checks_of_credentials(o: Options) -> Iterator[_Check]:
 
 def _checks_of_place_and_source(o: Options) -> Iterator[_Check]:
     unknown = next((one for one in re.findall(r"\{\w*\}", o.out) if one not in PLACES), None)
-    yield unknown is not None, "out", f"{unknown} has no meaning.", "Use {date} and {time}."
+    yield unknown is not None, "out", f"unknown placeholder {unknown}.", "Use {date} and {time}."
     if o.keep is not None:
         is_url, has_place = "://" in o.out, any(place in o.out for place in PLACES)
         yield is_url, "keep", f"{o.out} is no directory; only those are removed.", "Leave --keep out."
-        yield not has_place, "keep", f"{o.out} names one dataset, so none is older.", "Put {date} into --out."
+        no_older = f"{o.out} has no {{date}} or {{time}}, so there are no older datasets to remove."
+        yield not has_place, "keep", no_older, "Put {date} into --out."
     got = "both" if o.from_api else "none"
     what = f"expected a list of order numbers or --from-api, got {got}."
     yield not o.orders or (o.from_api and o.orders != API_LIST), "orders", what, "Give one of the two."

@@ -1,4 +1,4 @@
-"""When a refusal is believed: the law of `outage`, without a clock and without a network.
+"""When a refusal counts: the law of `outage`, without a clock and without a network.
 
 A refusal is a fact about an order only if the API is known to serve orders at that time. So it is held,
 unrecorded, until an answer to a request that began after it is good. Where none comes, one order that is

@@ -45,10 +45,10 @@ class Rate:
             return cls(kind=word)  # type: ignore[arg-type] # it is one of them
         found = _FIXED.fullmatch(word)
         if found is None:
-            what = f"A rate is a number a second, minute or hour, got {text!r}."
+            what = f"expected a rate such as 10/s, got {text!r}."
             raise UsageError(what, _HINT, option=option)
         if not 0 < (requests := float(found[1])) < math.inf:
-            raise UsageError(f"A rate is a number above 0, got {requests:g}.", _HINT, option=option)
+            raise UsageError(f"expected a rate above 0, got {requests:g}.", _HINT, option=option)
         return cls(requests=requests, period_s=_PERIODS_S[found[2]])
 
     @property

@@ -32,7 +32,7 @@ from exporter.dataset.summary import Summary, summary_of
 from exporter.fetch.fetch_job import Fetched, FetchJob, fetch
 from exporter.fetch.list_use import use_list
 from exporter.fetch.number_listing import Listing
-from exporter.fetch.reject_limit import allowed_rejects, examples
+from exporter.fetch.reject_limit import allowed_rejects, examples, limit_text
 from exporter.fetch.work_directory import WorkDirectory, locked_store, name_of, work_directory
 from exporter.model import manifest
 from exporter.model.errors import (
@@ -162,7 +162,7 @@ class _Run:
         with durable.storage_errors("removing the dataset that was replaced", self.work.path):
             for old in (*self.work.path.glob("dataset*"), self.work.retired):
                 if manifest_in(old) is not None and (stranger := remove_dataset(old)) is not None:
-                    what = f"{old}: {stranger} came there in mid-run."
+                    what = f"{old}: {stranger} appeared during the run."
                     raise StorageError(what, "Move it away, then run the same command again.")
         await self._end()
         return summary_of(standing, self.out)
@@ -270,8 +270,8 @@ class _Run:
             again = "unavailable" in result.rejects_by_reason
             asking = "and requests only the unavailable orders again" if again else "without new requests"
             raise TooManyRejectsError(
-                f"{rejects} rejects ({reasons}) are more than --max-rejects {self.options.max_rejects} allows"
-                f" ({allowed}); nothing was published.{examples(job.store.rejects(job.freshness))}",
+                f"{rejects} rejects ({reasons}) are more than {limit_text(self.options.max_rejects, allowed)};"
+                f" nothing was published.{examples(job.store.rejects(job.freshness))}",
                 f"They are listed in {self.work.staged / 'rejects.jsonl'}. The same command with a higher"
                 f" --max-rejects publishes {asking}; with --retry-rejects it requests all of them again.",
                 str(rejects),

@@ -5,10 +5,10 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from exporter.api.credentials import token_of
+from exporter.api.credentials import token_of, trust_of
 from exporter.dataset.destination import Destination, destination_of
 from exporter.dataset.loading.target import kind_of
-from exporter.fetch.reject_limit import allowed_rejects
+from exporter.fetch.reject_limit import allowed_rejects, limit_text
 from exporter.fetch.work_directory import place_of
 from exporter.model.column_selection import choose_columns
 from exporter.model.errors import InputError, TooManyRejectsError, UsageError
@@ -25,6 +25,8 @@ def prepared(options: Options, now: float) -> tuple[Options, str, Destination]:
     # Once: a token file may be a pipe, and a link to a store may change. Workers on other machines read their
     # token file, of the same name.
     token = token_of(options)
+    if options.dask is None:  # else its workers need the files, perhaps on other machines
+        trust_of(options)
     if "xlsx" in options.formats:
         need_extra("--format xlsx", "xlsx", "xlsxwriter")
     if options.dask is not None:
@@ -75,8 +77,8 @@ def refuse_invalid(options: Options, found: Input) -> None:
         raise InputError(what, "Correct the list.")
     if found.invalid > allowed:
         raise TooManyRejectsError(
-            f"{options.orders}: {found.invalid} invalid lines are more than --max-rejects {options.max_rejects}"
-            f" allows ({allowed}); nothing was requested. {first}",
+            f"{options.orders}: {found.invalid} invalid lines are more than {limit_text(options.max_rejects, allowed)};"
+            f" nothing was requested. {first}",
             "Correct the list. The same command with a higher --max-rejects leaves these lines out.",
             str(found.invalid),
         )

@@ -44,7 +44,7 @@ def open_input(name: str) -> Iterator[list[BinaryIO]]:
             reason = getattr(error, "strerror", None) or str(error)
             hint = "Give a file of order numbers."
             if "://" in str(name):
-                hint = "Give a local file of order numbers, or - and pipe it in: this reads no URLs."
+                hint = "URLs are not supported: download it, or pipe it into -."
             raise InputError(f"{name}: cannot be read: {reason}.", hint) from None
         yield cast("list[BinaryIO]", streams)
 

@@ -111,7 +111,7 @@ class StoreFile:
     def check_place(self) -> None:
         """Raise where the file was moved or removed: SQLite would keep writing to what nobody finds again."""
         if _identity(self.path) != self._identity:
-            what = f"{self.path}: the store was moved or removed in mid-run."
+            what = f"{self.path}: the store was moved or removed during the run."
             raise StorageError(what, "Put it back, then run the same command again to resume.")
 
     def corrupt(self, how: str) -> StorageError:

@@ -41,7 +41,7 @@ def refuse_foreign(path: Path, *, forbidden: int = OTHERS_WRITE) -> None:
     if fault := fault_of(found, path, forbidden=forbidden):
         kind = "folder" if stat.S_ISDIR(found.st_mode) else "file"
         what = f"{path}: expected a {kind} of this user alone, but {fault}. Somebody else could read or change it."
-        raise StorageError(what, "Find out who made it. Then remove it, or give another place.")
+        raise StorageError(what, "Check who created it. Then remove it, or give another place.")
 
 
 def fault_of(

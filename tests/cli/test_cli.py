@@ -133,8 +133,8 @@ def test_completion_offers_what_fits(typed: str, offered: str) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ("rnu n.txt", ["no such command 'rnu'", "nearest is run"]),
-        ("run n.txt --out o --max-reject 3", ["no such option --max-reject", "nearest is --max-rejects"]),
+        ("rnu n.txt", ["no such command 'rnu'", "Did you mean run?"]),
+        ("run n.txt --out o --max-reject 3", ["no such option --max-reject", "Did you mean --max-rejects?"]),
         ("run", ["ORDERS is missing", "Example: exporter run"]),
         ("run n.txt", ["--out is missing", "Example: exporter run"]),
         ("run n.txt --out", ["--out"]),

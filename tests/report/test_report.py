@@ -239,7 +239,7 @@ def test_only_what_was_worth_repeating_is_a_cause_of_retries() -> None:
 def test_a_manifest_without_statistics_makes_a_page(tmp_path: Path, statistics: dict[str, Any]) -> None:
     """A run that asked nothing, or another version's statistics, leave a sentence instead of a chart."""
     dataset = Dataset(payloads=PAYLOADS[:3], statistics=statistics).write(tmp_path / "out")
-    assert "Nothing was asked in the try" in words_of(page_of(dataset))
+    assert "No requests in this try: the store already had every order." in words_of(page_of(dataset))
 
 
 # --- the page ---

@@ -458,7 +458,11 @@ def test_a_list_of_invalid_lines_ends_before_the_first_request(api: Api, tmp_pat
         2, "only invalid lines (3)", "line 1", "a b"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["numbers.txt"]
-    api.exporter(tmp_path, ["a b", "c d", "e1"]).run().said(4, "2 invalid lines", "line 1", "a b")
+    api.exporter(tmp_path, ["a b", "c d", "e1"]).run().said(
+        4, "2 invalid lines are more than --max-rejects 5% allows (1);", "line 1", "a b"
+    )
+    exporter = api.exporter(tmp_path, ["a b", "c d", "e1"])
+    exporter.run("--max-rejects", 1).said(4, "more than --max-rejects 1 allows; nothing")
     assert (api.asked(), (tmp_path / "out").exists()) == (asked, False)
 
 

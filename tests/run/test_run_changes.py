@@ -65,9 +65,9 @@ def test_the_second_night_says_what_changed_since_the_first(nights: Exporter, ap
 
 
 def test_a_first_night_has_an_empty_table(exporter: Exporter) -> None:
-    """Nothing to compare with: an empty file of the right schema, and a word."""
+    """No earlier dataset: an empty file of the right schema, and a word."""
     ended = exporter.run("--changes", "--format", "parquet,csv")
-    assert (ended.code, "Nothing to compare with" in ended.out) == (0, True)
+    assert (ended.code, "No earlier dataset to compare with" in ended.out) == (0, True)
     assert pq.read_table(exporter.cwd / "out" / "changes.parquet").equals(CHANGES_SCHEMA.empty_table())
     assert (exporter.cwd / "out" / "changes.csv").read_text().startswith('"order_number"')
     assert manifest_of(exporter.cwd / "out")["changes"]["compared_with"] is None

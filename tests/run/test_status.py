@@ -148,7 +148,7 @@ def test_a_dry_run_refuses_what_the_run_would(exporter: Exporter) -> None:
     ):
         numbers.write_text(text)
         exporter.run(*words, "--dry-run").said(code, said)
-        exporter("run", "s3://bucket/list.txt", "--out", "out", "--dry-run").said(2, "pipe it in")
+        exporter("run", "s3://bucket/list.txt", "--out", "out", "--dry-run").said(2, "pipe it into -.")
         assert list(exporter.cwd.iterdir()) == [numbers]
         exporter.run(*words).said(code, said)
 

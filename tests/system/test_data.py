@@ -301,9 +301,10 @@ def test_the_keys_are_always_there(run: Run) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--select", "amout"), ("'amout'", "nearest is amount")),
-        (("--select", "amount,curency"), ("'curency'", "nearest is currency")),
-        (("--drop", "shiping_*"), ("--drop", "'shiping_*'", "nearest is shipping_")),
+        (("--select", "amout"), ("'amout'", "Did you mean amount?")),
+        (("--select", "amount,curency"), ("'curency'", "Did you mean currency?")),
+        (("--drop", "shiping_*"), ("--drop", "'shiping_*'", "Did you mean shipping_")),
+        (("--select", "zzz"), ("no column fits 'zzz'.\nSee exporter schema.",)),
         (("--drop", "amount,number"), ("--drop", "number joins the tables")),
         (("--select", ","), ("--select", "no column fits ''")),
     ],

@@ -290,8 +290,15 @@ def test_a_bundle_of_the_environment_is_trusted(tmp_path: Path, authority: Autho
 def test_a_bundle_that_is_none_is_refused_by_its_name(tmp_path: Path) -> None:
     """Exit 2."""
     exporter = exporter_for("https://127.0.0.1:9", tmp_path, ["a1"], REQUESTS_CA_BUNDLE="nowhere.pem")
-    exporter.run().said(2, "REQUESTS_CA_BUNDLE: expected PEM certificates in nowhere.pem")
+    exporter.run().said(2, "REQUESTS_CA_BUNDLE: nowhere.pem: cannot be read: No such file")
     exporter.run("--ca-file", ".", REQUESTS_CA_BUNDLE="").said(2, "--ca-file .: expected PEM certificates")
+
+
+def test_a_ca_file_that_is_missing_is_refused_before_the_list_is_read(tmp_path: Path) -> None:
+    """Exit 2; `numbers.txt` is not read for it."""
+    ended = exporter_for("https://127.0.0.1:9", tmp_path, ["a1"]).run("--ca-file", "nowhere.pem")
+    ended.said(2, "--ca-file nowhere.pem: cannot be read: No such file or directory.")
+    assert "numbers.txt" not in ended.err
 
 
 @needs("nginx")

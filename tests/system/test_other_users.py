@@ -317,7 +317,7 @@ def test_what_comes_between_look_and_exchange(
     destination = Directory(out)
     destination.standing()
     (out / "mine.txt").write_text("mine")
-    with pytest.raises(StorageError, match=r"mine\.txt.*mid-run"):
+    with pytest.raises(StorageError, match=r"mine\.txt.*during the run"):
         destination.put(staged, tmp_path / "retired")
     assert (out / "mine.txt").read_text() == "mine"
     assert (staged / "new.txt").exists()

@@ -277,7 +277,7 @@ def test_what_came_to_out_in_mid_run_is_not_replaced(api: Api, tmp_path: Path) -
         wait_until(lambda: api.asked() - asked >= 20)
         (tmp_path / "out").mkdir()
         (tmp_path / "out" / "mine.txt").write_text("mine")
-        running.end().said(7, "out", "mid-run")
+        running.end().said(7, "out", "during the run")
     assert (tmp_path / "out" / "mine.txt").read_text() == "mine"
     shutil.rmtree(tmp_path / "out")
     assert exporter.run("--overwrite").code == 0

@@ -158,13 +158,13 @@ def run(
 ) -> int:
     """Export the orders named in ORDERS: a list as text, CSV, JSON, Parquet, workbook … (- is standard input).
 
-    With --from-api in its place: those that the API lists. EXPORTER_API_URL names the API, EXPORTER_API_TOKEN
+    With --from-api instead of ORDERS: all orders that the API lists. EXPORTER_API_URL names the API, EXPORTER_API_TOKEN
     holds the token. The dataset appears at OUT all at once: its tables, rejects.jsonl and manifest.json.
     Stopped or killed: run the same command again to resume.
 
     Exit code: 0 all exported; 2 usage or input; 3 published, with rejects; 4 too many rejects, nothing
-    published; 5 token refused; 6 API not available; 7 storage; 8 another run is at work; 130 and 143
-    stopped. After 1 and 4 to 7, 130 and 143 the same command resumes.
+    published; 5 token refused; 6 API not available; 7 storage; 8 another run is active; 130 and 143
+    stopped. After 1, 5 to 7, 130 and 143 the same command resumes; after 4 with a higher --max-rejects.
     """
     from exporter.cli.metrics_file import reported
     from exporter.cli.outcome_text import print_summary

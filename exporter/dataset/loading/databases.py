@@ -98,7 +98,7 @@ class Database:
         self._connection.commit()
 
     def close(self) -> None:
-        """Let go; what was not committed never was."""
+        """Free what is open; what was not committed never was."""
         self._cursor.close()
         self._connection.close()
 

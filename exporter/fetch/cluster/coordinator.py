@@ -52,10 +52,10 @@ _LATELY_S = 5.0  # a worker that had an answer so lately shows that the API is t
 async def spread(job: FetchJob, on_progress: ProgressCallback) -> Fetched:
     """Fetch and publish a plan on a Dask cluster; see `exporter.fetch.fetch_job.fetch`.
 
-    A `UsageError` where it cannot be used, an `ApiUnavailableError` where it is gone in mid-run; orders are kept.
+    A `UsageError` where it cannot be used, an `ApiUnavailableError` where it is gone during the run; orders are kept.
     """
     if job.options.store is not None:
-        what = "a run on a cluster keeps its orders in ranges, and leaves none behind."
+        what = "cannot be used with --dask: a cluster run keeps no store."
         raise UsageError(what, "Leave out --store or --dask.", option="store")
     if job.record.resumed and not job.work.ranges.exists() and job.record.traffic.sent:
         what = f"{job.work.path}: this unfinished run was started without --dask."
