@@ -9,7 +9,7 @@ import click
 from click.core import ParameterSource
 
 from exporter.model.errors import RENAMED
-from exporter.model.options import SECRETS, Options
+from exporter.model.options import ENVIRONMENT_ONLY, Options
 
 F = TypeVar("F", bound=Callable[..., Any])
 OTHERS = "Other options"
@@ -18,7 +18,7 @@ _ALL = "exporter.help_all"
 PATH = click.Path(readable=False)
 _HINTS = get_type_hints(Options)
 _PATHS = ("FILE", "OUT", "PATH")
-_WORDS = {**SECRETS, "orders": "ORDERS", "out": "OUT"}
+_WORDS = {**ENVIRONMENT_ONLY, "orders": "ORDERS", "out": "OUT"}
 
 
 @dataclass

@@ -49,7 +49,6 @@ _CURRENCY = re.compile(r"[$€£₺¥\s]*")
 
 def main(request: str) -> int:
     """Read the workbook on stdin and print what it holds; return the exit code."""
-    be_deaf()
     asked = json.loads(request)
     choice, reading = AskOptions(column=asked["column"], sheet=asked["sheet"]), Reading(format="workbook")
     source = Source(stream=os.fdopen(0, "rb"), name=asked["name"], choice=choice, reading=reading)
@@ -280,4 +279,5 @@ def _joined(formula: str) -> str | None:
 
 
 if __name__ == "__main__":
+    be_deaf()
     sys.exit(main(sys.argv[1]))

@@ -31,23 +31,6 @@ InputFormat = Literal["text", "csv", "json", "parquet", "arrow", "orc", "workboo
 Stale = Literal["reject", "ok"]
 Details = Literal["always", "auto"]
 
-#: Options that are never a word on the command line, and the environment variable of each.
-SECRETS = {
-    "token": "EXPORTER_API_TOKEN",
-    "username": "EXPORTER_API_USERNAME",
-    "password": "EXPORTER_API_PASSWORD",
-    "pii_key": "EXPORTER_PII_KEY",
-}
-
-
-def secrets_in(
-    environment: Mapping[str, str], token_file: str | None, names: Mapping[str, str] = SECRETS
-) -> dict[str, Any]:
-    """Return the options that only an environment holds, so that `ps` shows none; a token file comes before its token."""
-    secrets = {name: environment.get(variable) or None for name, variable in names.items()}
-    return secrets | {"token": None} if token_file else secrets
-
-
 #: What is written in `out` for the run's start, in the machine's own time zone: `2026-11-23`, `183000`.
 PLACES = ("{date}", "{time}")
 HIDDEN = "(hidden)"  # what is shown in place of a secret
@@ -59,6 +42,14 @@ MAX_PAYLOAD_BYTES = 32 * MIB  # a payload over this many decoded bytes is no ord
 #: An order with more items is none, unless `max_items` says so: a few MB of JSON could take all memory.
 MAX_ITEMS = 10_000
 PRUNE_AGE = "90d"  # an order that no list names goes from a kept store once its last answer is older
+
+
+def _secret(variable: str, *, is_word: bool = False) -> Any:
+    """Return the field of an option that nothing shows, and that each process finds in its own environment.
+
+    `is_word` tells that it may be on the command line, too.
+    """
+    return field(default=None, repr=False, metadata={"variable": variable, "is_word": is_word})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +78,7 @@ class TableOptions:
     timezone: str = "UTC"
     csv_dialect: CsvDialect = "standard"
     pii: Pii = "keep"
-    pii_key: str | None = field(default=None, repr=False)
+    pii_key: str | None = _secret("EXPORTER_PII_KEY")
     select: tuple[str, ...] = ()
     drop: tuple[str, ...] = ()
 
@@ -222,16 +213,16 @@ class Options(TableOptions, AskOptions):
     orders: str = ""
     out: str
     api_url: str
-    token: str | None = field(default=None, repr=False)
+    token: str | None = _secret("EXPORTER_API_TOKEN")
     token_file: str | None = None
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
+    username: str | None = _secret("EXPORTER_API_USERNAME")
+    password: str | None = _secret("EXPORTER_API_PASSWORD")
     overwrite: bool = False
     allow_http: bool = False
     ca_file: str | None = None
     client_cert: str | None = None
     client_key: str | None = None
-    proxy: str | None = field(default=None, repr=False)
+    proxy: str | None = _secret("EXPORTER_PROXY", is_word=True)  # whose URL may hold a password
     concurrency: int = 32
     timeout_s: float = 30
     max_attempts: int = 6
@@ -245,7 +236,7 @@ class Options(TableOptions, AskOptions):
     changes: bool = False
     load: str | None = None
     prune: bool = False
-    notify: str | None = field(default=None, repr=False)
+    notify: str | None = _secret("EXPORTER_NOTIFY", is_word=True)  # whose path is a chat's key
     dask: str | None = None
     dask_insecure: bool = False
 
@@ -270,6 +261,20 @@ class Options(TableOptions, AskOptions):
             if wrong:
                 raise UsageError(what, hint, option=option)
         _ = self.choice
+
+
+_MARKED = {one.name: one.metadata for one in fields(Options) if one.metadata}
+#: The secrets, and the environment variable of each; and those of them that are never a word on the command line.
+SECRETS = {name: str(marks["variable"]) for name, marks in _MARKED.items()}
+ENVIRONMENT_ONLY = {name: variable for name, variable in SECRETS.items() if not _MARKED[name]["is_word"]}
+
+
+def secrets_in(
+    environment: Mapping[str, str], token_file: str | None, names: Mapping[str, str] = ENVIRONMENT_ONLY
+) -> dict[str, Any]:
+    """Return the options that only an environment holds, so that `ps` shows none; a token file comes before its token."""
+    secrets = {name: environment.get(variable) or None for name, variable in names.items()}
+    return secrets | {"token": None} if token_file else secrets
 
 
 #: Whether something is wrong, of which option, what to say of it, and what to do.

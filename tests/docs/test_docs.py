@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from exporter.model.manifest import Manifest
-from exporter.model.options import SECRETS
+from exporter.model.options import ENVIRONMENT_ONLY
 from exporter.model.progress import Progress
 from tests.support import generated_pages, pictures
 from tests.support.datasets import Dataset, demo_payloads
@@ -103,7 +103,7 @@ def test_options_and_variables_exist(page: Path) -> None:
     assert options - option_names() - {"--help", "--version"} - FOREIGN_OPTIONS == set()
     variables = {str(one.envvar) for command in generated_pages.commands().values() for one in command.params}
     named = set(re.findall(r"\bEXPORTER_[A-Z_]+[A-Z]\b", text))
-    assert named - variables - set(SECRETS.values()) - {"EXPORTER_CONFIG"} == set()
+    assert named - variables - set(ENVIRONMENT_ONLY.values()) - {"EXPORTER_CONFIG"} == set()
 
 
 def crontab_lines() -> list[str]:

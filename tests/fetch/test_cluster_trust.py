@@ -8,13 +8,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import psutil  # type: ignore[import-untyped] # Dask brings it, without types
 import pytest
 import trustme
 
 pytest.importorskip("distributed")
 
+from exporter.fetch.cluster.messages import public
+from exporter.model.options import Options
 from tests.support.dask_cluster import DaskCluster, running_cluster
 from tests.support.processes import TOKEN, Api, clean_environment, demo_api, wait_until
 from tests.support.servers.process import stats
@@ -99,6 +103,22 @@ def cluster(tmp_path_factory: pytest.TempPathFactory, tls: dict[str, str]) -> It
     folder = tmp_path_factory.mktemp("cluster")
     with running_cluster(folder, workers=1, protocol="tls", EXPORTER_PII_KEY=KEY, **tls) as running:
         yield running
+
+
+def test_no_secret_is_sent_or_shown() -> None:
+    """Of the options, what goes through the scheduler and what a log may show hold neither credentials nor keys."""
+    secrets: Any = {
+        "token": "s3cret-token",
+        "username": "s3cret-name",
+        "password": "s3cret-word",
+        "pii_key": f"s3cret-{KEY}",
+        "proxy": "http://user:s3cret@proxy.example:3128",
+        "notify": "https://hooks.chat.example/services/s3cret",
+    }
+    options = Options(orders="n", out="o", api_url="https://api.example", pii="hash", **secrets)
+    sent = msgspec.json.encode(public(options)).decode()
+    assert '"api_url":"https://api.example"' in sent
+    assert [text for text in (sent, repr(options)) if "s3cret" in text or "chat.example" in text] == []
 
 
 def test_a_cluster_with_tls_does_the_work(

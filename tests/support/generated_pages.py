@@ -16,7 +16,7 @@ from exporter.cli import COMMANDS, exporter
 from exporter.cli.failures import _RESUMABLE
 from exporter.cli.option_kinds import Option, key_of
 from exporter.model import catalog_text, errors
-from exporter.model.options import SECRETS
+from exporter.model.options import ENVIRONMENT_ONLY
 from tests.house.test_imports import FOLDERS, PACKAGE, PURE
 
 _INTERNAL = (errors.AttemptError, errors.InputError)
@@ -136,7 +136,7 @@ def _secrets() -> Iterator[str]:
     yield ""
     yield "| Environment | Meaning |"
     yield "|---|---|"
-    for name, variable in SECRETS.items():
+    for name, variable in ENVIRONMENT_ONLY.items():
         yield f"| `{variable}` | {_SECRET_MEANINGS[name]} |"
     yield ""
 

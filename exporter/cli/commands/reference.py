@@ -10,7 +10,7 @@ import click
 from exporter.cli.commands.run import run_options
 from exporter.cli.config_file import settings_of
 from exporter.cli.option_kinds import Command, nearest, source_of
-from exporter.model.options import HIDDEN, SECRETS, shown
+from exporter.model.options import ENVIRONMENT_ONLY, HIDDEN, shown
 from exporter.model.outside_text import visible
 
 _WIDEST = 34
@@ -48,7 +48,7 @@ def config(as_json: bool, **_: Any) -> int:
     for key, value, source in _settings(ctx):
         click.echo(f"{key:<22}{visible(_shown(value)):<{_WIDEST}}  {source}".rstrip())
     known = {str(option.envvar) for option in settings_of(ctx.command).values()}
-    known |= {"EXPORTER_CONFIG", *SECRETS.values()}
+    known |= {"EXPORTER_CONFIG", *ENVIRONMENT_ONLY.values()}
     for name in sorted(name for name in os.environ if name.startswith("EXPORTER_") and name not in known):
         near = nearest(name, known)
         click.echo(f"{name} is set, and no option has that name. {near}".rstrip(), err=True)
@@ -59,7 +59,7 @@ def _settings(ctx: click.Context) -> Iterator[tuple[str, Any, str]]:
     for key, option in settings_of(ctx.command).items():
         value = ctx.params[option.name or ""]
         yield key, shown(key, value) if isinstance(value, str) else value, source_of(ctx, option)
-    for name in SECRETS.values():
+    for name in ENVIRONMENT_ONLY.values():
         yield (name, HIDDEN, name) if os.environ.get(name) else (name, None, "not set")
 
 

@@ -11,7 +11,7 @@ import uuid
 from collections import deque
 from concurrent.futures import CancelledError
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -23,7 +23,7 @@ from exporter.dataset.publishing.publisher_process import DriftLog
 from exporter.fetch.cluster import local_workers
 from exporter.fetch.cluster.conversation import Conversation
 from exporter.fetch.cluster.dask_cluster import PATIENCE_S, gone, open_cluster, refused
-from exporter.fetch.cluster.messages import BEACON, SECRETS, Assignment, Check, Ended
+from exporter.fetch.cluster.messages import BEACON, Assignment, Check, Ended, public
 from exporter.fetch.cluster.range_worker import look_at_worker, run_range
 from exporter.fetch.cluster.ranges import Range, cut, gather
 from exporter.fetch.fetch_job import Fetched, FetchJob, pace_of, tell_plan, tick
@@ -65,8 +65,7 @@ async def spread(job: FetchJob, on_progress: ProgressCallback) -> Fetched:
         version=__version__,
         folder=str(job.work.ranges.absolute()),
         try_id=uuid.uuid4().hex,
-        options={name: value for name, value in asdict(job.options).items() if name not in SECRETS}
-        | {"orders": str(job.options.orders)},  # which may be a kind of text
+        options=public(job.options),
         pii=pii,
         key=_key_of(job, pii),
     )

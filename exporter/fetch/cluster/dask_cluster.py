@@ -15,9 +15,8 @@ import distributed as _untyped
 import distributed.comm as _untyped_comm
 
 from exporter.fetch.cluster import local_workers
-from exporter.fetch.cluster.messages import SECRETS
 from exporter.model.errors import ApiUnavailableError, UsageError
-from exporter.model.options import Options, is_loopback
+from exporter.model.options import SECRETS, Options, is_loopback
 from exporter.system.child_process import MEMORY, signals_held
 
 _dask: Any = _untyped

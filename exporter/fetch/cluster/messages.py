@@ -3,16 +3,17 @@
 Nothing here holds a credential, nor a hash of one that was made without a key.
 """
 
+from dataclasses import asdict
 from typing import Any
 
 import msgspec
 
 from exporter.dataset.publishing.publish_job import PublishResult
 from exporter.fetch.refresh import Standing
-from exporter.model import options
 from exporter.model.errors import ToldError
 from exporter.model.freshness import Freshness
 from exporter.model.manifest import Pii
+from exporter.model.options import SECRETS, Options
 from exporter.model.records import Traffic
 from exporter.model.run_statistics import Figures
 
@@ -20,8 +21,6 @@ from exporter.model.run_statistics import Figures
 #: thousand messages of each topic: with one for each try it would keep ever more.
 REPORTS, WORDS = "omnitron-exporter-reports", "omnitron-exporter-words"
 BEACON = "try"  # the coordinator's try, as a file beside the ranges
-#: Options that never go through the scheduler, and where a worker finds them.
-SECRETS = options.SECRETS | {"proxy": "EXPORTER_PROXY"}  # whose URL may hold a password
 
 
 #: Retry-After or None, latency, and what was answered, of one 429.
@@ -37,6 +36,12 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any]  # without the secret ones
     pii: Pii  # of the key of `--pii hash`, what the manifest says of it
     key: str  # that a result must have to be used again
+
+
+def public(options: Options) -> dict[str, Any]:
+    """Return the options that go through the scheduler: of the secrets none."""
+    sent = {name: value for name, value in asdict(options).items() if name not in SECRETS}
+    return sent | {"orders": str(options.orders)}  # which may be a kind of text
 
 
 class Assignment(msgspec.Struct, frozen=True, kw_only=True):

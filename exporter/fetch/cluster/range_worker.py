@@ -27,7 +27,6 @@ from exporter.api.pace import CATCH_UP_S, PaceState
 from exporter.fetch.cluster.messages import (
     BEACON,
     REPORTS,
-    SECRETS,
     WORDS,
     Assignment,
     Check,
@@ -43,7 +42,7 @@ from exporter.fetch.refresh import Refresh, Tally, refresh
 from exporter.fetch.work_directory import WorkDirectory, locked
 from exporter.model.errors import ExporterError, InterruptedRunError, LockedError, UsageError, told
 from exporter.model.manifest import pii_of
-from exporter.model.options import Options, secrets_in
+from exporter.model.options import SECRETS, Options, secrets_in
 from exporter.model.version import __version__
 from exporter.store.order_store import Store
 from exporter.system.child_process import be_deaf, be_lean
