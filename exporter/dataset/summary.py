@@ -40,7 +40,7 @@ class Summary:
         drift: Paths that fitted no column, with counts.
         removed: Older datasets that `keep` has removed.
         changes: What differs from the dataset before, in counts; None where it was not compared.
-        stale_by_reason: Orders that could not be had and are exported as they last were, by what was answered.
+        stale_by_reason: Orders that could not be had and are exported in an older version, by what was answered.
         sources: Exported orders by where their payloads came from: `detail`, or the API's own `list`.
     """
 
