@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "demo-token"
+#: What aiohttp makes its own context of when it is imported.
+_READ_AT_IMPORT = ("SSL_CERT_FILE", "SSL_CERT_DIR")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,8 +191,10 @@ class Exporter:
 
     def __call__(self, *words: object, **env: str) -> Ended:
         """Run it to its end; keywords are more environment."""
-        if not self.prefix:
-            return _forks().run(*words, env={**self.env, **env}, cwd=self.cwd)
+        environment = {**self.env, **env}
+        as_imported = all(environment.get(name) == os.environ.get(name) for name in _READ_AT_IMPORT)
+        if as_imported and not self.prefix:
+            return _forks().run(*words, env=environment, cwd=self.cwd)
         with self.started(*words, **env) as running:
             return running.end()
 
