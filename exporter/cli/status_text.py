@@ -13,7 +13,7 @@ from exporter.model.units import duration_text, size_text
 if TYPE_CHECKING:
     from exporter.fetch.work_directory import Holder
     from exporter.model.manifest import Manifest
-    from exporter.run.place_status import Ask, Holdings, Status
+    from exporter.run.status import Ask, Holdings, Status
 
 _WAYS = (
     "--details always: {always:,}; auto: about {auto_complete:,} if the list's entries are complete,"

@@ -13,7 +13,7 @@ from urllib.parse import quote, urlencode
 from exporter.api.client import Client, open_client
 from exporter.api.list_page import Page, text_of
 from exporter.api.order_list import OrderList, walk_to_the_end
-from exporter.fetch.entry_look import EntryLook
+from exporter.fetch.entry_comparison import EntryLook
 from exporter.fetch.fetch_job import pace_of, tick
 from exporter.fetch.work_directory import WorkDirectory, work_directory
 from exporter.lists.batch import complaint

@@ -26,15 +26,15 @@ def read(
     the content leaves a choice; `reading` is filled in. A stream that must seek, and cannot, is copied to the disk.
     A list of nothing but blank lines is an `InputError` too.
     """
-    from exporter.lists import format_choice, packing
+    from exporter.lists import format_choice, packed_list
 
     name, found = "standard input" if name == "-" else name, False
     source = Source(stream=stream, name=name, choice=choice or AskOptions(), reading=reading or Reading())
     try:
-        for batch in format_choice.batches(packing.unpacked(source)):
+        for batch in format_choice.batches(packed_list.unpacked(source)):
             found = found or batch.blank < batch.line_count
             yield batch
-    except (OSError, *packing.BROKEN) as error:
+    except (OSError, *packed_list.BROKEN) as error:
         if packed := source.reading.packed:
             source.refuse(f"expected complete {packed} data, got {error}.", "Copy or pack it again.")
         what = f"expected a file that can be read, got {first_line(error)}."

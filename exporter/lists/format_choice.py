@@ -12,7 +12,7 @@ from exporter.lists import workbook_list as workbooks
 from exporter.lists.batch import Batch
 from exporter.lists.cell_values import INVISIBLE
 from exporter.lists.how_read import Source
-from exporter.lists.packing import seekable
+from exporter.lists.packed_list import seekable
 from exporter.system.shell_words import shell_word
 
 #: First bytes, and the format that they mean.

@@ -32,7 +32,7 @@ Stale = Literal["reject", "ok"]
 Details = Literal["always", "auto"]
 
 #: What is written in `out` for the run's start, in the machine's own time zone: `2026-11-23`, `183000`.
-PLACES = ("{date}", "{time}")
+PLACEHOLDERS = ("{date}", "{time}")
 HIDDEN = "(hidden)"  # what is shown in place of a secret
 _SHORTEST_PII_KEY = 32
 _UNWRITABLE = re.compile("[\0\ud800-\udfff]")  # NUL, and bytes that are not UTF-8
@@ -344,10 +344,10 @@ def _checks_of_credentials(o: Options) -> Iterator[_Check]:
 
 
 def _checks_of_place_and_source(o: Options) -> Iterator[_Check]:
-    unknown = next((one for one in re.findall(r"\{\w*\}", o.out) if one not in PLACES), None)
+    unknown = next((one for one in re.findall(r"\{\w*\}", o.out) if one not in PLACEHOLDERS), None)
     yield unknown is not None, "out", f"unknown placeholder {unknown}.", "Use {date} and {time}."
     if o.keep is not None:
-        is_url, has_place = "://" in o.out, any(place in o.out for place in PLACES)
+        is_url, has_place = "://" in o.out, any(place in o.out for place in PLACEHOLDERS)
         yield is_url, "keep", f"{o.out} is no directory; only those are removed.", "Leave --keep out."
         no_older = f"{o.out} has no {{date}} or {{time}}, so there are no older datasets to remove."
         yield not has_place, "keep", no_older, "Put {date} into --out."

@@ -30,7 +30,7 @@ from exporter.dataset.destination import (
 from exporter.dataset.publishing.publish_job import PublishResult
 from exporter.dataset.summary import Summary, summary_of
 from exporter.fetch.fetch_job import Fetched, FetchJob, fetch
-from exporter.fetch.list_use import use_list
+from exporter.fetch.list_shortcut import use_list
 from exporter.fetch.number_listing import Listing
 from exporter.fetch.reject_limit import allowed_rejects, examples, limit_text
 from exporter.fetch.work_directory import WorkDirectory, locked_store, name_of, work_directory
@@ -52,10 +52,10 @@ from exporter.model.units import count_or_share, seconds
 from exporter.model.version import __version__
 from exporter.report.report_process import write_report_apart
 from exporter.run.compare import add_changes
-from exporter.run.load import load_published
+from exporter.run.load_dataset import load_published
 from exporter.run.preparation import prepared, refuse_invalid, refuse_to_replace
 from exporter.run.retention import newest, remove_older, tell_unfinished
-from exporter.store import upkeep
+from exporter.store import prune_and_backup
 from exporter.store.input_file import InputPlan, open_input
 from exporter.store.listed_numbers import Walk
 from exporter.store.order_store import Store
@@ -255,7 +255,7 @@ class _Run:
     async def _prune(self, job: FetchJob) -> None:
         """Remove from the kept store what the list no longer names; the dataset is published, whatever becomes of that."""
         store, before = job.store.path, job.record.started_at - seconds(PRUNE_AGE, option="older_than")
-        prune = partial(upkeep.prune, store, self.work.plan, before)
+        prune = partial(prune_and_backup.prune, store, self.work.plan, before)
         try:
             gone = await beside_the_loop(prune, self.stop, "pruning the store")
             log.info("%s: %d orders pruned that are no longer listed.", store, gone)

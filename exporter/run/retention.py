@@ -15,11 +15,11 @@ from exporter.dataset.object_store import newest_in_store
 from exporter.fetch.work_directory import discard, place_of
 from exporter.model.errors import ExporterError, StorageError
 from exporter.model.manifest import time_text
-from exporter.model.options import PLACES
+from exporter.model.options import PLACEHOLDERS
 from exporter.system import durable
 from exporter.system.log import log
 
-_SHAPES = dict(zip(PLACES, (r"\d{4}-\d{2}-\d{2}", r"\d{6}b?"), strict=True))
+_SHAPES = dict(zip(PLACEHOLDERS, (r"\d{4}-\d{2}-\d{2}", r"\d{6}b?"), strict=True))
 _GOING = re.compile(r"\.(.+)\.removed")
 _UNFINISHED = "%s: an unfinished run of another --out; remove it if nobody wants to resume it."
 
@@ -55,7 +55,7 @@ def newest(pattern: str) -> str | None:
         return newest_in_store(pattern, _shape(pattern.rstrip("/")))
     with durable.storage_errors("looking for older datasets", Path(pattern)):
         path = Path(pattern).absolute()
-        found = list(_fitting(path)) if any(place in pattern for place in PLACES) else [path]
+        found = list(_fitting(path)) if any(place in pattern for place in PLACEHOLDERS) else [path]
         datasets = [
             (manifest.finished_at, str(path))
             for path in found
@@ -71,7 +71,7 @@ def tell_unfinished(pattern: str, out: str, *, remove: bool) -> None:
 
     With `remove` those go that are older than every finished dataset that fits.
     """
-    if "://" in pattern or not any(place in pattern for place in PLACES):
+    if "://" in pattern or not any(place in pattern for place in PLACEHOLDERS):
         return
     try:
         with durable.storage_errors("looking for unfinished runs", Path(pattern)):
@@ -98,7 +98,7 @@ def _remove(going: Path) -> None:
 
 def _fitting(pattern: Path) -> Iterator[Path]:
     """Yield the directories whose path fits, and those that are on their way out."""
-    first = next(i for i, name in enumerate(pattern.parts) if any(place in name for place in PLACES))
+    first = next(i for i, name in enumerate(pattern.parts) if any(place in name for place in PLACEHOLDERS))
     *folders, last = pattern.parts[first:]
     found = [Path(*pattern.parts[:first])]
     for name in folders:

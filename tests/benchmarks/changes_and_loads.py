@@ -131,7 +131,7 @@ def _compare(old: str, new: str, out: str) -> None:
 
 
 def _load(place: str, target: str) -> None:
-    from exporter.run.load import load_place
+    from exporter.run.load_dataset import load_place
 
     print(load_place(place, target))
 

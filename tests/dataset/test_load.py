@@ -20,7 +20,7 @@ import pytest
 from adbc_driver_postgresql import dbapi
 
 from exporter.model.errors import StorageError, UsageError
-from exporter.run.load import load_place
+from exporter.run.load_dataset import load_place
 from tests.support.datasets import Dataset, demo_payloads
 from tests.support.postgres import running_postgres
 
@@ -230,7 +230,7 @@ def test_a_kill_leaves_all_or_nothing(target: Target, tmp_path: Path, name: str,
 _KILLED = """
 import os, signal, sys
 from exporter.dataset.loading import databases
-from exporter.run.load import load_place
+from exporter.run.load_dataset import load_place
 place, target, name, when, prefix = sys.argv[1:]
 kind = databases._KINDS[target.partition(":")[0]]
 real = getattr(kind, name)

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from exporter.dataset.publishing import staging
-from exporter.dataset.publishing.flatteners import Flatteners
+from exporter.dataset.publishing.flattening_processes import Flatteners
 from exporter.dataset.publishing.publish_job import PublishJob, PublishResult
 from exporter.demo.orders import order_numbers, order_payload
 from exporter.lists import Batch
@@ -115,7 +115,7 @@ _SPREAD = """
 import sys, time, msgspec
 from pathlib import Path
 from exporter.store.order_store import Store
-from exporter.dataset.publishing.flatteners import Flatteners
+from exporter.dataset.publishing.flattening_processes import Flatteners
 from exporter.dataset.publishing.publish_job import PublishJob
 job = msgspec.json.decode(sys.argv[1], type=PublishJob)
 with Flatteners(job, Store(Path(job.store), readonly=True)) as flatteners:

@@ -13,7 +13,7 @@ from typing import Any
 
 from exporter.model.options import AskOptions
 from exporter.model.records import Outcome, Traffic
-from exporter.run.place_status import look
+from exporter.run.status import look
 from exporter.store.order_store import Store
 from tests.support.processes import Api, Exporter, demo_api, wait_until
 
@@ -155,5 +155,5 @@ def test_a_dry_run_refuses_what_the_run_would(exporter: Exporter) -> None:
 
 def test_a_look_loads_no_http_client() -> None:
     """It asks for nothing, so it need not wait for what asks."""
-    code = "import sys, exporter.run.place_status; sys.exit('aiohttp' in sys.modules or 'pyarrow' in sys.modules)"
+    code = "import sys, exporter.run.status; sys.exit('aiohttp' in sys.modules or 'pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -71,7 +71,7 @@ def _end(process: subprocess.Popen[str]) -> None:
 #: What a run imports; the packages that its other processes need, such as pyarrow, never enter this one.
 _IMPORTED = (
     "aiohttp",
-    "exporter.cli.commands.places",
+    "exporter.cli.commands.status_and_store",
     "exporter.cli.commands.run",
     "exporter.cli.watching",
     "exporter.fetch.fetch_job",

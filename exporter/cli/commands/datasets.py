@@ -111,7 +111,7 @@ def load(dataset: str, target: str, as_json: bool, **settings: Any) -> int:
     """
     from dataclasses import asdict
 
-    from exporter.run.load import load_place
+    from exporter.run.load_dataset import load_place
 
     loaded = load_place(dataset, target, **settings)
     show({**asdict(loaded), "exit_code": 0}, [str(loaded)], as_json=as_json)

@@ -118,12 +118,12 @@ def run_options(*, required: bool) -> Callable[[F], F]:
 
 def options_of(orders: str | None, settings: dict[str, Any]) -> Options:
     """Build `Options` from what click parsed; credentials come from the environment."""
-    from exporter.model.options import OF_A_FILE, OF_THE_LIST, PLACES, Options
+    from exporter.model.options import OF_A_FILE, OF_THE_LIST, PLACEHOLDERS, Options
 
     source = click.get_current_context().get_parameter_source
     one = source("out") is ParameterSource.COMMANDLINE
     # What the file or the environment gives, and what the command line names has no use for.
-    idle = ["keep"] if one and not any(place in settings["out"] for place in PLACES) else []
+    idle = ["keep"] if one and not any(one in settings["out"] for one in PLACEHOLDERS) else []
     idle += OF_A_FILE if orders is None else ("from_api", *OF_THE_LIST)
     for name in idle:
         if source(name) is not ParameterSource.COMMANDLINE:
@@ -172,7 +172,7 @@ def run(
 
     if dry_run:
         from exporter.cli.status_text import show_status
-        from exporter.run.place_status import dry_run as look
+        from exporter.run.status import dry_run as look
 
         show_status(look(options_of(orders, settings)), as_json=as_json)
         return 0

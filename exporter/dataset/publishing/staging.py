@@ -17,8 +17,8 @@ import pyarrow as pa
 
 from exporter.dataset.dataset_writer import DatasetWriter, schemas_of
 from exporter.dataset.flatten import Drift
-from exporter.dataset.publishing.flatteners import Flatteners
-from exporter.dataset.publishing.flattening import Batch, Flattened
+from exporter.dataset.publishing.batch_flattening import Batch, Flattened
+from exporter.dataset.publishing.flattening_processes import Flatteners
 from exporter.dataset.publishing.publish_job import PublishJob, PublishProgress, PublishResult
 from exporter.model.freshness import STALE
 from exporter.model.manifest import REJECTS_FILE, STALE_FILE, time_text

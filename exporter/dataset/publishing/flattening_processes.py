@@ -12,7 +12,7 @@ import msgspec
 import pyarrow as pa
 
 from exporter.dataset.dataset_writer import schemas_of
-from exporter.dataset.publishing.flattening import LENGTH_BYTES, Batch, Flattened, Flattening, Told
+from exporter.dataset.publishing.batch_flattening import LENGTH_BYTES, Batch, Flattened, Flattening, Told
 from exporter.dataset.publishing.publish_job import PublishJob
 from exporter.model.errors import StorageError, error_of
 from exporter.store.order_store import Store
@@ -83,7 +83,7 @@ class Flatteners(AbstractContextManager["Flatteners"]):
 
 def _started(job: PublishJob) -> subprocess.Popen[bytes]:
     process = subprocess.Popen(
-        (sys.executable, "-P", "-m", "exporter.dataset.publishing.flattener_main"),
+        (sys.executable, "-P", "-m", "exporter.dataset.publishing.flattening_main"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         pipesize=_PIPE_BYTES,

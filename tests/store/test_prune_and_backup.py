@@ -17,7 +17,7 @@ from exporter.model.freshness import Freshness
 from exporter.model.records import FETCHED, Outcome, Traffic
 from exporter.store.order_store import Store
 from exporter.store.plan import make_plan
-from exporter.store.upkeep import prune
+from exporter.store.prune_and_backup import prune
 from tests.support.processes import Exporter, wait_until
 
 pytestmark = pytest.mark.fast

@@ -31,7 +31,7 @@ def status(place: str, orders: str | None, as_json: bool, **settings: Any) -> in
     With ORDERS, also what a run with these options would request, and how long that takes.
     """
     from exporter.model.options import AskOptions
-    from exporter.run.place_status import look
+    from exporter.run.status import look
 
     show_status(look(place, AskOptions(**settings), orders=orders), as_json=as_json)
     return 0
@@ -55,7 +55,7 @@ def prune(place: str, orders: str, older_than: str, dry_run: bool) -> int:
     """Remove orders that ORDERS lacks from STORE. Their personal data goes too, and the space is freed."""
     from exporter.fetch.work_directory import locked_store
     from exporter.model.options import AskOptions
-    from exporter.store import upkeep
+    from exporter.store import prune_and_backup
     from exporter.store.input_file import InputPlan, open_input
 
     path, age_s = _store_at(place), seconds(older_than, option="older_than")
@@ -63,7 +63,7 @@ def prune(place: str, orders: str, older_than: str, dry_run: bool) -> int:
     with locked_store(path), TemporaryDirectory(prefix="exporter-") as folder, open_input(orders) as source:
         plan = Path(folder, "plan.db")
         InputPlan(source, orders, AskOptions(), plan).make()
-        gone = upkeep.prune(path, plan, time.time() - age_s, only_count=dry_run)
+        gone = prune_and_backup.prune(path, plan, time.time() - age_s, only_count=dry_run)
     size += "" if dry_run else f" → {size_text(path.stat().st_size)}"
     click.echo(f"{'Would remove' if dry_run else 'Removed'} {gone:,} orders from {visible(place)} ({size}).")
     return 0
@@ -74,7 +74,7 @@ def prune(place: str, orders: str, older_than: str, dry_run: bool) -> int:
 @click.argument("file", type=PATH, metavar="FILE")
 def backup(place: str, file: str) -> int:
     """Copy STORE to FILE, even while a run uses it. The copy is of one moment."""
-    from exporter.store.upkeep import back_up
+    from exporter.store.prune_and_backup import back_up
 
     back_up(_store_at(place), Path(file))
     click.echo(f"{visible(file)}: {size_text(Path(file).stat().st_size)}")

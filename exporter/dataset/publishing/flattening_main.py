@@ -14,7 +14,7 @@ def main() -> None:
     be_deaf()
     # As in the publishing process.
     sys.setrecursionlimit(10 * sys.getrecursionlimit())
-    from exporter.dataset.publishing.flattening import serve  # with pyarrow, once the process is lean
+    from exporter.dataset.publishing.batch_flattening import serve  # with pyarrow, once the process is lean
 
     serve(msgspec.json.decode(sys.stdin.buffer.readline(), type=PublishJob))
 
