@@ -102,6 +102,7 @@ ODD: list[dict[str, Any]] = [
 ]
 
 
+@pytest.mark.extra
 def test_every_value_is_there_exactly(target: Target, tmp_path: Path) -> None:
     """Amounts of 20 digits, Turkish letters, null beside the empty text, years 1 to 9999, U+0000: nothing is lost."""
     place = dataset(tmp_path / "odd", ODD)
@@ -138,6 +139,7 @@ def test_the_same_dataset_twice_does_nothing(target: Target, tmp_path: Path) -> 
     ]
 
 
+@pytest.mark.extra
 def test_an_order_takes_the_place_of_the_older_one_with_all_its_items(target: Target, tmp_path: Path) -> None:
     """A shrunken order leaves no stale item; an order that is not in the new dataset stays; a gone one is marked."""
     old = demo_payloads(6)

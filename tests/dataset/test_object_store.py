@@ -154,6 +154,7 @@ def digests(folder: Path) -> dict[str, str]:
 # --- whole runs
 
 
+@pytest.mark.extra
 def test_a_run_brings_the_files_of_a_local_one(
     lake: Lake, gate: Gate, api: Api, exporter: Exporter, tmp_path: Path
 ) -> None:

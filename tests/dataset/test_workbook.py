@@ -89,6 +89,7 @@ def test_cells_are_what_they_look_like(tmp_path: Path) -> None:
     assert not sheet._hyperlinks
 
 
+@pytest.mark.extra
 def test_a_sheet_explains(tmp_path: Path) -> None:
     """Source, counts and columns, with what is personal."""
     written(tmp_path, {"orders": table_of(ROWS)})

@@ -97,6 +97,7 @@ def stored(out: Path) -> int:
 # --- the same dataset
 
 
+@pytest.mark.extra
 def test_local_workers_write_the_same_rows(api: Api, alone: Path, tmp_path: Path) -> None:
     """`--dask local` gives the rows, rejects and counts of a one-machine run, for the same number of requests."""
     before = api.asked()
