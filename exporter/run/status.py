@@ -27,7 +27,7 @@ from exporter.run.preparation import prepared, real_store, refuse_invalid, refus
 from exporter.store.input_file import InputPlan, open_input
 from exporter.store.listed_numbers import Walk, look_at_listing
 from exporter.store.order_store import Freshness, Store
-from exporter.store.store_file import uri_to_look_at
+from exporter.store.store_file import is_begun, uri_to_look_at
 from exporter.system import durable
 from exporter.system.stopping import Stop
 
@@ -220,7 +220,7 @@ def _places(place: str, kept: str | None) -> tuple[str | None, Path | None, Path
     out = place.removesuffix(_PARTIAL) if Path(place, "store.db").is_file() else place
     work = place_of(out)
     store = WorkDirectory(work).store if kept is None else Path(kept)
-    return out, work if work.is_dir() else None, store if store.is_file() else None
+    return out, work if work.is_dir() else None, store if is_begun(store) else None
 
 
 def _run_gone_on_with(

@@ -1,6 +1,7 @@
 """A store's SQLite file: made where it is missing, opened, and refused where it is not ours or not whole."""
 
 import sqlite3
+from contextlib import closing
 from pathlib import Path, PurePath
 from urllib.parse import quote
 
@@ -191,6 +192,17 @@ def _refuse_foreign(path: Path) -> None:
     """Refuse what somebody else made beside a store: SQLite would believe it, and write payloads into it."""
     for ending in ("-journal", "-wal", "-shm"):
         private_files.refuse_foreign(Path(f"{path}{ending}"))
+
+
+def is_begun(path: Path) -> bool:
+    """Return whether a store is there whose tables are made: a run may have been killed before that."""
+    if not path.is_file():
+        return False
+    with (
+        durable.storage_errors("opening the store", path),
+        closing(sqlite3.connect(uri_to_look_at(path), uri=True)) as connection,
+    ):
+        return bool(connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0])
 
 
 def uri_to_look_at(path: Path) -> str:

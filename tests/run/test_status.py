@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -151,6 +152,24 @@ def test_a_dry_run_refuses_what_the_run_would(exporter: Exporter) -> None:
         exporter("run", "s3://bucket/list.txt", "--out", "out", "--dry-run").said(2, "pipe it into -.")
         assert list(exporter.cwd.iterdir()) == [numbers]
         exporter.run(*words).said(code, said)
+
+
+def test_a_run_killed_before_its_store_was_made_is_told(exporter: Exporter) -> None:
+    """The file is there, and no table in it: that is no store of an older version."""
+    exporter.run("--rate", "1/h", EXPORTER_TEST_KILL_AT="run:3")
+    work = exporter.cwd / "out.partial"
+    for made in (b"", _made_of_nothing(exporter.cwd / "nothing.db")):
+        (work / "store.db").write_bytes(made)
+        found = status(exporter, "out")
+        assert found["work"] is not None
+        assert found["store"] is None
+    assert exporter.run().code == 0
+
+
+def _made_of_nothing(path: Path) -> bytes:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    return path.read_bytes()
 
 
 def test_a_look_loads_no_http_client() -> None:
