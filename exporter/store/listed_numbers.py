@@ -32,7 +32,7 @@ CREATE TABLE walk(facts BLOB NOT NULL);
 """
 # One that is met again and shows something else has moved meanwhile: nothing that it says is used.
 _MEET = """
-INSERT INTO met(entry, number, digest, page, place) VALUES (?1, ?2, ?3, iif(?5 IS NULL, NULL, ?4), ?5)
+INSERT INTO met(entry, number, digest, page, place) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT(entry) DO UPDATE SET digest = iif(digest = excluded.digest, digest, NULL),
   page = iif(digest = excluded.digest, page, NULL)
 """
@@ -129,7 +129,8 @@ class ListedNumbers:
         walk, now = self.walk, time.time()
         with durable.storage_errors("writing the listing", self._path), self._connection as connection:
             connection.execute("BEGIN")
-            connection.executemany(_MEET, ((*one[:3], walk.pages, one.place) for one in found.entries))
+            met = ((*one[:3], None if one.place is None else walk.pages, one.place) for one in found.entries)
+            connection.executemany(_MEET, met)
             if any(one.place is not None for one in found.entries):
                 kept = (walk.pages, now, _frame(found.body))
                 connection.execute("INSERT INTO pages VALUES (?, ?, ?)", kept)
