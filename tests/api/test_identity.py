@@ -19,7 +19,7 @@ from tests.support.servers import moves
 from tests.support.servers.faulty import FaultyServer, Plan
 from tests.support.servers.moves import LOGIN, MIB, Behaviour, Step
 
-pytestmark = [pytest.mark.fast, pytest.mark.usefixtures("transport")]
+pytestmark = pytest.mark.usefixtures("transport")
 
 TOKEN = "s3cret-t0ken-of-the-shop"
 USERNAME, PASSWORD = "exporting-user", "s3cret-passw0rd"

@@ -19,7 +19,7 @@ from tests.support.servers.faulty import FaultyServer, Plan
 from tests.support.servers.proxy import Proxy
 from tests.support.standing import manifest_of
 
-pytestmark = [pytest.mark.fast, pytest.mark.usefixtures("transport")]
+pytestmark = pytest.mark.usefixtures("transport")
 
 
 @dataclass(frozen=True)

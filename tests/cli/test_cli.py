@@ -19,8 +19,6 @@ from exporter.cli import COMMANDS
 from tests.support.offline import Offline, offline_in
 from tests.support.processes import ROOT, Exporter, clean_environment
 
-pytestmark = pytest.mark.fast
-
 TOKEN = "0123456789abcdef-very-secret"
 PERSON = "ayse@example.com"
 

@@ -15,8 +15,6 @@ from exporter.cli import metrics_file
 from tests.cli.test_display import HALFWAY
 from tests.support.processes import Exporter, wait_until
 
-pytestmark = pytest.mark.fast
-
 PREFIX = "omnitron_exporter_"
 
 

@@ -15,8 +15,6 @@ import pytest
 
 from tests.support.processes import Exporter
 
-pytestmark = pytest.mark.fast
-
 
 class Hook:
     """A webhook that keeps what is posted to it, and answers with a status, or not before `answers` is set."""

@@ -22,8 +22,6 @@ from tests.support.servers import moves
 from tests.support.servers.faulty import FaultyServer, Plan
 from tests.support.servers.moves import Behaviour, Step
 
-pytestmark = pytest.mark.fast
-
 
 def page(numbers: Iterable[object], *, count: int, more: bool) -> Behaviour:
     """One page of the list, in the documented envelope."""

@@ -21,8 +21,6 @@ from exporter.dataset.verification import verify
 from exporter.model.options import TableOptions
 from tests.support.processes import ROOT, Exporter
 
-pytestmark = pytest.mark.fast
-
 Edit = Callable[[Path], object]
 
 

@@ -24,8 +24,6 @@ from hypothesis import strategies as st
 from exporter.demo.api import DemoApi, DemoSettings, Fault, SlidingWindow, draw_fault, serve
 from exporter.demo.orders import order_numbers, order_payload
 
-pytestmark = pytest.mark.fast
-
 _T = TypeVar("_T")
 SAMPLE = json.loads((Path(__file__).parents[1] / "data" / "order_detail.sample.json").read_text("utf-8"))
 PAYLOADS = [order_payload(number) for number in order_numbers(300)]

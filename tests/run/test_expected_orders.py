@@ -8,8 +8,6 @@ import pytest
 
 from tests.support.processes import Api, Exporter
 
-pytestmark = pytest.mark.fast
-
 
 def listed(exporter: Exporter, count: int, api: Api) -> None:
     (exporter.cwd / "numbers.txt").write_text("".join(f"{number}\n" for number in api.numbers[:count]))

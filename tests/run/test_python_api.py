@@ -17,8 +17,6 @@ import exporter
 from exporter import Options, Progress, Summary
 from tests.support.processes import TOKEN, Api
 
-pytestmark = pytest.mark.fast
-
 
 def options(api: Api, folder: Path, name: str, first: int, last: int) -> Options:
     """Return the options of an export of some of the API's orders."""

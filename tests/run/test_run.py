@@ -28,8 +28,6 @@ from tests.support.processes import Api, Ended, Exporter, demo_api, exporter_for
 from tests.support.servers.process import faulty_process, stats
 from tests.support.standing import contents, manifest_of
 
-pytestmark = pytest.mark.fast
-
 BOTH = ("--format", "parquet", "--format", "csv")
 
 

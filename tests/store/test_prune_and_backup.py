@@ -20,8 +20,6 @@ from exporter.store.plan import make_plan
 from exporter.store.prune_and_backup import prune
 from tests.support.processes import Exporter, wait_until
 
-pytestmark = pytest.mark.fast
-
 KEPT = ("--store", "kept.db", "--max-age", "30d", "--overwrite")
 
 

@@ -37,7 +37,6 @@ def test_a_system_that_removes_no_open_file(
     assert exporter("verify", "out").code == 0
 
 
-@pytest.mark.fast
 @pytest.mark.parametrize("kept", [True, False])
 def test_one_place_has_many_spellings(api: Api, exporter: Exporter, kept: bool) -> None:
     """`sp`, `./sp`, `sp/`, `..` in it, a linked folder, the whole path: a run that was stopped resumes by any of them."""
