@@ -82,7 +82,7 @@ def _place(option: str, ctx: click.Context | None) -> str:
     """Return where the option's value came from: a flag, the environment or the file."""
     for parameter in ctx.command.params if ctx else ():
         if ctx and parameter.name == option:
-            return _source(ctx, parameter)
+            return source_of(ctx, parameter)
     return f"--{option.replace('_', '-')}"
 
 
@@ -99,13 +99,8 @@ def _of_usage(error: click.UsageError) -> tuple[str, str]:
     if ctx is not None and isinstance(error, click.BadParameter) and error.param is not None:
         if isinstance(error, click.MissingParameter):
             return f"{where}: {name_of(error.param)} is missing.", ctx.command.epilog or hint
-        return f"{_source(ctx, error.param)}: {_sentence(error.message)}", hint
+        return f"{source_of(ctx, error.param)}: {_sentence(error.message)}", hint
     return f"{where}: {_sentence(error.format_message())}", hint
-
-
-def _source(ctx: click.Context, parameter: click.Parameter) -> str:
-    source = source_of(ctx, parameter)
-    return name_of(parameter) if source == "default" else source
 
 
 def _sentence(text: str) -> str:

@@ -155,16 +155,14 @@ def name_of(parameter: click.Parameter) -> str:
     return f"--{key_of(parameter)}" if isinstance(parameter, click.Option) else key_of(parameter)
 
 
-def source_of(ctx: click.Context, parameter: click.Parameter) -> str:
-    """Return where the value came from: `--rate`, `EXPORTER_RATE`, `exporter.toml: rate` or `default`."""
+def source_of(ctx: click.Context, parameter: click.Parameter, default: str | None = None) -> str:
+    """Return where the value came from: `--rate`, `EXPORTER_RATE` or `exporter.toml: rate`, and what a default is called."""
     source = ctx.get_parameter_source(parameter.name or "")
     if source is ParameterSource.ENVIRONMENT:
         return str(parameter.envvar)
     if source is ParameterSource.DEFAULT_MAP:
         return f"{ctx.meta['exporter.settings']}: {key_of(parameter)}"
-    if source is ParameterSource.DEFAULT:
-        return "default"
-    return name_of(parameter)
+    return default if default and source is ParameterSource.DEFAULT else name_of(parameter)
 
 
 def nearest(word: str, words: Iterable[str]) -> str:

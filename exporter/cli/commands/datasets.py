@@ -28,7 +28,7 @@ from exporter.model.options import FileFormat
     help="Formats of the tables, with commas.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object on stdout.")
-def changes(old: str, new: str, out: str, overwrite: bool, full: bool, formats: str, as_json: bool) -> int:
+def changes(old: str, new: str, out: str, overwrite: bool, full: bool, formats: str, as_json: bool) -> None:
     """Compare the datasets OLD and NEW, and write what changed into DIR, one row for each changed field.
 
     Items are matched by their id. An order that NEW did not request, or could not get, is not compared; it is
@@ -54,14 +54,13 @@ def changes(old: str, new: str, out: str, overwrite: bool, full: bool, formats: 
         "files": [*map(asdict, files)],
     }
     show(told, [*change_lines(finished.changes or Changes()), "", *file_lines(files)], as_json=as_json)
-    return 0
 
 
 @click.command(cls=Command, epilog="Example: exporter history 65a81ab6771eacb 'nightly/*'")
 @click.argument("number", metavar="NUMBER")
 @click.argument("datasets", metavar="DATASET...", nargs=-1, required=True)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
-def history(number: str, datasets: tuple[str, ...], as_json: bool) -> int:
+def history(number: str, datasets: tuple[str, ...], as_json: bool) -> None:
     """Show what each finished DATASET says about the order NUMBER, oldest first, and what changed in between.
 
     A name with * means all datasets that fit. It needs the extra `duckdb`.
@@ -70,7 +69,6 @@ def history(number: str, datasets: tuple[str, ...], as_json: bool) -> int:
 
     moments = list(compare.history(number, datasets))
     show({"order_number": number, "history": moments}, _history_lines(number, moments), as_json=as_json)
-    return 0
 
 
 def _history_lines(number: str, moments: list[dict[str, Any]]) -> Iterator[str]:
@@ -103,7 +101,7 @@ def _change(row: dict[str, Any]) -> str:
     "--mark-gone", is_flag=True, help="Record in _gone_at which orders the API no longer has (404)."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object on stdout.")
-def load(dataset: str, target: str, as_json: bool, **settings: Any) -> int:
+def load(dataset: str, target: str, as_json: bool, **settings: Any) -> None:
     """Load the finished DATASET into TARGET: postgresql://…, duckdb:FILE or sqlite:FILE.
 
     All or nothing, in one transaction: orders replace those of the same number, with all their items. The same
@@ -115,7 +113,6 @@ def load(dataset: str, target: str, as_json: bool, **settings: Any) -> int:
 
     loaded = load_place(dataset, target, **settings)
     show({**asdict(loaded), "exit_code": 0}, [str(loaded)], as_json=as_json)
-    return 0
 
 
 @click.command(cls=Command, epilog="Example: exporter verify orders-2026-11-23")
@@ -153,7 +150,7 @@ def _differences_at(out: str) -> list[str]:
 
 @click.command(cls=Command, epilog="Example: exporter report orders-2026-11-23")
 @click.argument("out", metavar="OUT")
-def report(out: str) -> int:
+def report(out: str) -> None:
     """Write report.html into the dataset at OUT, from its manifest and its tables alone.
 
     One page that needs no network: what the data looks like, and how the run went, in counts and sums. A
@@ -164,4 +161,3 @@ def report(out: str) -> int:
 
     write_report(Path(out))
     click.echo(str(Path(out) / REPORT_FILE))
-    return 0

@@ -136,7 +136,7 @@ def _text(value: Any) -> str:
     "--lies", type=click.IntRange(0), metavar="N", help="One in N of those is not as its detail.", default=0
 )
 @click.option("--token", default="demo-token", help="The token that it accepts.")
-def serve(port: int, **settings: Any) -> int:
+def serve(port: int, **settings: Any) -> None:
     """Run the demo API on this machine until Ctrl-C, to try the options of `exporter run` against it."""
     from exporter.cli.signals import run_stoppable
     from exporter.demo.api import DemoSettings, serve
@@ -156,4 +156,3 @@ def serve(port: int, **settings: Any) -> int:
     except OSError as error:
         what = f"it cannot be used: {error.strerror}."
         raise UsageError(what, "Give another --port, or 0.", option="port", value=port) from None
-    return 0

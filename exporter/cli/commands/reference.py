@@ -24,17 +24,16 @@ _WIDEST = 34
     default="text",
     help="For a terminal, a data dictionary, programs, or as CREATE TABLE for DuckDB and PostgreSQL.",
 )
-def schema(form: Any) -> int:
+def schema(form: Any) -> None:
     """Print every column of every table: its name, its type, whether it is personal, and its meaning."""
     from exporter.model.catalog_text import render
 
     click.echo(render(form), nl=False)
-    return 0
 
 
 @click.command(cls=Command, epilog="Example: exporter config --rate 5/s")
 @run_options(required=False)
-def config(as_json: bool, **_: Any) -> int:
+def config(as_json: bool, **_: Any) -> None:
     """Show what `exporter run` would work with, and where each setting came from.
 
     A flag beats the environment, which beats the configuration file. In the environment, white space
@@ -44,7 +43,7 @@ def config(as_json: bool, **_: Any) -> int:
     ctx = click.get_current_context()
     if as_json:
         click.echo(json.dumps({key: {"value": v, "source": source} for key, v, source in _settings(ctx)}))
-        return 0
+        return
     for key, value, source in _settings(ctx):
         click.echo(f"{key:<22}{visible(_shown(value)):<{_WIDEST}}  {source}".rstrip())
     known = {str(option.envvar) for option in settings_of(ctx.command).values()}
@@ -52,13 +51,12 @@ def config(as_json: bool, **_: Any) -> int:
     for name in sorted(name for name in os.environ if name.startswith("EXPORTER_") and name not in known):
         near = nearest(name, known)
         click.echo(f"{name} is set, and no option has that name. {near}".rstrip(), err=True)
-    return 0
 
 
 def _settings(ctx: click.Context) -> Iterator[tuple[str, Any, str]]:
     for key, option in settings_of(ctx.command).items():
         value = ctx.params[option.name or ""]
-        yield key, shown(key, value) if isinstance(value, str) else value, source_of(ctx, option)
+        yield key, shown(key, value) if isinstance(value, str) else value, source_of(ctx, option, "default")
     for name in ENVIRONMENT_ONLY.values():
         yield (name, HIDDEN, name) if os.environ.get(name) else (name, None, "not set")
 
@@ -73,7 +71,7 @@ def _shown(value: Any) -> str:
 
 @click.command(cls=Command, epilog='Example: eval "$(exporter completion bash)"')
 @click.argument("shell", metavar="bash|zsh|fish", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> int:
+def completion(shell: str) -> None:
     """Print the script that completes commands and options in that shell.
 
     For good: put the example's line into ~/.bashrc, or the same for zsh into ~/.zshrc; for fish write the
@@ -85,4 +83,3 @@ def completion(shell: str) -> int:
     assert complete is not None
     instance = complete(click.get_current_context().find_root().command, {}, "exporter", "_EXPORTER_COMPLETE")
     click.echo(instance.source_template % instance.source_vars())
-    return 0

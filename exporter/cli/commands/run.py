@@ -242,7 +242,7 @@ def _export(options: Options, on_progress: ProgressCallback) -> Summary:
 @pace_options
 @api_options
 @log_options
-def numbers(out: str, overwrite: bool, page_size: int, quiet: bool, log_format: str, **settings: Any) -> int:
+def numbers(out: str, overwrite: bool, page_size: int, quiet: bool, log_format: str, **settings: Any) -> None:
     """List the API's orders, all or those selected, and write their numbers to FILE, as input for `exporter run`.
 
     Orders that move between pages meanwhile are written once. FILE appears complete or not at all. After a stop
@@ -261,4 +261,3 @@ def numbers(out: str, overwrite: bool, page_size: int, quiet: bool, log_format: 
         listed, walk = run_stoppable(lambda stop: list_numbers(listing(stop=stop)))
     if not quiet:
         click.echo(f"{listed:,} order numbers from {walk.pages:,} pages: {visible(out)}")
-    return 0

@@ -25,7 +25,7 @@ from exporter.model.units import seconds, size_text
 @freshness_options
 @rate_options
 @click.option("--json", "as_json", is_flag=True, help="Print it as one JSON object on stdout.")
-def status(place: str, orders: str | None, as_json: bool, **settings: Any) -> int:
+def status(place: str, orders: str | None, as_json: bool, **settings: Any) -> None:
     """Show what is at OUT (a dataset, an unfinished run) or in STORE, and change nothing.
 
     With ORDERS, also what a run with these options would request, and how long that takes.
@@ -34,7 +34,6 @@ def status(place: str, orders: str | None, as_json: bool, **settings: Any) -> in
     from exporter.run.status import look
 
     show_status(look(place, AskOptions(**settings), orders=orders), as_json=as_json)
-    return 0
 
 
 @click.group(epilog="Example: exporter store prune store.db --not-in numbers.txt")
@@ -51,7 +50,7 @@ def store() -> None:
 )
 @click.option("--older-than", metavar="AGE", default=PRUNE_AGE, help="Keep orders answered since then.")
 @click.option("--dry-run", is_flag=True, help="Only count the orders that would be removed.")
-def prune(place: str, orders: str, older_than: str, dry_run: bool) -> int:
+def prune(place: str, orders: str, older_than: str, dry_run: bool) -> None:
     """Remove orders that ORDERS lacks from STORE. Their personal data goes too, and the space is freed."""
     from exporter.fetch.work_directory import locked_store
     from exporter.model.options import AskOptions
@@ -66,19 +65,17 @@ def prune(place: str, orders: str, older_than: str, dry_run: bool) -> int:
         gone = prune_and_backup.prune(path, plan, time.time() - age_s, only_count=dry_run)
     size += "" if dry_run else f" → {size_text(path.stat().st_size)}"
     click.echo(f"{'Would remove' if dry_run else 'Removed'} {gone:,} orders from {visible(place)} ({size}).")
-    return 0
 
 
 @store.command(cls=Command, epilog="Example: exporter store backup store.db store-copy.db")
 @click.argument("place", type=PATH, metavar="STORE")
 @click.argument("file", type=PATH, metavar="FILE")
-def backup(place: str, file: str) -> int:
+def backup(place: str, file: str) -> None:
     """Copy STORE to FILE, even while a run uses it. The copy is of one moment."""
     from exporter.store.prune_and_backup import back_up
 
     back_up(_store_at(place), Path(file))
     click.echo(f"{visible(file)}: {size_text(Path(file).stat().st_size)}")
-    return 0
 
 
 def _store_at(place: str) -> Path:
