@@ -5,7 +5,7 @@ import math
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from aiolimiter import AsyncLimiter
 
@@ -13,6 +13,7 @@ from exporter.model.options import AskOptions
 from exporter.model.pace_law import Steering
 from exporter.model.rate import Rate
 from exporter.system.log import log
+from exporter.system.stopping import waited
 
 #: A timer of the event loop rings late. What is lost by it, up to this, is made up for at once: more
 #: would break the promise `rate * 1.02 + 1` a second, that is 0.02 s to share with the network's jitter.
@@ -20,6 +21,9 @@ CATCH_UP_S = 0.010
 # Arrivals of one minute or hour may come this much closer together than they left.
 _JITTER_S = 0.3
 _HIGHEST = Rate.parse(AskOptions.max_rate)
+_NEW_ANSWER_WEIGHS = 0.1
+#: Retry-After or None, latency, and what was answered, of one 429.
+Refusal = tuple[float | None, float | None, str]
 
 
 class PaceState(NamedTuple):
@@ -34,24 +38,6 @@ class PaceState(NamedTuple):
     def per_s(self) -> float:
         """Requests a second that are permitted; infinite without a limit."""
         return math.inf if self.permitted_per_s is None else self.permitted_per_s
-
-
-class Gate(Protocol):
-    """What every request passes: a `Pace`, or what speaks for one that is elsewhere."""
-
-    async def slot(self) -> None:
-        """See `Pace`."""
-
-    def throttled(
-        self, retry_after_s: float | None, latency_s: float | None = None, cause: str = "429"
-    ) -> float | None:
-        """See `Pace`."""
-
-    def answered(self, latency_s: float) -> None:
-        """See `Pace`."""
-
-    def snapshot(self) -> PaceState:
-        """See `Pace`."""
 
 
 class Pace:
@@ -159,3 +145,67 @@ class Pace:
 
     def _pace_in_words(self) -> str:
         return f"{self._steering.pace(self._clock()):.3g}/s"
+
+
+class SharePace:
+    """Gives each request its slot, evenly spaced in a range's share of a rate that another process keeps; see `Pace`.
+
+    Nothing starts before the coordinator has spoken; without it the share stays as it was. `changed` is set when the
+    coordinator should know more; the rest is what a `Report` says.
+    """
+
+    def __init__(self) -> None:
+        self.changed = asyncio.Event()
+        self.share_per_s = 0.0
+        self.started = self.answers = 0
+        self.latency_s: float | None = None
+        self.refusals: list[Refusal] = []
+        self._turn = asyncio.Lock()
+        self._shared_anew = asyncio.Event()
+        self._last = -math.inf
+
+    async def slot(self) -> None:
+        """Return when one request may start."""
+        if not math.isinf(self.share_per_s):
+            async with self._turn:  # first come, first served
+                while (wait_s := self._next() - time.monotonic()) > 0:
+                    self._shared_anew.clear()
+                    await waited(self._shared_anew, wait_s if math.isfinite(wait_s) else None)
+                # What a late timer loses, up to this, is made up for at once.
+                self._last = max(self._next(), time.monotonic() - CATCH_UP_S)
+        self.started += 1
+
+    def _next(self) -> float:
+        return self._last + 1 / self.share_per_s if self.share_per_s else math.inf
+
+    def share(self, per_s: float) -> None:
+        """Take a new share of the rate; zero makes everybody wait."""
+        if per_s == self.share_per_s:
+            return
+        if not self.share_per_s:
+            self._last = time.monotonic()  # whoever had it before has just used it
+        self.share_per_s = per_s
+        self._shared_anew.set()
+        self.changed.set()  # what was given up is another's once the coordinator knows
+
+    def throttled(
+        self, retry_after_s: float | None, latency_s: float | None = None, cause: str = "429"
+    ) -> float | None:
+        """Take in a 429: nothing more starts here until the coordinator has spoken."""
+        self.refusals.append((retry_after_s, latency_s, cause))
+        self.share(0.0)
+        self.changed.set()
+        return None
+
+    def answered(self, latency_s: float) -> None:
+        """Take in an answer that is no 429."""
+        self.answers += 1
+        before = latency_s if self.latency_s is None else self.latency_s
+        self.latency_s = before + _NEW_ANSWER_WEIGHS * (latency_s - before)
+
+    def snapshot(self) -> PaceState:
+        """Return that nothing bounds the pace here: the coordinator's is the one to look at."""
+        return PaceState(permitted_per_s=None, paused_s=None, why="as the coordinator says")
+
+
+Gate = Pace | SharePace  # what every request passes

@@ -5,8 +5,6 @@ recorder, which commits them in batches on a thread of its own. Every buffer bet
 a slow disk slows the fetching. No task outlives `refresh`.
 """
 
-from __future__ import annotations
-
 import asyncio
 import math
 import random
@@ -31,7 +29,7 @@ from exporter.model.records import FETCHED, Answer, Outcome, RunRecord, Traffic
 from exporter.model.run_statistics import Statistics
 from exporter.store.order_store import Freshness, Store
 from exporter.system.log import log
-from exporter.system.stopping import Stop, task_group
+from exporter.system.stopping import Stop, task_group, waited
 
 _CHUNK = 1000
 _BATCH = 1000
@@ -102,6 +100,23 @@ class Refusal(NamedTuple):
     again: Try
 
 
+@dataclass(frozen=True, kw_only=True)
+class Refresh:
+    """All that one try of a run refreshes with; the store has the plan attached.
+
+    `good_number` is an order that the API has answered for somebody else; whether it has `answered` anybody in this
+    run.
+    """
+
+    options: Options
+    store: Store
+    freshness: Freshness
+    record: RunRecord
+    stop: Stop
+    good_number: str | None = None
+    answered: bool = False
+
+
 class Pending:
     """The numbers still to be asked for, read a chunk ahead; `furthest` is the last that was read."""
 
@@ -170,8 +185,7 @@ class Recorder:
     async def run(self) -> None:
         """Commit every quarter of a second, until closed."""
         while not self._closed.is_set():
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._closed.wait(), _COMMIT_EVERY_S)
+            await waited(self._closed, _COMMIT_EVERY_S)
             await self.flush()
 
     def close(self) -> None:
@@ -189,23 +203,6 @@ class Recorder:
                 settled = self._on_store(job.store.settle, job.record.run_id, batch, traffic)
                 # Shielded: a cancelled call that still waits for the thread would never be made, and its batch lost.
                 await asyncio.shield(settled)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Refresh:
-    """All that one try of a run refreshes with; the store has the plan attached.
-
-    `good_number` is an order that the API has answered for somebody else; whether it has `answered` anybody in this
-    run.
-    """
-
-    options: Options
-    store: Store
-    freshness: Freshness
-    record: RunRecord
-    stop: Stop
-    good_number: str | None = None
-    answered: bool = False
 
 
 async def refresh(job: Refresh, tally: Tally, most_rejects: int | None = None) -> None:

@@ -30,13 +30,18 @@ class Stop:
 
     async def wait(self, at_most_s: float | None = None) -> None:
         """Return when the end is asked for, or so many seconds are over."""
-        with suppress(TimeoutError):
-            async with asyncio.timeout(at_most_s):
-                await self._event.wait()
+        await waited(self._event, at_most_s)
 
     def error(self, what: str, hint: str) -> InterruptedRunError:
         """Return the error that ends the run: what is kept, and how to resume."""
         return InterruptedRunError(self.signal_number or 2, what, hint)
+
+
+async def waited(event: asyncio.Event, at_most_s: float | None) -> None:
+    """Return when an event is set, or so many seconds are over."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(at_most_s):
+            await event.wait()
 
 
 async def beside_the_loop(

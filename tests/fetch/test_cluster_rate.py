@@ -18,9 +18,9 @@ from msgspec import structs
 
 pytest.importorskip("distributed")
 
+from exporter.api.pace import SharePace
 from exporter.fetch.cluster.conversation import Seat, divide, shares
 from exporter.fetch.cluster.messages import Report
-from exporter.fetch.cluster.range_worker import SharePace
 from tests.support.clients import serving
 from tests.support.dask_cluster import DaskCluster, running_cluster
 from tests.support.processes import exporter_for, wait_until

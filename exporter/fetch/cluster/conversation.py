@@ -8,19 +8,19 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
-from exporter.api.pace import Pace
+from exporter.api.pace import Pace, Refusal
 from exporter.fetch.cluster.dask_cluster import CONNECT_S, PATIENCE_S, gone
-from exporter.fetch.cluster.messages import REPORTS, WORDS, Check, Refusal, Report, Word
+from exporter.fetch.cluster.messages import REPORTS, WORDS, Check, Report, Word
 from exporter.fetch.cluster.ranges import Range
 from exporter.model.errors import ExporterError
 from exporter.model.run_statistics import Statistics
 from exporter.system.log import log
+from exporter.system.stopping import waited
 
 _LOOK_S = 1.0
 #: So often the rate is divided again, beside whenever somebody reports; `auto` moves it all the time.
@@ -138,9 +138,7 @@ class Conversation:
             state = self.pace.snapshot()
             if divide(0.0 if state.paused_s else state.per_s, self._seats.values()) or look:
                 await self.say({name: seat.told for name, seat in self._seats.items()})
-            with suppress(TimeoutError):
-                async with asyncio.timeout(min(_DIVIDE_S, state.paused_s or math.inf)):
-                    await self._news.wait()
+            await waited(self._news, min(_DIVIDE_S, state.paused_s or math.inf))
         raise self._failure
 
     @property

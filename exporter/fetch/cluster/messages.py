@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from exporter.api.pace import Refusal
 from exporter.dataset.publishing.publish_job import PublishResult
 from exporter.fetch.refresh import Standing
 from exporter.model.errors import ToldError
@@ -21,10 +22,6 @@ from exporter.model.run_statistics import Figures
 #: thousand messages of each topic: with one for each try it would keep ever more.
 REPORTS, WORDS = "omnitron-exporter-reports", "omnitron-exporter-words"
 BEACON = "try"  # the coordinator's try, as a file beside the ranges
-
-
-#: Retry-After or None, latency, and what was answered, of one 429.
-Refusal = tuple[float | None, float | None, str]
 
 
 class Check(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import os
 import signal
 import time
@@ -23,19 +22,8 @@ import msgspec
 from distributed import get_client, get_worker
 
 from exporter.api.credentials import token_of
-from exporter.api.pace import CATCH_UP_S, PaceState
-from exporter.fetch.cluster.messages import (
-    BEACON,
-    REPORTS,
-    WORDS,
-    Assignment,
-    Check,
-    Done,
-    Ended,
-    Refusal,
-    Report,
-    Word,
-)
+from exporter.api.pace import SharePace
+from exporter.fetch.cluster import messages
 from exporter.fetch.cluster.ranges import finish
 from exporter.fetch.fetch_job import publish_job
 from exporter.fetch.refresh import Refresh, Tally, refresh
@@ -48,12 +36,11 @@ from exporter.store.order_store import Store
 from exporter.system.child_process import be_deaf, be_lean
 from exporter.system.crash_place import crash_text
 from exporter.system.log import log
-from exporter.system.stopping import Stop
+from exporter.system.stopping import Stop, waited
 
 PATIENCE_S = 30.0  # a lost coordinator is waited for so long; then nobody needs what is fetched here
 _REPORT_EVERY_S = 0.2
 _MOST_LOGS = 1000
-_NEW_ANSWER_WEIGHS = 0.1
 _all: set[_Link] = set()  # every range that is being done in this process; changed from their own threads
 
 
@@ -65,35 +52,35 @@ def dask_setup(_worker: object) -> None:
 
 def look_at_worker(text: bytes) -> str | None:
     """Say why this worker cannot take part, None where it can, from the JSON of a `Check`."""
-    return unfit(msgspec.json.decode(text, type=Check))
+    return unfit(msgspec.json.decode(text, type=messages.Check))
 
 
 def run_range(text: bytes) -> bytes:
     """Do one range, from the JSON of an `Assignment` to that of an `Ended`."""
-    assignment = msgspec.json.decode(text, type=Assignment)
+    assignment = msgspec.json.decode(text, type=messages.Assignment)
     client: Any = get_client()
-    client.subscribe_topic(WORDS, _hear)
+    client.subscribe_topic(messages.WORDS, _hear)
     return msgspec.json.encode(asyncio.run(_do_range(assignment, get_worker())))
 
 
-async def _do_range(assignment: Assignment, worker: Any) -> Ended:
+async def _do_range(assignment: messages.Assignment, worker: Any) -> messages.Ended:
     """Do one range; what goes wrong is told in the result, and quotes nothing that was worked on."""
     if (reason := unfit(assignment.check)) is not None:
-        return Ended(again=reason)
+        return messages.Ended(again=reason)
     try:
         async with _linked(assignment, worker) as link:
             with locked(Path(assignment.folder, "lock"), f"The range {assignment.folder}"):
-                return Ended(done=await _done(assignment, link))
+                return messages.Ended(done=await _done(assignment, link))
     except (LockedError, InterruptedRunError) as error:
-        return Ended(again=str(error))
+        return messages.Ended(again=str(error))
     except ExporterError as error:
-        return Ended(error=told(error), worker=worker.address)
+        return messages.Ended(error=told(error), worker=worker.address)
     except Exception as error:
         bug = f"A bug of the exporter stopped the worker {worker.address}: {crash_text(error)}."
-        return Ended(error=told(ExporterError(bug)), worker=worker.address)
+        return messages.Ended(error=told(ExporterError(bug)), worker=worker.address)
 
 
-async def _done(assignment: Assignment, link: _Link) -> Done:
+async def _done(assignment: messages.Assignment, link: _Link) -> messages.Done:
     """Ask for what is pending, write the tables, and record the result."""
     from exporter.dataset.publishing.staging import publish_tables  # pyarrow, once the process is lean
 
@@ -119,7 +106,7 @@ async def _done(assignment: Assignment, link: _Link) -> Done:
         good_number = store.a_fetched_number()
     staged = folder.fresh_staged()
     job = publish_job(options, freshness, folder.store, folder.plan, staged)
-    done = Done(
+    done = messages.Done(
         key=assignment.check.key,
         result=await asyncio.to_thread(publish_tables, job, link.refresh_is_over, lambda _: None),
         staged=staged.name,
@@ -136,12 +123,12 @@ def options_of(public: dict[str, Any]) -> Options:
     return msgspec.convert({**public, **secrets}, Options)
 
 
-def unfit(check: Check) -> str | None:
+def unfit(check: messages.Check) -> str | None:
     """Say why this worker cannot take part, None where it can; asked of each worker before the first range."""
     if check.version != __version__:
         return f"it has omnitron-exporter {__version__}, and this is {check.version}"
     try:
-        seen = Path(check.folder, BEACON).read_text() == check.try_id
+        seen = Path(check.folder, messages.BEACON).read_text() == check.try_id
     except OSError:
         seen = False
     if not seen:
@@ -156,76 +143,13 @@ def unfit(check: Check) -> str | None:
     return None
 
 
-class SharePace:
-    """Gives each request its slot, evenly spaced in the range's share of the run's rate; see `exporter.api.pace.Gate`.
-
-    Nothing starts before the coordinator has spoken; without it the share stays as it was. `changed` is set when the
-    coordinator should know more; the rest is what a `Report` says.
-    """
-
-    def __init__(self) -> None:
-        self.changed = asyncio.Event()
-        self.share_per_s = 0.0
-        self.started = self.answers = 0
-        self.latency_s: float | None = None
-        self.refusals: list[Refusal] = []
-        self._turn = asyncio.Lock()
-        self._shared_anew = asyncio.Event()
-        self._last = -math.inf
-
-    async def slot(self) -> None:
-        """Return when one request may start."""
-        if not math.isinf(self.share_per_s):
-            async with self._turn:  # first come, first served
-                while (wait_s := self._next() - time.monotonic()) > 0:
-                    self._shared_anew.clear()
-                    with suppress(TimeoutError):
-                        async with asyncio.timeout(wait_s if math.isfinite(wait_s) else None):
-                            await self._shared_anew.wait()
-                # What a late timer loses, up to this, is made up for at once.
-                self._last = max(self._next(), time.monotonic() - CATCH_UP_S)
-        self.started += 1
-
-    def _next(self) -> float:
-        return self._last + 1 / self.share_per_s if self.share_per_s else math.inf
-
-    def share(self, per_s: float) -> None:
-        """Take a new share of the rate; zero makes everybody wait."""
-        if per_s == self.share_per_s:
-            return
-        if not self.share_per_s:
-            self._last = time.monotonic()  # whoever had it before has just used it
-        self.share_per_s = per_s
-        self._shared_anew.set()
-        self.changed.set()  # what was given up is another's once the coordinator knows
-
-    def throttled(
-        self, retry_after_s: float | None, latency_s: float | None = None, cause: str = "429"
-    ) -> float | None:
-        """Take in a 429: nothing more starts here until the coordinator has spoken."""
-        self.refusals.append((retry_after_s, latency_s, cause))
-        self.share(0.0)
-        self.changed.set()
-        return None
-
-    def answered(self, latency_s: float) -> None:
-        """Take in an answer that is no 429."""
-        self.answers += 1
-        before = latency_s if self.latency_s is None else self.latency_s
-        self.latency_s = before + _NEW_ANSWER_WEIGHS * (latency_s - before)
-
-    def snapshot(self) -> PaceState:
-        """Return that nothing bounds the pace here: the coordinator's is the one to look at."""
-        return PaceState(permitted_per_s=None, paused_s=None, why="as the coordinator says")
-
-
 class _Link(logging.Handler):
     """One range's link from Dask's `worker`; made by `_linked`. Also where the range's log goes.
 
     `tally` is None until the range knows which order numbers it has to ask for.
     """
 
-    def __init__(self, assignment: Assignment, worker: Any) -> None:
+    def __init__(self, assignment: messages.Assignment, worker: Any) -> None:
         super().__init__(logging.INFO)
         self.pace, self.stop = SharePace(), Stop()
         self.tally: Tally | None = None
@@ -250,15 +174,13 @@ class _Link(logging.Handler):
             self.report()
             if time.monotonic() - self._heard_at > PATIENCE_S or self._worker.status.name != "running":
                 self.stop.ask(signal.SIGTERM)
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_REPORT_EVERY_S):
-                    await self.pace.changed.wait()
+            await waited(self.pace.changed, _REPORT_EVERY_S)
             self.pace.changed.clear()
 
     def report(self, *, over: bool = False) -> None:
         """Send what has come together since the last report."""
         pace, tally = self.pace, self.tally
-        report = Report(
+        report = messages.Report(
             try_id=self._assignment.check.try_id,
             seat=self._seat,
             index=self._assignment.index,
@@ -275,7 +197,7 @@ class _Link(logging.Handler):
             over=over,
         )
         pace.answers, pace.refusals = 0, []
-        self._worker.log_event(REPORTS, msgspec.msgpack.encode(report))
+        self._worker.log_event(messages.REPORTS, msgspec.msgpack.encode(report))
 
     def _use_per_s(self) -> float | None:
         tally, latency_s = self.tally, self.pace.latency_s
@@ -286,7 +208,7 @@ class _Link(logging.Handler):
         most = max(1, self._assignment.concurrency - tally.backing_off) / max(latency_s, 1e-6)
         return min(most, left) if self.pace.started >= tally.pending else most
 
-    def hear(self, word: Word) -> None:
+    def hear(self, word: messages.Word) -> None:
         """Take in what a coordinator says."""
         check = self._assignment.check
         if word.try_id == check.try_id:
@@ -299,14 +221,14 @@ class _Link(logging.Handler):
 
 
 def _hear(event: tuple[float, bytes]) -> None:
-    word = msgspec.msgpack.decode(event[1], type=Word)
+    word = msgspec.msgpack.decode(event[1], type=messages.Word)
     for link in list(_all):
         with suppress(RuntimeError):  # this range has just ended
             link.loop.call_soon_threadsafe(link.hear, word)
 
 
 @asynccontextmanager
-async def _linked(assignment: Assignment, worker: Any) -> AsyncIterator[_Link]:
+async def _linked(assignment: messages.Assignment, worker: Any) -> AsyncIterator[_Link]:
     """Report for the length of the block; the range's log goes through it."""
     link = _Link(assignment, worker)
     log.addHandler(link)
