@@ -16,14 +16,7 @@ import aiohttp
 from aiohttp.http import HttpProcessingError
 
 from exporter.api.transport import Response
-from exporter.model.errors import (
-    ApiUnavailableError,
-    BadResponseError,
-    ExporterError,
-    HopelessError,
-    StorageError,
-    TransientError,
-)
+from exporter.model import errors
 from exporter.model.rate import limit_told
 from exporter.system.durable import RAISE_FILES, TOO_MANY_FILES
 
@@ -77,7 +70,7 @@ def page_of(headers: Mapping[str, str], body: bytes) -> str:
 
 def translated(
     error: Exception, timeout_s: float, *, answered: bool = False, proxied: bool = False
-) -> ExporterError:
+) -> errors.ExporterError:
     """Return one of our errors for what aiohttp, asyncio or the system raised: one of `FOREIGN`.
 
     Where the API has `answered` before, a certificate that is refused is an outage to wait out. `proxied` tells that
@@ -85,50 +78,52 @@ def translated(
     """
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         distrusted = _distrusted(error)
-        return TransientError(distrusted.what.rstrip(".")) if answered else distrusted
+        return errors.TransientError(distrusted.what.rstrip(".")) if answered else distrusted
     if isinstance(error, aiohttp.ConnectionTimeoutError):
-        return TransientError(f"no connection within {timeout_s:g} s", by_proxy=proxied)
+        return errors.TransientError(f"no connection within {timeout_s:g} s", by_proxy=proxied)
     if isinstance(error, TimeoutError):
-        return TransientError(f"no complete answer within {timeout_s:g} s")
+        return errors.TransientError(f"no complete answer within {timeout_s:g} s")
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return _refused_by_proxy(error.status)
     if isinstance(error, HttpProcessingError | aiohttp.ClientResponseError):
         is_newer = _HTTP_2 in str(error.message)
-        return BadResponseError(f"the answer is {'HTTP/2, not HTTP/1.1' if is_newer else 'not valid HTTP'}")
+        return errors.BadResponseError(
+            f"the answer is {'HTTP/2, not HTTP/1.1' if is_newer else 'not valid HTTP'}"
+        )
     if isinstance(error, aiohttp.ClientPayloadError):
-        return TransientError("the answer's body was cut or cannot be decoded")
+        return errors.TransientError("the answer's body was cut or cannot be decoded")
     if isinstance(error, aiohttp.ClientConnectorError):
         return _not_connected(error, proxied)
     return _broken_off(error)
 
 
-def _broken_off(error: Exception) -> TransientError:
+def _broken_off(error: Exception) -> errors.TransientError:
     if isinstance(error, aiohttp.ServerDisconnectedError):
-        return TransientError("the connection was closed before an answer came")
+        return errors.TransientError("the connection was closed before an answer came")
     cause = error if isinstance(error, ssl.SSLError) else error.__cause__
     if isinstance(cause, ssl.SSLError):
-        return TransientError(f"the connection failed: TLS: {_tls_words(cause)}")
+        return errors.TransientError(f"the connection failed: TLS: {_tls_words(cause)}")
     if isinstance(error, ConnectionResetError) or getattr(error, "errno", None) == errno.ECONNRESET:
-        return TransientError("the connection was reset")
-    return TransientError(f"the connection failed ({type(error).__name__})")
+        return errors.TransientError("the connection was reset")
+    return errors.TransientError(f"the connection failed ({type(error).__name__})")
 
 
-def _not_connected(error: aiohttp.ClientConnectorError, proxied: bool) -> ExporterError:
+def _not_connected(error: aiohttp.ClientConnectorError, proxied: bool) -> errors.ExporterError:
     cause, is_dns = error.os_error, isinstance(error, aiohttp.ClientConnectorDNSError)
     by_proxy = proxied and (is_dns or isinstance(error, aiohttp.ClientProxyConnectionError))
     host = f"the proxy {error.host}" if by_proxy else error.host
     if is_dns:
         if cause.errno in _NO_SUCH_HOST:
-            return HopelessError(f"{host}: no such host", by_proxy=by_proxy)
-        return TransientError(f"{host}: the name server does not answer", by_proxy=by_proxy)
+            return errors.HopelessError(f"{host}: no such host", by_proxy=by_proxy)
+        return errors.TransientError(f"{host}: the name server does not answer", by_proxy=by_proxy)
     where = f"no connection to {host}:{error.port}"
     if isinstance(cause, ssl.SSLError):
-        return TransientError(f"{where}: TLS: {_tls_words(cause)}", by_proxy=by_proxy)
+        return errors.TransientError(f"{where}: TLS: {_tls_words(cause)}", by_proxy=by_proxy)
     if cause.errno in TOO_MANY_FILES:
-        return StorageError(f"{where}: too many files are open.", RAISE_FILES)
+        return errors.StorageError(f"{where}: too many files are open.", RAISE_FILES)
     if cause.errno == errno.ECONNREFUSED:
-        return TransientError(f"{where}: it refuses connections", by_proxy=by_proxy)
-    return TransientError(f"{where} ({cause.strerror or type(cause).__name__})", by_proxy=by_proxy)
+        return errors.TransientError(f"{where}: it refuses connections", by_proxy=by_proxy)
+    return errors.TransientError(f"{where} ({cause.strerror or type(cause).__name__})", by_proxy=by_proxy)
 
 
 def _tls_words(cause: ssl.SSLError) -> str:
@@ -136,23 +131,25 @@ def _tls_words(cause: ssl.SSLError) -> str:
     return next((words for part, words in _TLS_WORDS.items() if part in text), text)
 
 
-def _distrusted(error: aiohttp.ClientConnectorCertificateError) -> ApiUnavailableError:
+def _distrusted(error: aiohttp.ClientConnectorCertificateError) -> errors.ApiUnavailableError:
     cause = error.certificate_error
     reason = str(getattr(cause, "verify_message", cause)).rstrip(".")
     hint = _CERTIFICATE_HINTS.get(getattr(cause, "verify_code", 0), _UNKNOWN_AUTHORITY)
-    return ApiUnavailableError(f"{error.host}:{error.port}: its certificate is refused: {reason}.", hint)
+    return errors.ApiUnavailableError(
+        f"{error.host}:{error.port}: its certificate is refused: {reason}.", hint
+    )
 
 
-def proxys_refusal(response: Response) -> ExporterError | None:
+def proxys_refusal(response: Response) -> errors.ExporterError | None:
     """Return what an answer means that is a proxy's own word, not the API's; None for the API's."""
     headers = response.headers
     own = "X-Squid-Error" in headers or headers.get("Server", "").lower().startswith(_PROXIES)
     return _refused_by_proxy(response.status) if own or response.status == 407 else None
 
 
-def _refused_by_proxy(status: int) -> ExporterError:
+def _refused_by_proxy(status: int) -> errors.ExporterError:
     if status >= 500:
-        return TransientError(f"the proxy answered {status}", by_proxy=True)
+        return errors.TransientError(f"the proxy answered {status}", by_proxy=True)
     check, ask = "Check the user name and the password in", "Ask its operator to permit the API, or change"
     hint = f"{check if status == 407 else ask} --proxy, or in the variable that names it."
-    return ApiUnavailableError(f"The proxy answered {status}.", hint)
+    return errors.ApiUnavailableError(f"The proxy answered {status}.", hint)

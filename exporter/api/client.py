@@ -22,14 +22,7 @@ from exporter.api.identity import Identity
 from exporter.api.pace import Gate
 from exporter.api.payload_check import check
 from exporter.api.transport import Response, Route, Sending, Transport, open_transport
-from exporter.model.errors import (
-    AttemptError,
-    BadResponseError,
-    PermanentError,
-    ThrottledError,
-    TokenRefusedError,
-    TransientError,
-)
+from exporter.model import errors
 from exporter.model.options import MAX_PAYLOAD_BYTES, MIB, Options
 from exporter.model.records import Answer, Traffic
 from exporter.model.run_statistics import Statistics
@@ -149,7 +142,7 @@ class Client:
                 return await self._attempt(this)
             except _SlashLearnedError:
                 continue
-            except TokenRefusedError:
+            except errors.TokenRefusedError:
                 if renewed:
                     raise
                 await identity.log_in(self._transport, refused=header)
@@ -192,7 +185,7 @@ class Client:
             try:
                 number = this.order_number
                 answer = Answer(payload, number and check(payload, number, self._max_items))
-            except AttemptError as error:
+            except errors.AttemptError as error:
                 error.page = page_of(response.headers, payload)
                 if (limit := _limit(response)) is not None:
                     raise limit from None
@@ -208,7 +201,7 @@ class Client:
         this.deadline.stop()
         try:
             body = await _read_out(response)
-            if isinstance(verdict, AttemptError):
+            if isinstance(verdict, errors.AttemptError):
                 verdict.page = page_of(response.headers, body)
             raise verdict
         finally:
@@ -221,7 +214,7 @@ class Client:
             self._statistics.ended(this.status, None, latency_s)
             self._pace.answered(latency_s)
             return
-        if isinstance(failure, ThrottledError):
+        if isinstance(failure, errors.ThrottledError):
             self._throttled += 1
         elif isinstance(failure, _SlashLearnedError):
             self._redirected += 1
@@ -230,9 +223,9 @@ class Client:
         if isinstance(failure, asyncio.CancelledError):
             return
         self._statistics.ended(this.status, failure, latency_s)
-        if isinstance(failure, ThrottledError) and not failure.is_stray:
+        if isinstance(failure, errors.ThrottledError) and not failure.is_stray:
             self._slow_down(failure.retry_after_s, latency_s, str(failure.http_status))
-        elif isinstance(failure, PermanentError) and self._is_wall(this):
+        elif isinstance(failure, errors.PermanentError) and self._is_wall(this):
             self._slow_down(None, latency_s, str(failure.http_status))
         elif this.status is not None:
             self._pace.answered(latency_s)
@@ -260,13 +253,13 @@ class Client:
         if status in _REDIRECTS:
             return self._redirect(response, this.target)
         if status == 408 or status >= 500:
-            return TransientError(f"the API answered {status}", status)
+            return errors.TransientError(f"the API answered {status}", status)
         if status >= 400:
             reason = _REASON_BY_STATUS.get(status, "client_error")
-            return PermanentError(reason, f"the API answered {status}", status)
-        return BadResponseError(f"the API answered {status} where 200 was expected", status)
+            return errors.PermanentError(reason, f"the API answered {status}", status)
+        return errors.BadResponseError(f"the API answered {status} where 200 was expected", status)
 
-    def _guessed_limit(self, this: _Attempt) -> ThrottledError | None:
+    def _guessed_limit(self, this: _Attempt) -> errors.ThrottledError | None:
         """Return what a bare 503 means among good answers: a limit, as nginx gives it; None where the API is down.
 
         One pause is given to it: where no good answer has come since, the API is down. Where hardly any other
@@ -280,7 +273,7 @@ class Client:
             is_stray = len(self._bare) < _BARE_REFUSALS or self._sent - self._bare[0] > _AMONG_ANSWERS
             if not is_stray:
                 self._limit_at = time.monotonic()
-        return ThrottledError("the API answered 503", None, 503, is_guess=True, is_stray=is_stray)
+        return errors.ThrottledError("the API answered 503", None, 503, is_guess=True, is_stray=is_stray)
 
     def _redirect(self, response: Response, target: str) -> Exception:
         """Learn the slash form of our own paths; nothing else is ever followed."""
@@ -288,7 +281,7 @@ class Client:
             self._slash = "/"
             return _SlashLearnedError()
         what = f"the API answered {response.status} with a redirect to another address, which is not followed"
-        return PermanentError("client_error", what, response.status)
+        return errors.PermanentError("client_error", what, response.status)
 
     async def _body(self, response: Response, this: _Attempt) -> bytes:
         """Return the whole decoded body, or raise as soon as it is over 32 MiB."""
@@ -317,11 +310,11 @@ class Client:
             return bytes(body)
 
 
-def _limit(response: Response) -> ThrottledError | None:
+def _limit(response: Response) -> errors.ThrottledError | None:
     is_limit, wait_s = limit_of(response)
     if not is_limit and response.status != 429:
         return None
-    return ThrottledError(f"the API answered {response.status}", wait_s, response.status)
+    return errors.ThrottledError(f"the API answered {response.status}", wait_s, response.status)
 
 
 async def _read_out(response: Response) -> bytes:
@@ -338,7 +331,7 @@ async def _read_out(response: Response) -> bytes:
 
 def _refuse_over(size: int) -> None:
     if size > MAX_PAYLOAD_BYTES:
-        raise PermanentError("bad_response", f"the answer is over {MAX_PAYLOAD_BYTES // MIB} MiB", 200)
+        raise errors.PermanentError("bad_response", f"the answer is over {MAX_PAYLOAD_BYTES // MIB} MiB", 200)
 
 
 def _only_adds_a_slash(asked: URL, location: str) -> bool:

@@ -40,15 +40,16 @@ def trust_of(options: Options) -> ssl.SSLContext | bool:
     context = ssl.create_default_context()
     context.set_alpn_protocols(["http/1.1"])
     if variable:
-        _add_authorities(context, os.environ[variable], f"{variable}: ", None)
+        _add_authorities(context, os.environ[variable], variable)
     if options.ca_file:
-        _add_authorities(context, options.ca_file, "", "ca_file")
+        _add_authorities(context, options.ca_file)
     if options.client_cert:
         _add_certificate(context, options.client_cert, options.client_key)
     return context
 
 
-def _add_authorities(context: ssl.SSLContext, place: str, prefix: str, option: str | None) -> None:
+def _add_authorities(context: ssl.SSLContext, place: str, variable: str | None = None) -> None:
+    """Add those of a PEM file or a directory, given by a variable or by the option."""
     path, problem = Path(place), None
     try:
         if not path.is_dir():
@@ -60,13 +61,10 @@ def _add_authorities(context: ssl.SSLContext, place: str, prefix: str, option: s
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
     if problem is not None:
-        where = "" if option else f"{place}: "
-        raise UsageError(
-            f"{prefix}{where}{problem}.",
-            "Give a readable PEM file, or a directory of them.",
-            option=option,
-            value=place if option else None,
-        )
+        hint = "Give a readable PEM file, or a directory of them."
+        if variable:
+            raise UsageError(f"{variable}: {place}: {problem}.", hint)
+        raise UsageError(f"{problem}.", hint, option="ca_file", value=place)
 
 
 def _is_added(context: ssl.SSLContext, file: Path) -> bool:

@@ -17,16 +17,7 @@ from exporter.api.aiohttp_errors import CHECK_PROXY
 from exporter.api.client import ORDERS_PATH, Client
 from exporter.api.list_page import Page, decoded, text_of
 from exporter.lists.batch import complaint
-from exporter.model.errors import (
-    ApiUnavailableError,
-    AttemptError,
-    BadResponseError,
-    ExporterError,
-    PermanentError,
-    ThrottledError,
-    TokenRefusedError,
-    UsageError,
-)
+from exporter.model import errors
 from exporter.model.options import Options
 from exporter.model.rate import backoff_s
 from exporter.system.log import log
@@ -93,11 +84,11 @@ class OrderList:
                 page = await asked
                 if page.results or number == 1 or (page.next is None and not page.count):
                     return page
-                missing = BadResponseError("it is empty, and the page before promised more", 200)
-            except PermanentError as error:
+                missing = errors.BadResponseError("it is empty, and the page before promised more", 200)
+            except errors.PermanentError as error:
                 if number == 1:
                     raise self._given_up(error, number) from None
-                missing = BadResponseError(error.detail, error.http_status)
+                missing = errors.BadResponseError(error.detail, error.http_status)
             if number > 1 and (before := await self.page(number - 1)).next is None:
                 return before  # the list has become shorter meanwhile, and ends there
             if attempt >= self._max_attempts:
@@ -115,18 +106,18 @@ class OrderList:
 
         try:
             return await patiently(ask, self._max_attempts)
-        except PermanentError:
+        except errors.PermanentError:
             raise
-        except AttemptError as error:
+        except errors.AttemptError as error:
             raise self._given_up(error, number) from None
 
-    def _given_up(self, error: AttemptError, page: int) -> ExporterError:
+    def _given_up(self, error: errors.AttemptError, page: int) -> errors.ExporterError:
         what = f"{self._url}: page {page}: {error.detail.rstrip('.')}."
         if page == 1 and error.http_status == 403:
-            return TokenRefusedError(what)
-        if page == 1 and isinstance(error, PermanentError) and error.reason == "client_error":
-            return UsageError(what, "Check --filter and --page-size.")
-        return ApiUnavailableError(what, CHECK_PROXY if error.by_proxy else "")
+            return errors.TokenRefusedError(what)
+        if page == 1 and isinstance(error, errors.PermanentError) and error.reason == "client_error":
+            return errors.UsageError(what, "Check --filter and --page-size.")
+        return errors.ApiUnavailableError(what, CHECK_PROXY if error.by_proxy else "")
 
 
 async def _back_off(attempt: int) -> None:
@@ -141,14 +132,14 @@ async def patiently(
     while True:
         try:
             return await ask(attempt)
-        except ThrottledError:  # the pace makes everybody wait
+        except errors.ThrottledError:  # the pace makes everybody wait
             most_throttles -= 1
             if most_throttles < 0:
                 raise
             continue
-        except PermanentError:
+        except errors.PermanentError:
             raise
-        except AttemptError:
+        except errors.AttemptError:
             if attempt >= max_attempts:
                 raise
         await _back_off(attempt)
@@ -181,14 +172,14 @@ async def walk_to_the_end(
                     break  # all that the API counts is there, though it promises more of the same
                 if without_news > _MOST_PAGES_WITHOUT_NEWS:
                     what = f"{url}: {without_news} pages in a row bring no new order, yet more are promised."
-                    raise ApiUnavailableError(what)
+                    raise errors.ApiUnavailableError(what)
         if before and met > before:
             log.warning(_DISAGREE, f"{met:,}", f"{before:,}")
         if met >= walk.count:
             return
     if walk.count - met > walk.changes:
         what = f"{url}: the API counts {walk.count:,} orders, {met:,} were listed, in two walks through all pages."
-        raise ApiUnavailableError(what)
+        raise errors.ApiUnavailableError(what)
 
 
 async def first_number(client: Client) -> str:
@@ -196,4 +187,4 @@ async def first_number(client: Client) -> str:
     for entry in decoded(await client.page("limit=1", 2, is_question=True)).results:
         if complaint(number := text_of(entry.number)) is None:
             return number
-    raise BadResponseError("it is empty", 200)
+    raise errors.BadResponseError("it is empty", 200)

@@ -4,20 +4,12 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from exporter.api.aiohttp_errors import CHECK_PROXY
 from exporter.api.client import Client
 from exporter.api.order_list import first_number
-from exporter.model.errors import (
-    ApiUnavailableError,
-    AttemptError,
-    ExporterError,
-    HopelessError,
-    PermanentError,
-    ThrottledError,
-    TokenRefusedError,
-)
+from exporter.model import errors
 from exporter.model.options import Options
 from exporter.model.proof_law import Proof, question_again_s
 from exporter.model.units import duration_text, seconds
@@ -29,12 +21,7 @@ _LIST = "the order list"
 FIRST_OF_LIST = ""  # in place of an order number: the order that the list names first
 T = TypeVar("T")
 
-
-class _Check(NamedTuple):
-    """A question without a good answer: what was asked for, and what came instead."""
-
-    asked: str
-    came: str
+_Check = tuple[str, str]  # a question without a good answer: what was asked for, and what came instead
 
 
 class OutageWatch(Generic[T]):
@@ -58,13 +45,13 @@ class OutageWatch(Generic[T]):
         self._stop, self._timeout_s = stop, options.timeout_s
         #: To be told of good answers.
         self.law: Proof[T] = Proof(options.concurrency, seconds(options.patience, option="patience"))
-        self._last: AttemptError | None = None
+        self._last: errors.AttemptError | None = None
         self._one_question = asyncio.Lock()
         #: Since when nobody has had a good answer, in seconds since the epoch; None while nobody doubts.
         self.down_since: float | None = None
 
     async def failed(
-        self, order_number: str, error: AttemptError, began: float, refusal: T | None = None
+        self, order_number: str, error: errors.AttemptError, began: float, refusal: T | None = None
     ) -> None:
         """Take in a failed attempt, which `began` then on the steady clock, or later where it waited for its slot.
 
@@ -74,8 +61,8 @@ class OutageWatch(Generic[T]):
         """
         if refusal is not None:
             self.law.hold(refusal, time.monotonic())
-        if isinstance(error, HopelessError) and not self.law.ever_good:
-            raise ApiUnavailableError(f"{_subject(error)}: {error.what}.", _hint(error), resumes=True)
+        if isinstance(error, errors.HopelessError) and not self.law.ever_good:
+            raise errors.ApiUnavailableError(f"{_subject(error)}: {error.what}.", _hint(error), resumes=True)
         self._last = error
         # A time-out has lasted already; a wait for the slot says nothing of the API.
         since = max(began, time.monotonic() - self._timeout_s)
@@ -127,7 +114,7 @@ class OutageWatch(Generic[T]):
 
     async def _question(self, within_s: float) -> list[_Check] | None:
         """Ask for a known good order; return None where it is served, else what came instead."""
-        checks = []
+        checks: list[_Check] = []
         try:
             async with asyncio.timeout(within_s):
                 for number in await self._known():
@@ -135,13 +122,13 @@ class OutageWatch(Generic[T]):
                         return None
                     checks.append(check)
         except TimeoutError:
-            checks.append(_Check("a known good order", "no answer in time"))
+            checks.append(("a known good order", "no answer in time"))
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if not self._stop.asked or (task is not None and task.cancelling()):
                 raise
             # The client starts nothing any more.
-            checks.append(_Check("a known good order", "the run is stopping"))
+            checks.append(("a known good order", "the run is stopping"))
         return checks
 
     async def _ask(self, number: str) -> _Check | None:
@@ -151,14 +138,14 @@ class OutageWatch(Generic[T]):
                 number = await first_number(self._client)
             timeout_s = min(_QUESTION_S, self._timeout_s)
             await self._client.fetch(number, attempt=2, timeout_s=timeout_s, is_question=True)
-        except ThrottledError:
+        except errors.ThrottledError:
             self.law.since = time.monotonic()  # it lives, and says how long to wait: that is no outage
             came = "the API is throttling"
-        except AttemptError as error:
+        except errors.AttemptError as error:
             came = error.detail
         else:
             return None
-        return _Check(f"order {number}" if number else _LIST, came)
+        return f"order {number}" if number else _LIST, came
 
     def _tell_down(self, checks: list[_Check]) -> None:
         now = time.monotonic()
@@ -171,32 +158,32 @@ class OutageWatch(Generic[T]):
             duration_text(max(0.0, self.law.ends_at - now)),
         )
 
-    def _outage(self, checks: list[_Check]) -> ExporterError:
+    def _outage(self, checks: list[_Check]) -> errors.ExporterError:
         assert self._last is not None
         cause = self._last.detail  # said once, where the checks failed in the same way
         others = "; ".join(asked if came == cause else f"{asked}: {came}" for asked, came in checks)
         row = f"{len(self.law.orders)} orders in a row failed ({cause})"
         what = f"{_subject(self._last)}: {row}, and so did the checks ({others})."
         forbidden = self.law.all_forbidden and not self.law.ever_good
-        kind = TokenRefusedError if forbidden else ApiUnavailableError
+        kind = errors.TokenRefusedError if forbidden else errors.ApiUnavailableError
         return kind(what, _hint(self._last), resumes=True)
 
 
-def _subject(error: AttemptError) -> str:
+def _subject(error: errors.AttemptError) -> str:
     return "The API cannot be reached through the proxy" if error.by_proxy else "The API is not available"
 
 
-def _hint(error: AttemptError) -> str:
+def _hint(error: errors.AttemptError) -> str:
     """Say what to check, for what came back."""
     if error.by_proxy:
         return CHECK_PROXY
-    if isinstance(error, HopelessError):
+    if isinstance(error, errors.HopelessError):
         check = "Check --api-url and the name server"
     elif error.http_status == 403:
         check = "Check the token's rights, and whether a firewall or a login page is in front of the API"
     elif error.page:
         check = "Check --api-url, and whether the API is under maintenance"
-    elif isinstance(error, PermanentError):
+    elif isinstance(error, errors.PermanentError):
         check = "Check --api-url, and whether the list is of this API's orders"
     else:
         return "Run the same command later."
