@@ -8,8 +8,6 @@
 What goes wrong on purpose is an `ExporterError`; its children say what to do about it.
 """
 
-from __future__ import annotations
-
 from typing import TYPE_CHECKING, Any
 
 from exporter.model.errors import (

@@ -1,7 +1,5 @@
 """Where the finished dataset will be: what is there now, and how the new one gets there."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path, PurePosixPath
 

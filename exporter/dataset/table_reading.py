@@ -1,7 +1,5 @@
 """The files of a finished table, Parquet or CSV, read a batch at a time: memory stays that of a few batches."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 from collections import Counter
@@ -25,11 +23,6 @@ def readable(files: TableFiles) -> list[str]:
     """Return the paths of a table's files in the one format to read it from, Parquet before CSV; a workbook is none."""
     formats = by_format(files.files)
     return [part.path for part in formats.get("parquet") or formats.get("csv", [])]
-
-
-def part_reader(path: Path, timezone: str = "UTC") -> ParquetPart | CsvPart:
-    """Return what reads one file of a table, with local times of a zone; a `pa.ArrowException` for damage."""
-    return ParquetPart(path) if path.suffix == ".parquet" else CsvPart(path, timezone)
 
 
 class ParquetPart:
@@ -115,6 +108,11 @@ class CsvPart:
                 quoted_strings_can_be_null=False,  # null is an empty cell, the empty text is ""
             ),
         )
+
+
+def part_reader(path: Path, timezone: str = "UTC") -> ParquetPart | CsvPart:
+    """Return what reads one file of a table, with local times of a zone; a `pa.ArrowException` for damage."""
+    return ParquetPart(path) if path.suffix == ".parquet" else CsvPart(path, timezone)
 
 
 _KINDS = {column.name: column.kind for columns in TABLES.values() for column in columns}

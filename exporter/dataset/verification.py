@@ -5,8 +5,6 @@ side, for they are in the same order. Only that no order number comes twice need
 those go into a temporary SQLite database, which spills to the disk.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sqlite3
@@ -185,6 +183,26 @@ def _rows(out: Path, parts: list[PartFile], columns: tuple[str, ...], counts: Co
             raise InputError(f"{part.path}: it cannot be read: {str(error).splitlines()[0]}.") from None
 
 
+class _Seen:
+    """Every order number that came by, to find those that come twice."""
+
+    def __init__(self) -> None:
+        self._database = sqlite3.connect("", isolation_level=None)
+        self.close = self._database.close
+        table = "CREATE TABLE seen(number TEXT PRIMARY KEY, times INTEGER) WITHOUT ROWID"
+        self._database.executescript(f"PRAGMA cache_size = -65536; BEGIN; {table}")
+
+    def note(self, number: str) -> str:
+        more = "INSERT INTO seen VALUES (?, 1) ON CONFLICT(number) DO UPDATE SET times = times + 1"
+        self._database.execute(more, (number,))
+        return number
+
+    def twice(self, table: str) -> _Differences:
+        query = "SELECT number, times FROM seen WHERE times > 1 ORDER BY number"
+        for number, times in self._database.execute(query):
+            yield "order", f"{table}: order {number} is there {times} times."
+
+
 def _wrong_tables(tables: dict[str, _Rows], counts: Counts, ending: str) -> _Differences:
     with closing(_Seen()) as seen:
         orders = map(seen.note, (str(number) for (number,) in tables.get("orders", ())))
@@ -239,23 +257,3 @@ def _wrong_indexes(number: str, indexes: list[object], table: str) -> _Differenc
         some = ", ".join(map(str, indexes[:_MOST_OF_A_KIND])) + (" …" if indexes[_MOST_OF_A_KIND:] else "")
         what = f"expected item_index 0 to {len(indexes) - 1}, got {some}"
         yield "item_index", f"{table}: order {number}: {what}."
-
-
-class _Seen:
-    """Every order number that came by, to find those that come twice."""
-
-    def __init__(self) -> None:
-        self._database = sqlite3.connect("", isolation_level=None)
-        self.close = self._database.close
-        table = "CREATE TABLE seen(number TEXT PRIMARY KEY, times INTEGER) WITHOUT ROWID"
-        self._database.executescript(f"PRAGMA cache_size = -65536; BEGIN; {table}")
-
-    def note(self, number: str) -> str:
-        more = "INSERT INTO seen VALUES (?, 1) ON CONFLICT(number) DO UPDATE SET times = times + 1"
-        self._database.execute(more, (number,))
-        return number
-
-    def twice(self, table: str) -> _Differences:
-        query = "SELECT number, times FROM seen WHERE times > 1 ORDER BY number"
-        for number, times in self._database.execute(query):
-            yield "order", f"{table}: order {number} is there {times} times."

@@ -1,7 +1,5 @@
 """The fake Omnitron API on a port of this machine: order detail, order list, login, limits and faults."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import math
@@ -16,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from enum import StrEnum
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from aiohttp import web
 
@@ -61,7 +59,7 @@ class SlidingWindow:
         self._passed: deque[float] = deque(maxlen=count)
 
     @classmethod
-    def per_second(cls, rate: float) -> SlidingWindow:
+    def per_second(cls, rate: float) -> Self:
         """Build the window for a rate: 200 is 200 in a second, 0.5 is one in two seconds."""
         count = max(1, math.floor(rate))
         return cls(count, count / rate)

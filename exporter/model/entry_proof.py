@@ -5,14 +5,12 @@ those only what proves itself too: its amount follows from its items, and it has
 lie that is consistent with itself is found by comparison alone.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from decimal import Decimal
 from hashlib import blake2b
 from itertools import product
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 
@@ -66,7 +64,7 @@ class EntryProof(msgspec.Struct, frozen=True, kw_only=True):
         facts = _facts(entry)
         return facts is None or not (self.laws <= facts[0] and facts[1] <= self.shapes)
 
-    def with_detail(self, number: str, entry: bytes, detail: bytes) -> EntryProof:
+    def with_detail(self, number: str, entry: bytes, detail: bytes) -> Self:
         """Compare an entry with its detail, and learn from one that equals it."""
         if (path := difference(entry, detail)) is not None:
             return msgspec.structs.replace(self, differs=f"order {number} at {path or 'its top'}")

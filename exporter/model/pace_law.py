@@ -13,13 +13,12 @@ Every time is a number of seconds on one monotonic clock, handed in by the calle
 - `auto` begins gently, and takes answers that grow slow for a limit as well.
 """
 
-from __future__ import annotations
-
 import math
 import statistics
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from typing import Self
 
 from exporter.model.errors import ApiUnavailableError
 
@@ -107,6 +106,80 @@ class Limit:
             return (1 - _UNDER) * self.per_s * 2 ** min(max(0.0, now - self.since) / self.doubling_s, 64)
         progress = max(0.0, now - self.since) / self.patience_s
         return self.per_s * (1 + _UNDER * (progress - 1) ** 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Streak:
+    """Refusals without an answer in between; pace and limit are those before the first.
+
+    Were the limit lowered for every refusal, an API that refuses one request in a hundred by whim
+    would bring the pace down to nothing. So a known limit is kept until it is refused near it or in
+    haste; refusals well under it are strays, and after a few of them nearness proves nothing.
+    """
+
+    since: float
+    pace: float
+    limit: Limit | None
+    hasty: int = 0  # streaks in a row, with this one, that began after hardly any answer
+    refusals: int = 0
+    blocked_s: float = 0.0  # as far as known: up to the last refusal and what it asked for
+    guessed: bool = False  # the API did not say how long to wait, or not truly
+
+    @property
+    def counts(self) -> bool:
+        """Whether what was accepted till then is the limit: at first, twice in haste, or three in a row."""
+        return self.limit is None or self.limit.doubling_s is not None or self.hasty > 1 or self.refusals > 2
+
+    @property
+    def near_limit(self) -> bool:
+        """Whether a known limit was met where it was expected."""
+        if self.limit is None or self.hasty or self.limit.strays >= _DOUBTED:
+            return False
+        return self.pace >= _NEAR * self.limit.per_s
+
+    def refused(self, now: float, asked_s: float) -> Self:
+        refusals = self.refusals + 1
+        blocked_s = max(self.blocked_s, now + asked_s - self.since)
+        return replace(self, refusals=refusals, blocked_s=blocked_s, guessed=refusals > 1 or not asked_s)
+
+
+class _LatencyWatch:
+    """Compares each second's median latency with the best one seen."""
+
+    def __init__(self, now: float) -> None:
+        self._latencies: list[float] = []
+        self._looked = self._settled_at = now
+        self._best_s, self._slowed = math.inf, False
+
+    def borne_when_slow(self, now: float, latency_s: float) -> float | None:
+        """Return the answers a second when the pace is to drop, else None."""
+        self._latencies.append(latency_s)
+        elapsed_s = now - self._looked
+        if elapsed_s < _LOOK_EVERY_S or len(self._latencies) < _ENOUGH_ANSWERS:
+            return None
+        median_s, borne = statistics.median(self._latencies), len(self._latencies) / elapsed_s
+        self._latencies.clear()
+        self._looked = now
+        self._best_s = min(self._best_s, median_s)
+        return borne if now >= self._settled_at and self._queues(now, median_s) else None
+
+    def restart(self, now: float) -> None:
+        # A pause says nothing about latency.
+        self._latencies.clear()
+        self._looked = now
+
+    def _queues(self, now: float, median_s: float) -> bool:
+        if median_s <= 4 * self._best_s + 0.1:
+            self._slowed = False
+            return False
+        if self._slowed:
+            # Our slowing did not help, so the queue is not ours: the API has become that slow.
+            self._best_s, self._slowed = median_s, False
+            return False
+        # The queue drains with the tenth of the pace that was cut, or less.
+        self._settled_at = now + min(30.0, max(3.0, 20 * (median_s - self._best_s)))
+        self._slowed = True
+        return True
 
 
 class Steering:
@@ -255,78 +328,4 @@ class Steering:
         known = _Streak(since=now, pace=self.pace(now), limit=self.limit)
         per_s = min(known.pace, borne)
         self._learn(known, per_s, since=now, window_s=_WINDOWS_S[0], why="answers have grown slow")
-        return True
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Streak:
-    """Refusals without an answer in between; pace and limit are those before the first.
-
-    Were the limit lowered for every refusal, an API that refuses one request in a hundred by whim
-    would bring the pace down to nothing. So a known limit is kept until it is refused near it or in
-    haste; refusals well under it are strays, and after a few of them nearness proves nothing.
-    """
-
-    since: float
-    pace: float
-    limit: Limit | None
-    hasty: int = 0  # streaks in a row, with this one, that began after hardly any answer
-    refusals: int = 0
-    blocked_s: float = 0.0  # as far as known: up to the last refusal and what it asked for
-    guessed: bool = False  # the API did not say how long to wait, or not truly
-
-    @property
-    def counts(self) -> bool:
-        """Whether what was accepted till then is the limit: at first, twice in haste, or three in a row."""
-        return self.limit is None or self.limit.doubling_s is not None or self.hasty > 1 or self.refusals > 2
-
-    @property
-    def near_limit(self) -> bool:
-        """Whether a known limit was met where it was expected."""
-        if self.limit is None or self.hasty or self.limit.strays >= _DOUBTED:
-            return False
-        return self.pace >= _NEAR * self.limit.per_s
-
-    def refused(self, now: float, asked_s: float) -> _Streak:
-        refusals = self.refusals + 1
-        blocked_s = max(self.blocked_s, now + asked_s - self.since)
-        return replace(self, refusals=refusals, blocked_s=blocked_s, guessed=refusals > 1 or not asked_s)
-
-
-class _LatencyWatch:
-    """Compares each second's median latency with the best one seen."""
-
-    def __init__(self, now: float) -> None:
-        self._latencies: list[float] = []
-        self._looked = self._settled_at = now
-        self._best_s, self._slowed = math.inf, False
-
-    def borne_when_slow(self, now: float, latency_s: float) -> float | None:
-        """Return the answers a second when the pace is to drop, else None."""
-        self._latencies.append(latency_s)
-        elapsed_s = now - self._looked
-        if elapsed_s < _LOOK_EVERY_S or len(self._latencies) < _ENOUGH_ANSWERS:
-            return None
-        median_s, borne = statistics.median(self._latencies), len(self._latencies) / elapsed_s
-        self._latencies.clear()
-        self._looked = now
-        self._best_s = min(self._best_s, median_s)
-        return borne if now >= self._settled_at and self._queues(now, median_s) else None
-
-    def restart(self, now: float) -> None:
-        # A pause says nothing about latency.
-        self._latencies.clear()
-        self._looked = now
-
-    def _queues(self, now: float, median_s: float) -> bool:
-        if median_s <= 4 * self._best_s + 0.1:
-            self._slowed = False
-            return False
-        if self._slowed:
-            # Our slowing did not help, so the queue is not ours: the API has become that slow.
-            self._best_s, self._slowed = median_s, False
-            return False
-        # The queue drains with the tenth of the pace that was cut, or less.
-        self._settled_at = now + min(30.0, max(3.0, 20 * (median_s - self._best_s)))
-        self._slowed = True
         return True

@@ -1,14 +1,12 @@
 """How often the API may be asked: `10/s`, `600/m`, `5000/h`, `auto`, `unlimited`; limits that it tells, and backoff."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Literal
+from typing import Literal, Self
 
 from exporter.model.errors import UsageError
 
@@ -34,7 +32,7 @@ class Rate:
     period_s: float = 1.0
 
     @classmethod
-    def parse(cls, text: str, option: str | None = None) -> Rate:
+    def parse(cls, text: str, option: str | None = None) -> Self:
         """Read a rate as a user writes it; a `UsageError` names the option that it was given for.
 
         >>> Rate.parse("600/m").per_s
