@@ -262,6 +262,12 @@ class Store:
         """Return the plan's last line; 0 where it holds no number."""
         return int(self._connection.execute("SELECT coalesce(max(line), 0) FROM plan.plan").fetchone()[0])
 
+    def block(self, after_line: int, limit: int) -> tuple[int, int]:
+        """Return how many numbers of the plan follow a line, `limit` at most, and the last one's line."""
+        query = "SELECT count(*), max(line) FROM (SELECT line FROM plan.plan WHERE line > ? ORDER BY line LIMIT ?)"
+        numbers, last_line = self._connection.execute(query, (after_line, limit)).fetchone()
+        return numbers, last_line or after_line
+
     def note_entries(self, listed: Path) -> None:
         """Note in the plan what a finished listing has met of its orders."""
         with durable.storage_errors("reading the listing", listed):

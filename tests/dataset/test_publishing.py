@@ -62,6 +62,8 @@ def _outcome(at: int, number: str) -> Outcome:
     payload: dict[str, Any] = order_payload(number)
     if at % 7 == 3:
         payload |= {f"key {at % 900}": at, "amount": "much", "customer": at}
+    if at == 812:  # a piece ends with it
+        payload["notes"] = "x" * (9 * 1024 * 1024)
     if at % 11 == 4:
         payload["orderitem_set"] = [*payload["orderitem_set"], None, {"surprise": 1.0}]
     return Outcome(number, FETCHED, _NOW, 1, 200, order_status="550", payload=json.dumps(payload).encode())
@@ -95,14 +97,14 @@ def test_a_flattening_process_that_is_killed_ends_the_publish(
 ) -> None:
     """The error tells of the process's end, for exit 7; neither another one nor a table is left."""
     started: list[subprocess.Popen[bytes]] = []
-    spread = Flatteners.spread
+    enter = Flatteners.__enter__
 
-    def spread_and_kill(self: Flatteners, count: int) -> None:
-        spread(self, count)
+    def enter_and_kill(self: Flatteners) -> Flatteners:
         started.extend(self._processes)
         started[0].kill()
+        return enter(self)
 
-    monkeypatch.setattr(Flatteners, "spread", spread_and_kill)
+    monkeypatch.setattr(Flatteners, "__enter__", enter_and_kill)
     with pytest.raises(StorageError, match=r"flattening process ended early \(exit status -9\)") as raised:
         _published(job, tmp_path / "out", 2)
     assert raised.value.exit_code == 7
@@ -113,14 +115,12 @@ def test_a_flattening_process_that_is_killed_ends_the_publish(
 
 _SPREAD = """
 import sys, time, msgspec
-from pathlib import Path
-from exporter.store.order_store import Store
+from exporter.dataset.publishing.batch_flattening import Block
 from exporter.dataset.publishing.flattening_processes import Flatteners
 from exporter.dataset.publishing.publish_job import PublishJob
 job = msgspec.json.decode(sys.argv[1], type=PublishJob)
-with Flatteners(job, Store(Path(job.store), readonly=True)) as flatteners:
-    flatteners.spread(2)
-    flatteners.submit([])()
+with Flatteners(job, 2) as flatteners:
+    assert len(list(flatteners.flatten([Block(-1, 10)]))) == 1
     print(*(process.pid for process in flatteners._processes), flush=True)
     time.sleep(60)
 """

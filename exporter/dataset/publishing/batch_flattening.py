@@ -1,7 +1,7 @@
-"""Batches of payloads to the tables that are written of them: in the publishing process, or in one beside it."""
+"""Blocks of the plan to pieces of the tables that are written: in the publishing process, or in one beside it."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -14,52 +14,86 @@ from exporter.dataset.flatten import Drift, Flattener, make_lines
 from exporter.dataset.publishing.publish_job import PublishJob
 from exporter.model import manifest
 from exporter.model.errors import ExporterError, ToldError, told
-from exporter.store.order_store import Store
+from exporter.model.freshness import STALE
+from exporter.model.options import MIB
+from exporter.store.order_store import PlannedOrder, Store
 
-#: Order numbers with the frames of their payloads.
-Batch = list[tuple[str, bytes]]
-#: A batch comes as its length and so many bytes of MessagePack.
-LENGTH_BYTES = 8
+#: So many numbers of the plan at most are flattened at once: the fixed cost of 0.9 ms is spread over many orders.
+BLOCK = 500
+#: What is read from the store at once.
+READ, READ_BYTES = 250, 8 * MIB
 # An object takes a brace in JSON, and an item that holds nothing far more memory than its two: a whole row.
 _MOST_OBJECTS = 20_000
 
 
-class Flattened(NamedTuple):
-    """What became of a piece of a batch: its rows, what fitted no column, and each table as far as it is written."""
+class Block(NamedTuple):
+    """So many `numbers` of the plan, those that follow line `after`."""
 
+    after: int
+    numbers: int
+
+
+class Piece(msgspec.Struct, frozen=True):
+    """What a block, or a part of it, holds: numbers of the plan, and of them orders, with items and bytes of payloads."""
+
+    numbers: int
     orders: int
     items: int
+    stale: int
+    #: The line of the first reject; 0 where there is none.
+    rejected_from: int
+    size: int
     drift: manifest.Drift
+
+
+class Flattened(NamedTuple):
+    """A piece, and each table as far as it is written."""
+
+    piece: Piece
     tables: dict[str, pa.Table]
 
 
 class Flattening:
-    """Flattens batches of a job in this process; what it counts is of the batch alone."""
+    """Flattens blocks of a job in this process; what it counts is of each piece alone."""
 
     def __init__(self, job: PublishJob, store: Store) -> None:
         self._schemas, self._payload = schemas_of(job), store.payload
         self._flattener = Flattener(pii=job.pii, pii_key=job.pii_key.encode() if job.pii_key else None)
 
-    def __call__(self, batch: Batch) -> Iterator[Flattened]:
-        """Flatten a batch, in more than one piece where that takes much memory."""
-        for payloads in self._pieces(batch):
-            self._flattener.drift = drift = Drift(hides_keys=self._flattener.drift.hides_keys)
-            tables = self._tables(payloads)
-            orders, items = tables["orders"].num_rows, tables["order_items"].num_rows
-            yield Flattened(orders, items, drift.counts(), as_written(tables, self._schemas))
-
-    def _pieces(self, batch: Batch) -> Iterator[list[tuple[str, bytes]]]:
-        """Yield the payloads of a batch, so many at a time as may be flattened at once."""
-        piece, objects = [], 0
-        for number, frame in batch:
-            payload = self._payload(number, frame)
-            piece.append((number, payload))
+    def __call__(self, orders: Iterable[PlannedOrder]) -> Iterator[Flattened]:
+        """Flatten a block, whose numbers are settled, as they come; in several pieces where that takes much memory."""
+        taken: list[PlannedOrder] = []
+        payloads: list[tuple[str, bytes]] = []
+        objects = size = 0
+        for order in orders:
+            taken.append(order)
+            if order.frame is None:
+                continue
+            payload = self._payload(order.order_number, order.frame)
+            payloads.append((order.order_number, payload))
             objects += payload.count(b"}")
-            if objects >= _MOST_OBJECTS:
-                yield piece
-                piece, objects = [], 0
-        if piece:
-            yield piece
+            size += len(payload)
+            if objects >= _MOST_OBJECTS or size >= READ_BYTES:
+                yield self._flattened(taken, payloads, size)
+                taken, payloads, objects, size = [], [], 0, 0
+        if taken:
+            yield self._flattened(taken, payloads, size)
+
+    def _flattened(
+        self, taken: list[PlannedOrder], payloads: list[tuple[str, bytes]], size: int
+    ) -> Flattened:
+        self._flattener.drift = drift = Drift(hides_keys=self._flattener.drift.hides_keys)
+        tables = self._tables(payloads)
+        piece = Piece(
+            numbers=len(taken),
+            orders=len(payloads),
+            items=tables["order_items"].num_rows,
+            stale=sum(order.state == STALE for order in taken),
+            rejected_from=next((order.line for order in taken if order.frame is None), 0),
+            size=size,
+            drift=drift.counts(),
+        )
+        return Flattened(piece, as_written(tables, self._schemas))
 
     def _tables(self, payloads: list[tuple[str, bytes]]) -> dict[str, pa.Table]:
         orders, items = self._flattener.flatten(payloads)
@@ -70,28 +104,26 @@ class Flattening:
 
 
 class Told(msgspec.Struct):
-    """A line from a flattening process: of a piece, with the lengths of its tables' parts that follow; of an error; or a batch's end."""
+    """A line from a flattening process: a piece, with the lengths of its tables' parts that follow; an error; or a block's end."""
 
-    orders: int = 0
-    items: int = 0
-    drift: manifest.Drift = manifest.Drift(unmapped_paths={}, uncoerced={})
+    piece: Piece | None = None
     lengths: dict[str, list[int]] = {}
     error: ToldError | None = None
 
 
 def serve(job: PublishJob) -> None:
-    """Flatten each batch that comes on stdin, until it ends."""
-    asked, answers = sys.stdin.buffer, sys.stdout.buffer
-    flattening = Flattening(job, Store(Path(job.store), readonly=True, is_checked=True))
-    while length := asked.read(LENGTH_BYTES):
-        batch = msgspec.msgpack.decode(asked.read(int.from_bytes(length, "big")), type=Batch)
+    """Flatten each block that comes on stdin, a line each, until it ends."""
+    store = Store(Path(job.store), readonly=True, is_checked=True)
+    store.attach_plan(Path(job.plan))
+    flattening, answers = Flattening(job, store), sys.stdout.buffer
+    for line in sys.stdin.buffer:
         try:
-            for orders, items, drift, tables in flattening(batch):
+            for piece, tables in flattening(_orders(store, job, *msgspec.json.decode(line, type=Block))):
                 parts = {
                     name: [part.serialize() for part in table.to_batches()] for name, table in tables.items()
                 }
                 lengths = {name: [part.size for part in of_table] for name, of_table in parts.items()}
-                answers.write(msgspec.json.encode(Told(orders, items, drift, lengths)) + b"\n")
+                answers.write(msgspec.json.encode(Told(piece, lengths)) + b"\n")
                 for part in chain.from_iterable(parts.values()):
                     answers.write(part)
         except ExporterError as error:  # a damaged payload
@@ -99,3 +131,12 @@ def serve(job: PublishJob) -> None:
             return
         answers.write(msgspec.json.encode(Told()) + b"\n")
         answers.flush()
+
+
+def _orders(store: Store, job: PublishJob, after: int, numbers: int) -> Iterator[PlannedOrder]:
+    while numbers:
+        planned = store.planned(job.freshness, after, limit=min(READ, numbers), limit_bytes=READ_BYTES)
+        for order in planned:
+            assert order.state is not None
+            yield order
+        after, numbers = planned[-1].line, numbers - len(planned)

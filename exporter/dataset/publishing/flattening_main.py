@@ -1,4 +1,4 @@
-"""A flattening process: a job and then batches come in on stdin, their tables go out on stdout; it ends with stdin."""
+"""A flattening process: a job and then blocks come in on stdin, their tables go out on stdout; it ends with stdin."""
 
 import sys
 

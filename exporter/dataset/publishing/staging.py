@@ -7,20 +7,27 @@ gives the same bytes, whatever the order in which the answers came.
 """
 
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
-from itertools import repeat
+from itertools import compress, islice, repeat
 from pathlib import Path
 
 import pyarrow as pa
 
 from exporter.dataset.dataset_writer import DatasetWriter, schemas_of
 from exporter.dataset.flatten import Drift
-from exporter.dataset.publishing.batch_flattening import Batch, Flattened
+from exporter.dataset.publishing.batch_flattening import (
+    BLOCK,
+    READ,
+    READ_BYTES,
+    Block,
+    Flattened,
+    Flattening,
+    Piece,
+)
 from exporter.dataset.publishing.flattening_processes import Flatteners
 from exporter.dataset.publishing.publish_job import PublishJob, PublishProgress, PublishResult
-from exporter.model.freshness import STALE
 from exporter.model.manifest import REJECTS_FILE, STALE_FILE, time_text
 from exporter.model.options import MIB
 from exporter.model.outside_text import json_line
@@ -31,12 +38,8 @@ from exporter.system import durable
 #: the process has 121 MiB at 100,000 orders and 132 at a million, with 15,000 134 and 143 (measured 2026-11-24).
 #: What grows less was chosen.
 ORDERS_PER_ROW_GROUP = 15_000
-# A batch to flatten: its fixed cost of 0.9 ms is spread over many orders, and its bytes stay few.
-_BATCH = 500
-_BATCH_BYTES = 8 * MIB
 #: Where orders are large, fewer of them make a row group.
 _ROW_GROUP_BYTES = 96 * MIB
-_READ = 250
 _WAIT_S = 0.1
 # So many lines are a second of flattening; processes take a third of that to start. Reading and writing takes a third of what
 # flattening does, so more processes than these would wait for it.
@@ -69,22 +72,21 @@ class _Publish:
         self, job: PublishJob, store: Store, tell: Callable[[PublishProgress], None], cores: int
     ) -> None:
         self._job, self._store, self._tell, self._cores = job, store, tell, cores
-        self._flatteners = Flatteners(job, store)
         self._told_at = 0.0
         self._writer = DatasetWriter(Path(job.staged), schemas_of(job), job, job.about)
-        self._exported = self._order_items = self._stale = self._through = self._rejected_from = 0
+        self._line, self._is_over = -1, False
+        self._through = self._exported = self._order_items = self._stale = self._rejected_from = 0
         self._drift = Drift()
-        self._batch: Batch = []
-        self._batch_bytes = self._in_group = self._group_bytes = 0
-        #: What has each batch that is being flattened, and whether a row group ends with it.
-        self._flattened: deque[tuple[Callable[[], Iterable[Flattened]], bool]] = deque()
+        self._in_group = self._group_bytes = 0
 
     def run(self, refresh_is_over: Callable[[float], bool]) -> PublishResult:
-        with self._writer as writer, self._flatteners:
-            for settled in self._settled(refresh_is_over):
-                self._take(settled)
-            self._flatten(ends_row_group=True)
-            self._write(0)
+        with self._writer as writer:
+            for piece, tables in self._pieces(refresh_is_over):
+                self._add(piece)
+                writer.add(tables)
+                if self._in_group >= ORDERS_PER_ROW_GROUP or self._group_bytes >= _ROW_GROUP_BYTES:
+                    self._end_row_group()
+            self._end_row_group()
             first = self._rejected_from or self._store.last_line() + 1
             listed = self._store.rejects(self._job.freshness, first)
             rejects = self._list(REJECTS_FILE, "the rejects", zip(listed, repeat(None)))
@@ -102,70 +104,67 @@ class _Publish:
             drift=self._drift.counts(),
         )
 
-    def _settled(self, refresh_is_over: Callable[[float], bool]) -> Iterator[list[PlannedOrder]]:
+    def _pieces(self, refresh_is_over: Callable[[float], bool]) -> Iterator[Flattened]:
+        """Yield what is settled, flattened, in the plan's order: here, or by other processes what is left when all of it is."""
+        orders, flattening = self._settled(refresh_is_over), Flattening(self._job, self._store)
+        while not self._is_worth_spreading():
+            before = self._line
+            yield from flattening(islice(orders, BLOCK))
+            if self._line == before:
+                return
+        with Flatteners(self._job, min(self._cores, _MOST_FLATTENERS)) as flatteners:
+            for flattened in flatteners.flatten(self._blocks()):
+                self._go_through(flattened.piece.numbers)
+                yield flattened
+
+    def _is_worth_spreading(self) -> bool:
+        return self._is_over and self._cores > 1 and self._store.last_line() - self._line >= _WORTH_SPREADING
+
+    def _blocks(self) -> Iterator[Block]:
+        numbers, last_line = self._store.block(self._line, BLOCK)
+        while numbers:
+            yield Block(self._line, numbers)
+            self._line = last_line
+            numbers, last_line = self._store.block(self._line, BLOCK)
+
+    def _settled(self, refresh_is_over: Callable[[float], bool]) -> Iterator[PlannedOrder]:
         """Yield what is settled, in the plan's order, until the refresh is over and all of it is."""
-        wait_s, line = 0.0, -1
+        wait_s = 0.0
         while True:
             # Asked before reading: what was settled before the answer is seen by the query after it.
-            over = refresh_is_over(wait_s)
-            if over and self._cores > 1 and self._store.last_line() - line >= _WORTH_SPREADING:
-                self._flatteners.spread(min(self._cores, _MOST_FLATTENERS))
-                self._cores = 1
-            planned = self._store.planned(self._job.freshness, line, limit=_READ, limit_bytes=_BATCH_BYTES)
-            settled = [order for order in planned if order.state is not None]
-            if settled:
-                line = settled[-1].line
-                yield settled
-            elif over and not planned:
+            over = self._is_over = refresh_is_over(wait_s)
+            planned = self._store.planned(self._job.freshness, self._line, limit=READ, limit_bytes=READ_BYTES)
+            is_settled = [order.state is not None for order in planned]
+            if over and not planned:
                 return
-            elif over:  # a bug of ours
+            if over and not all(is_settled):  # a bug of ours
                 raise AssertionError("the refresh is over, and an order is still pending")
-            wait_s = 0.0 if over or (planned and len(settled) == len(planned)) else _WAIT_S
+            for order in compress(planned, is_settled):
+                self._line = order.line
+                yield order
+            self._go_through(sum(is_settled))
+            wait_s = 0.0 if over or (planned and all(is_settled)) else _WAIT_S
 
-    def _take(self, settled: list[PlannedOrder]) -> None:
-        self._through += len(settled)
-        for order in settled:
-            self._stale += order.state == STALE
-            if order.frame is not None:
-                self._add(order.order_number, order.frame, order.size)
-            else:
-                self._rejected_from = self._rejected_from or order.line
+    def _go_through(self, numbers: int) -> None:
+        self._through += numbers
         if time.monotonic() - self._told_at >= _TELL_EVERY_S:
             self._told_at = time.monotonic()
             self._tell(PublishProgress(self._through, self._drift.counts()))
 
-    def _add(self, number: str, frame: bytes, size: int) -> None:
-        self._batch.append((number, frame))
-        self._batch_bytes += size
-        self._in_group += 1
-        self._group_bytes += size
-        if self._in_group == ORDERS_PER_ROW_GROUP or self._group_bytes >= _ROW_GROUP_BYTES:
-            self._flatten(ends_row_group=True)
-            self._in_group = self._group_bytes = 0
-        elif len(self._batch) == _BATCH or self._batch_bytes >= _BATCH_BYTES:
-            self._flatten(ends_row_group=False)
+    def _add(self, piece: Piece) -> None:
+        self._exported += piece.orders
+        self._order_items += piece.items
+        self._stale += piece.stale
+        self._rejected_from = self._rejected_from or piece.rejected_from
+        self._in_group += piece.orders
+        self._group_bytes += piece.size
+        self._drift.add(piece.drift)
 
-    def _flatten(self, *, ends_row_group: bool) -> None:
-        self._flattened.append((self._flatteners.submit(self._batch), ends_row_group))
-        self._batch, self._batch_bytes = [], 0
-        self._write(self._flatteners.ahead)
-
-    def _write(self, ahead: int) -> None:
-        """Write what is flattened, until so many batches wait."""
-        while len(self._flattened) > ahead:
-            flattened, ends_row_group = self._flattened.popleft()
-            for each in flattened():
-                self._add_tables(each)
-            if ends_row_group:
-                self._writer.end_row_group()
-                # What it needed and freed is given back, or it piles up in pieces over many row groups.
-                pa.default_memory_pool().release_unused()
-
-    def _add_tables(self, flattened: Flattened) -> None:
-        self._exported += flattened.orders
-        self._order_items += flattened.items
-        self._drift.add(flattened.drift)
-        self._writer.add(flattened.tables)
+    def _end_row_group(self) -> None:
+        self._writer.end_row_group()
+        # What it needed and freed is given back, or it piles up in pieces over many row groups.
+        pa.default_memory_pool().release_unused()
+        self._in_group = self._group_bytes = 0
 
     def _counts(self, rejects_by_reason: dict[str, int]) -> dict[str, str]:
         rejects = ", ".join(f"{reason} {count:,}" for reason, count in rejects_by_reason.items())
