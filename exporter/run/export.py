@@ -184,7 +184,7 @@ class _Run:
             listing = Listing(options=options, on_progress=self.on_progress, stop=self.stop)
             walk = await _list(listing, self.work, store.unfinished_run(name)) if options.from_api else None
             with open_input(str(self.work.listed) if walk else options.orders) as source:
-                plan = InputPlan(source, options.orders, options, self.work.plan)
+                plan = InputPlan(source, options.orders, options, self.work.plan, store.path)
                 found = await beside_the_loop(plan.make, self.stop, "reading the input", plan.interrupt)
             if walk is not None:
                 about = found.read | listing.about | {"pages": walk.pages, "listed": walk.orders}

@@ -250,7 +250,7 @@ def _pending_of_input(
 ) -> tuple[Input, tuple[int, int]]:
     with tempfile.TemporaryDirectory(prefix="exporter-") as folder, open_input(orders) as source:
         plan = Path(folder, "plan.db")
-        found = InputPlan(source, orders, options, plan).make()
+        found = InputPlan(source, orders, options, plan, store).make()
         counts = (found.requested, found.requested)
         return found, counts if store is None else _pending_of_plan(store, plan, freshness)
 

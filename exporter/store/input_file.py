@@ -66,13 +66,15 @@ def _parts(path: Path) -> list[Path]:
 
 
 class InputPlan:
-    """The making of a plan from an open input, whose name's ending counts where its content leaves a choice."""
+    """The making of a plan, for a store, from an open input, whose name's ending counts where its content leaves a choice."""
 
-    def __init__(self, streams: list[BinaryIO], name: str, choice: AskOptions, plan: Path) -> None:
+    def __init__(
+        self, streams: list[BinaryIO], name: str, choice: AskOptions, plan: Path, store: Path | None = None
+    ) -> None:
         self._streams = streams
         self._name = name
         self._choice = AskOptions(input_format="json") if isinstance(name, GivenList) else choice
-        self._plan = plan
+        self._plan, self._store = plan, store
         self._interrupted = False
 
     def interrupt(self) -> None:
@@ -82,7 +84,7 @@ class InputPlan:
     def make(self) -> Input:
         """Write the plan; return what the input holds. An `InputError` where it cannot be read or holds nothing."""
         digest, reading = hashlib.sha256(), Reading()
-        found = make_plan(self._plan, self._batches(digest, reading))
+        found = make_plan(self._plan, self._batches(digest, reading), self._store)
         facts = {"path": str(self._name), "sha256": digest.hexdigest(), "read": reading.as_dict()}
         return msgspec.structs.replace(found, **facts)
 

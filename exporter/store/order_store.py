@@ -67,7 +67,7 @@ FROM runs WHERE out = ? ORDER BY id DESC LIMIT 1
 #: An invalid line or a reject: line, text, reason, HTTP status, attempts, detail.
 RejectRow = tuple[int, str, str, int | None, int, str]
 _REJECT = "p.line, p.number, o.state, o.http_status, o.attempts, coalesce(o.detail, '')"
-_PLANNED = "plan.plan AS p LEFT JOIN orders AS o ON o.number = p.number"
+_PLANNED = "plan.plan AS p LEFT JOIN orders AS o ON o.id = coalesce(p.id, (SELECT id FROM orders WHERE number = p.number))"
 
 
 class PlannedOrder(NamedTuple):

@@ -154,6 +154,7 @@ def _make(ranges: Path, plan: Path, index: int, lines: tuple[int, int]) -> Range
                 f"INSERT INTO {table} SELECT * FROM whole.{table} WHERE line >= ? AND line < ? ORDER BY line",  # noqa: S608 - our own words
                 lines,
             )
+        connection.execute("UPDATE plan SET id = NULL")  # those are of the run's own store
         connection.execute("COMMIT")
         (orders,) = connection.execute("SELECT count(*) FROM plan").fetchone()
     # A worker of a dead try may still read the old plan: it keeps the file that it has opened.
