@@ -59,7 +59,7 @@ class Frames:
 
 def crc(*facts: object, frame: bytes = b"") -> int:
     """Return a checksum of facts and a compressed payload together: SQLite keeps none of what a page holds."""
-    return zlib.crc32(frame, zlib.crc32(msgspec.json.encode(facts)))
+    return zlib.crc32(msgspec.json.encode(facts) + frame)
 
 
 def payload_crc(*facts_and_frame: object) -> int:

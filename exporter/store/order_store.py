@@ -74,7 +74,7 @@ class PlannedOrder(NamedTuple):
     """An order number of the plan with what the store knows of it.
 
     `state` is `fetched`, `stale` or a reject reason, None while pending; only of the first two there is the
-    `frame` of a payload, and its decompressed `size` in bytes.
+    `frame` of a payload.
     """
 
     line: int
@@ -84,7 +84,6 @@ class PlannedOrder(NamedTuple):
     http_status: int | None = None
     detail: str | None = None
     frame: bytes | None = None
-    size: int = 0
 
 
 class Store:
@@ -312,7 +311,7 @@ class Store:
     ) -> list[PlannedOrder]:
         """Return the next numbers of the plan beyond `after_line`, up to the first pending one.
 
-        They are at most `limit`, and none follows once their payloads have `limit_bytes`.
+        They are at most `limit`, and none follows once their frames have `limit_bytes`.
 
         Raises:
             StorageError: What it holds of one is damaged.
@@ -327,7 +326,7 @@ class Store:
         with closing(self._rows(query, freshness, after=after_line, limit=limit)) as rows:
             for row in rows:
                 planned.append(self._planned_order(row))
-                size += planned[-1].size
+                size += len(planned[-1].frame or b"")
                 if planned[-1].state is None or size >= limit_bytes:
                     break
         return planned
@@ -342,19 +341,18 @@ class Store:
             yield from self._connection.execute(text, known | values)
 
     def _planned_order(self, row: tuple[Any, ...]) -> PlannedOrder:
-        line, number, state, *facts, known_crc = row[:9]
+        line, number, state, outcome, settled_at, attempts, http_status, detail, known_crc, *payload = row
         if state is None:
             return PlannedOrder(line, number, None)
-        outcome, _, attempts, http_status, detail = facts
-        if crc(number, *facts) != known_crc:
+        if crc(number, outcome, settled_at, attempts, http_status, detail) != known_crc:
             raise self._file.corrupt(f"what it holds of order {number} is damaged")
         if state not in (FETCHED, STALE):
             return PlannedOrder(line, number, outcome, attempts, http_status, detail)
-        *about, known_crc, body = row[9:]
-        if crc(number, *about, frame=body or b"") != known_crc:
+        fetched_at, order_status, source, digest, known_crc, frame = payload
+        frame = frame or b""
+        if crc(number, fetched_at, order_status, source, digest, frame=frame) != known_crc:
             raise self._file.corrupt(f"what it holds of order {number} is damaged")
-        size = int(zstandard.frame_content_size(body)) if body else 0
-        return PlannedOrder(line, number, state, attempts, http_status, detail, body, size)
+        return PlannedOrder(line, number, state, attempts, http_status, detail, frame)
 
     def payload(self, number: str, frame: bytes) -> bytes:
         """Return an order's payload from its frame; a `StorageError` where that, or the dictionary, is damaged."""

@@ -24,7 +24,9 @@ from exporter.model.catalog import Kind
 # JSON's own grammar of numbers, narrowed to four places after the point (exponents are left to the cast):
 # Arrow's cast also takes "+5", ".5" and "007", and cuts texts of more than 38 digits silently (arrow#49817).
 _DECIMAL = r"^-?(?:0|[1-9][0-9]*)(?:(?:\.[0-9]{1,4}0*)?|(?:\.[0-9]+)?[eE][+-]?[0-9]{1,2})$"
-_LONGEST = 38
+# Arrow's own scalars: it would make them anew of Python's for each call.
+_LONGEST = pa.scalar(38)
+_NULL = pa.scalar(NULL_LITERAL)
 _TIMESTAMP = (
     r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6})?)?"
     r"(?:Z|[+-][0-9]{2}(?::?[0-9]{2})?)$"
@@ -32,8 +34,8 @@ _TIMESTAMP = (
 _GRAMMAR = {Kind.DECIMAL: _DECIMAL, Kind.TIMESTAMP: _TIMESTAMP}
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Python's datetime, pandas and databases end where the years 1 and 9999 do; Arrow does not.
-_FIRST_US = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
-_LAST_US = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+_FIRST_US = pa.scalar((datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1))
+_LAST_US = pa.scalar((datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1))
 _INTEGER = re.compile(r"-?[1-9][0-9]{0,18}|0")
 INT64_MIN, INT64_MAX = -(2**63), 2**63 - 1
 
@@ -57,7 +59,7 @@ def make_values(kind: Kind, cells: list[Any], raw_at: Sequence[int]) -> tuple[pa
 def _containers(cells: list[msgspec.Raw]) -> tuple[pa.Array, dict[int, str]]:
     texts = pa.array(literals_of(cells), pa.string())
     fits = pc.or_(pc.starts_with(texts, "{"), pc.starts_with(texts, "["))
-    scalar = pc.and_(pc.invert(fits), pc.not_equal(texts, NULL_LITERAL))
+    scalar = pc.and_(pc.invert(fits), pc.not_equal(texts, _NULL))
     misfits = {at: respell(texts[at].as_py()) for at in _where(scalar)}
     return _where_true(fits, texts), misfits
 

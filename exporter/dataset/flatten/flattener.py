@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import accumulate, chain, repeat
 from typing import Any
@@ -38,31 +38,56 @@ class Flattener:
             raise ValueError("pii='hash' needs a pii_key")
         self._hide = partial(hide, pii, pii_key or b"")
         self._learner = Learner()
+        self._begin()
 
-    def flatten(self, payloads: Sequence[tuple[str, bytes]]) -> tuple[pa.Table, pa.Table]:
-        """Flatten a batch into `orders`, a row for each payload, and `order_items`; 250 to 500 orders are fastest.
+    def _begin(self) -> None:
+        #: Orders that wait for `tables`: their numbers, decoded payloads, and items.
+        self._numbers: list[str] = []
+        self._bodies: list[Any] = []
+        self._lists: list[Sequence[Any]] = []
+        #: Items that wait for `tables`.
+        self.items = 0
+        self._odd: dict[int, OddOrder] = {}
+        self._strays: dict[int, Any] = {}
 
-        Each payload has passed `exporter.api.payload_check.check`. Together they are under 2 GiB, which is what one
+    def flatten(self, payloads: Iterable[tuple[str, bytes]]) -> tuple[pa.Table, pa.Table]:
+        """Flatten a batch into `orders`, a row for each payload, and `order_items`; see `add`."""
+        for number, payload in payloads:
+            self.add(number, payload)
+        return self.tables()
+
+    def add(self, number: str, payload: bytes) -> None:
+        """Take in an order for the next `tables`.
+
+        Its payload has passed `exporter.api.payload_check.check`. Together they are under 2 GiB, which is what one
         Arrow array of text can hold.
         """
-        shape = self._learner.shape
-        bodies: list[Any] = []
-        odd: dict[int, OddOrder] = {}
-        for row, (_, payload) in enumerate(payloads):
-            try:
-                bodies.append(shape.decode(payload))
-            except (msgspec.DecodeError, RecursionError):
-                odd[row] = take_apart(payload, shape)
-                bodies.append(odd[row].body)
-        orders = _TableMaker(len(bodies), {row: one.undeclared for row, one in odd.items()}, self.drift, "")
-        orders.spread(shape.order, bodies)
-        field = shape.order.fields[ITEMS_KEY]
-        held = [getattr(body, field) for body in bodies]
-        orders.add_strays(
-            (ITEMS_KEY,), {row: one for row, one in enumerate(held) if isinstance(one, msgspec.Raw)}
+        shape, row = self._learner.shape, len(self._bodies)
+        try:
+            body = shape.decode(payload)
+        except (msgspec.DecodeError, RecursionError):
+            self._odd[row] = odd = take_apart(payload, shape)
+            body = odd.body
+        items = getattr(body, shape.order.fields[ITEMS_KEY])
+        if not isinstance(items, list):
+            if isinstance(items, msgspec.Raw):
+                self._strays[row] = items
+            items = ()
+        self._numbers.append(number)
+        self._bodies.append(body)
+        self._lists.append(items)
+        self.items += len(items)
+
+    def tables(self) -> tuple[pa.Table, pa.Table]:
+        """Return `orders` and `order_items` of what was added since the last time; 250 to 500 orders are fastest."""
+        odd = self._odd
+        orders = _TableMaker(
+            len(self._bodies), {row: one.undeclared for row, one in odd.items()}, self.drift, ""
         )
-        lists: list[Sequence[Any]] = [one if isinstance(one, list) else () for one in held]
-        items = self._items([number for number, _ in payloads], lists, odd)
+        orders.spread(self._learner.shape.order, self._bodies)
+        orders.add_strays((ITEMS_KEY,), self._strays)
+        items = self._items(self._numbers, self._lists, odd)
+        self._begin()
         self._learner.learn(odd.values())
         return (
             orders.finish(ORDERS, ORDERS_SCHEMA, self._hide),

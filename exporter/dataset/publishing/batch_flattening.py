@@ -22,8 +22,8 @@ from exporter.store.order_store import PlannedOrder, Store
 BLOCK = 500
 #: What is read from the store at once.
 READ, READ_BYTES = 250, 8 * MIB
-# An object takes a brace in JSON, and an item that holds nothing far more memory than its two: a whole row.
-_MOST_OBJECTS = 20_000
+# An item that holds nothing takes far more memory than the two bytes of its JSON: a whole row.
+_MOST_ITEMS = 20_000
 
 
 class Block(NamedTuple):
@@ -62,45 +62,37 @@ class Flattening:
 
     def __call__(self, orders: Iterable[PlannedOrder]) -> Iterator[Flattened]:
         """Flatten a block, whose numbers are settled, as they come; in several pieces where that takes much memory."""
-        taken: list[PlannedOrder] = []
-        payloads: list[tuple[str, bytes]] = []
-        objects = size = 0
+        flattener, taken, size = self._flattener, list[PlannedOrder](), 0
         for order in orders:
             taken.append(order)
             if order.frame is None:
                 continue
             payload = self._payload(order.order_number, order.frame)
-            payloads.append((order.order_number, payload))
-            objects += payload.count(b"}")
+            flattener.add(order.order_number, payload)
             size += len(payload)
-            if objects >= _MOST_OBJECTS or size >= READ_BYTES:
-                yield self._flattened(taken, payloads, size)
-                taken, payloads, objects, size = [], [], 0, 0
+            if size >= READ_BYTES or flattener.items >= _MOST_ITEMS:
+                yield self._flattened(taken, size)
+                taken, size = [], 0
         if taken:
-            yield self._flattened(taken, payloads, size)
+            yield self._flattened(taken, size)
 
-    def _flattened(
-        self, taken: list[PlannedOrder], payloads: list[tuple[str, bytes]], size: int
-    ) -> Flattened:
+    def _flattened(self, taken: list[PlannedOrder], size: int) -> Flattened:
         self._flattener.drift = drift = Drift(hides_keys=self._flattener.drift.hides_keys)
-        tables = self._tables(payloads)
+        orders, items = self._flattener.tables()
+        tables = {"orders": orders, "order_items": items}
+        if "order_lines" in self._schemas:
+            numbers = [order.order_number for order in taken if order.frame is not None]
+            tables["order_lines"] = make_lines(numbers, orders, items)
         piece = Piece(
             numbers=len(taken),
-            orders=len(payloads),
-            items=tables["order_items"].num_rows,
+            orders=orders.num_rows,
+            items=items.num_rows,
             stale=sum(order.state == STALE for order in taken),
             rejected_from=next((order.line for order in taken if order.frame is None), 0),
             size=size,
             drift=drift.counts(),
         )
         return Flattened(piece, as_written(tables, self._schemas))
-
-    def _tables(self, payloads: list[tuple[str, bytes]]) -> dict[str, pa.Table]:
-        orders, items = self._flattener.flatten(payloads)
-        tables = {"orders": orders, "order_items": items}
-        if "order_lines" in self._schemas:
-            tables["order_lines"] = make_lines([number for number, _ in payloads], orders, items)
-        return tables
 
 
 class Told(msgspec.Struct):
