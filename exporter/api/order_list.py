@@ -2,7 +2,8 @@
 
 The API names no order of its list, so orders may move between pages while they are read. An end is believed
 only where a page says that it is the last, and as many orders were met as the API counts: a refusal, an empty
-page, or too few orders are asked about again.
+page, or too few orders are asked about again. So is a list that has become shorter: what is gone may have been
+met, and counts for one that has slipped onto a page that was read.
 """
 
 import asyncio
@@ -35,7 +36,8 @@ _SIDE_BY_SIDE = 8
 class OrderList:
     """One walk through the pages, whose queries all begin with `query`, encoded; it may be empty.
 
-    `count` is the API's last count of orders, and `changes` by how many it has changed during the walk, in all.
+    `count` is the API's last count of orders, and `changes` by how many it has changed during the walk, in all;
+    by `gone` it went down. Pages up to `asked` have been asked for.
     """
 
     def __init__(self, client: Client, options: Options, query: str) -> None:
@@ -44,8 +46,8 @@ class OrderList:
         self._url = options.api_url + ORDERS_PATH
         self._query = query
         self._ahead: deque[asyncio.Task[Page]] = deque()
-        self.changes = 0
-        self.count = 0
+        self.changes = self.gone = 0
+        self.count = self.asked = 0
 
     async def pages(self, first: int) -> AsyncGenerator[tuple[int, Page], None]:
         """Yield every page from `first` on, with its number; several are asked for at one time.
@@ -55,15 +57,17 @@ class OrderList:
             TokenRefusedError: The API refuses the token, or lets it see no list.
             ApiUnavailableError: A page that was promised does not come.
         """
-        number, asked, most = first, first - 1, 0
+        number, most = first, 0
+        self.asked = first - 1
         try:
             while True:
-                while asked < min(max(number, most), number + _SIDE_BY_SIDE - 1):
-                    asked += 1
-                    self._ahead.append(asyncio.ensure_future(self.page(asked)))
+                while self.asked < min(max(number, most), number + _SIDE_BY_SIDE - 1):
+                    self.asked += 1
+                    self._ahead.append(asyncio.ensure_future(self.page(self.asked)))
                 page = await self._promised(number)
                 if number > first:
                     self.changes += abs(page.count - self.count)
+                    self.gone += max(0, self.count - page.count)
                 self.count = page.count
                 most = most or page.last
                 yield number, page
@@ -151,31 +155,34 @@ async def walk_to_the_end(
     options: Options,
     query: str,
     *,
-    first: int,
+    last_read: int,
     take: Callable[[int, Page], Awaitable[tuple[bool, int]]],
 ) -> None:
-    """Read the list once, from the `first` page on; a second time where fewer orders were met than counted.
+    """Read the list once, on from the page `last_read`, 0 for none; a second time where fewer orders were met than counted.
 
     `take` takes a page that was read; it returns whether it brought news, and how many orders were met so far. Errors
     are those of `OrderList.pages`; also where more orders are missing than have come or gone meanwhile, or nothing but
     known ones comes, page after page.
     """
     url = options.api_url + ORDERS_PATH
-    met = 0
-    for begin in (first, 1):
+    met = gone = 0
+    for begin in (max(1, last_read), 1):
         walk, before, without_news = OrderList(client, options, query), met, 0
         async with aclosing(walk.pages(begin)) as pages:
             async for number, page in pages:
                 news, met = await take(number, page)
                 without_news = 0 if news else without_news + 1
-                if without_news and met >= page.count:
+                if without_news and met >= page.count + gone + walk.gone:
                     break  # all that the API counts is there, though it promises more of the same
-                if without_news > _MOST_PAGES_WITHOUT_NEWS:
+                # Most of what a second walk meets is known, and so is what a killed one had read.
+                is_new = not (last_read or before)
+                if without_news > _MOST_PAGES_WITHOUT_NEWS and (is_new or number > page.last):
                     what = f"{url}: {without_news} pages in a row bring no new order, yet more are promised."
                     raise errors.ApiUnavailableError(what)
         if before and met > before:
             log.warning(_DISAGREE, f"{met:,}", f"{before:,}")
-        if met >= walk.count:
+        gone += walk.gone
+        if met >= walk.count + gone:
             return
     if walk.count - met > walk.changes:
         what = f"{url}: the API counts {walk.count:,} orders, {met:,} were listed, in two walks through all pages."

@@ -156,11 +156,11 @@ class Listing:
         async with open_client(options, pace, Statistics(time.monotonic)) as client, task_group() as group:
             ticking = group.create_task(tick(self.on_progress, progress))
             without = {} if met.walk.pages else await self._counts_without(client)
-            look, query, first = EntryLook(client, options, met), self._query(), max(1, met.walk.page)
+            look, query = EntryLook(client, options, met), self._query()
             if wanted is None:
-                await walk_to_the_end(client, options, query, first=first, take=take)
+                await walk_to_the_end(client, options, query, last_read=met.walk.page, take=take)
             else:
-                await wanted.read(OrderList(client, options, query), first, met, take)
+                await wanted.read(OrderList(client, options, query), max(1, met.walk.page), met, take)
             self._finish(met, before + client.traffic)
             ticking.cancel()
 

@@ -176,6 +176,49 @@ def test_what_moved_away_is_found_in_a_second_walk(tmp_path: Path) -> None:
     assert (ended.code, sorted(lines)) == (0, ["a1", "a2", "a3", "a4"]), ended.err
 
 
+def moving(*, shrinks: bool, broken_page: int = 0) -> Behaviour:
+    """Twelve pages of two orders each; while the ninth is read for the first time, `a1` goes to the end, or is gone.
+
+    So `a17` slips onto the eighth page, which was read. A `broken_page` fails when it is read for the second time.
+    """
+    before = [f"a{index}" for index in range(1, 25)]
+    after = before[1:] if shrinks else [*before[1:], "a1"]
+
+    def of_page(number: int) -> Behaviour:
+        def shown(orders: list[str]) -> Behaviour:
+            return page(orders[number * 2 - 2 : number * 2], count=len(orders), more=number < 12)
+
+        again = [moves.status(500)] if number == broken_page else []
+        return moves.in_turn(shown(before if number < 9 else after), *again, shown(after))
+
+    return pages(*map(of_page, range(1, 13)))
+
+
+@pytest.mark.parametrize("shrinks", [False, True])
+def test_a_second_walk_goes_through_a_long_list(tmp_path: Path, shrinks: bool) -> None:
+    """It meets known orders for many pages; what is gone does not stand for what was missed."""
+    ended, lines, _ = listed(tmp_path, moving(shrinks=shrinks))
+    assert ended.code == 0, ended.err
+    assert sorted(lines) == sorted(f"a{index}" for index in range(1, 25))
+    assert (
+        "Two walks through the API's list disagree: they met 24 orders, the first one alone 23" in ended.err
+    )
+
+
+def test_a_second_walk_resumes(tmp_path: Path) -> None:
+    """Ended in the middle of it, the same command goes on, through pages that it knows."""
+    with serving(moving(shrinks=False, broken_page=2)) as server:
+        words = ("--out", "listed.txt", "--rate", "unlimited", "--max-attempts", 1)
+        exporter = exporter_for(server.url, tmp_path, [])
+        called(exporter, *words).said(6, "page 2")
+        ended = called(exporter, *words)
+    assert ended.code == 0, ended.err
+    assert "Resuming at page 1" in ended.err
+    assert sorted((tmp_path / "listed.txt").read_text().split()) == sorted(
+        f"a{index}" for index in range(1, 25)
+    )
+
+
 def test_numbers_that_two_channels_share_are_no_missing_orders(tmp_path: Path) -> None:
     """An order number is unique within its channel only: two orders, one line."""
     body = {"count": 2, "next": None, "results": [{"id": 1, "number": "a1"}, {"id": 2, "number": "a1"}]}
