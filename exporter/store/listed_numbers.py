@@ -36,9 +36,10 @@ INSERT INTO met(entry, number, digest, page, place) VALUES (?, ?, ?, ?, ?)
 ON CONFLICT(entry) DO UPDATE SET digest = iif(digest = excluded.digest, digest, NULL),
   page = iif(digest = excluded.digest, page, NULL)
 """
+# Only a 404 says that an order is gone.
 _UNMET = """
 INSERT INTO met(entry, number) SELECT 'kept ' || number, number FROM kept.orders
-WHERE state = 'fetched' AND number NOT IN (SELECT number FROM met WHERE number IS NOT NULL) ORDER BY id
+WHERE state <> 'not_found' AND number NOT IN (SELECT number FROM met WHERE number IS NOT NULL) ORDER BY id
 """
 # A number that two entries have, as of two sales channels, says nothing.
 _DIGEST = "(SELECT iif(count(*) = 1, max(digest), NULL) FROM {0}met AS e WHERE e.number = {1}.number)"

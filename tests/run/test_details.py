@@ -398,6 +398,25 @@ def test_an_order_of_the_store_that_is_on_no_page_is_asked_for(tmp_path: Path) -
         assert manifest_of(tmp_path / "out")["counts"]["exported"] == 150
 
 
+def test_an_order_that_could_not_be_had_is_not_believed_gone_either(tmp_path: Path) -> None:
+    """It was unavailable last night and is on no page tonight: only a 404 says that it is gone."""
+    shop = Shop(150, slim)
+    ill = list(shop.orders)[60]
+
+    def plan(target: str, nth: int) -> Iterable[Step]:
+        return (moves.status(500) if target == ill and shop.entry is slim else shop)(target, nth)
+
+    words = ("--store", "kept.db", "--max-attempts", 1)
+    with serving(plan) as server:
+        exporter = exporter_for(server.url, tmp_path, [])
+        run(exporter, *words, code=3)
+        assert manifest_of(tmp_path / "out")["rejects_by_reason"] == {"unavailable": 1}
+        shop.entry = lambda order: None if order["number"] == ill else slim(order)
+        assert "1 orders of the store are on no page" in run(exporter, *words).err
+        assert shop.asked.count(ill) == 1
+        assert manifest_of(tmp_path / "out")["counts"]["exported"] == 150
+
+
 def test_two_walks_that_disagree_are_said(tmp_path: Path) -> None:
     """Orders that slip from one page to another while it is read: a second walk has them, and the log tells."""
     shop = Shop(350, slim)
