@@ -59,18 +59,27 @@ class _Pending:
         return [one if one.number in pending else one._replace(number=None) for one in chosen]
 
     async def read(self, walk: OrderList, first: int, met: ListedNumbers, take: Take) -> None:
-        pending = self.store.states(self.freshness).get(None, 0)
+        pending, most = self.store.states(self.freshness).get(None, 0), 1
         if pending < 2:
             return
         async with aclosing(walk.pages(first)) as pages:
             async for number, page in pages:
-                left = pending - met.walk.wanted
-                if page.last - number + 1 >= left:
-                    log.info(_DEARER, page.last, f"{left:,}")
+                most = max(most, len(page.results))  # the last page may have fewer
+                last = -(-page.count // most)
+                if number == first and self._is_dearer(last, last - number + 1, pending - met.walk.wanted):
                     return
                 await take(number, page)
                 if met.walk.proof and met.walk.proof.is_lost and not self.is_kept:
                     return  # what has moved since, no store can tell
+                if self._is_dearer(last, last - walk.asked, pending - met.walk.wanted):
+                    return
+
+    @staticmethod
+    def _is_dearer(pages: int, many: int, left: int) -> bool:
+        """Tell whether so `many` of the list's pages, not asked for yet, cost no less than the orders that are left."""
+        if 0 < left <= many:
+            log.info(_DEARER, pages, f"{left:,}")
+        return left <= many
 
 
 def _take_found(

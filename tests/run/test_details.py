@@ -456,6 +456,34 @@ def test_the_list_serves_a_file_while_it_is_cheaper(tmp_path: Path) -> None:
         assert "The API's list has 5 pages" in ended.err
 
 
+@pytest.mark.parametrize("orders", [201, 401])
+def test_a_short_last_page_serves_a_file_too(tmp_path: Path, orders: int) -> None:
+    """It was asked for with the others; that it is short does not make the list a long one."""
+    shop = Shop(orders)
+    with open_shop(shop, tmp_path) as exporter:
+        ended = exporter.run(*AUTO)
+        assert ended.code == 0, ended.err
+        assert "is cheaper" not in ended.err
+        assert list(shop.orders)[-1] not in shop.asked
+        assert shop.pages == (orders + 99) // 100
+
+
+def test_a_long_list_is_left_once_it_has_shown_all_of_a_file(tmp_path: Path) -> None:
+    """What was asked for ahead is in vain, and no more is asked for; a few that are left are fetched."""
+    shop = Shop(2000)
+    numbers = list(shop.orders)
+    with open_shop(shop, tmp_path) as exporter:
+        for further, asked in ([], 0), (numbers[-3:], 3):
+            shop.tonight()
+            (tmp_path / "numbers.txt").write_text("\n".join([*numbers[:150], *further]))
+            ended = exporter.run(*AUTO, "--overwrite")
+            assert ended.code == 0, ended.err
+            assert shop.pages <= 1 + 8
+            assert set(further) <= set(shop.asked)
+            assert len(shop.asked) < 30
+            assert (f"only {asked} orders are left" in ended.err) == bool(asked)
+
+
 def test_a_file_and_a_list_that_is_not_whole(tmp_path: Path) -> None:
     """Without a store the list is of no use, and left; with one it tells what has moved."""
     shop = Shop(500, slim)
