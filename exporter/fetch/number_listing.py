@@ -96,12 +96,13 @@ class Listing:
             numbers = await beside_the_loop(write, self.stop, "writing the order numbers", met.interrupt)
             return numbers, met.walk
 
-    async def first_page(self) -> Page:
-        """Ask for the first page alone; errors are those of `write`."""
+    async def first_page(self) -> tuple[Page, list[Met]]:
+        """Ask for the first page alone; return it, and its entries as they are chosen. Errors are those of `write`."""
         async with open_client(self.options, pace_of(self.options), Statistics(time.monotonic)) as client:
             pages = OrderList(client, self.options, self._query()).pages(1)
             async with aclosing(pages):
-                return (await anext(pages))[1]
+                _, page = await anext(pages)
+        return page, list(_chosen(1, page, self.options.choice))
 
     def opened(self, work: WorkDirectory, answered_at: float) -> closing[ListedNumbers]:
         """Open what has been listed so far; see `ListedNumbers` for `answered_at`."""

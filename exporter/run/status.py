@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.api.list_page import Page, raw_entries, text_of
+from exporter.api.list_page import Page, raw_entries
 from exporter.dataset.destination import destination_of
 from exporter.fetch.work_directory import Holder, WorkDirectory, holder, name_of, place_of
 from exporter.lists.how_read import sentence
@@ -25,7 +25,7 @@ from exporter.model.options import AskOptions, Options
 from exporter.model.rate import Rate
 from exporter.run.preparation import prepared, real_store, refuse_invalid, refuse_to_replace
 from exporter.store.input_file import InputPlan, open_input
-from exporter.store.listed_numbers import Walk, look_at_listing
+from exporter.store.listed_numbers import Met, Walk, look_at_listing
 from exporter.store.order_store import Freshness, Store
 from exporter.store.store_file import is_begun, uri_to_look_at
 from exporter.system import durable
@@ -164,29 +164,69 @@ def dry_run(options: Options) -> Status:
     if options.from_api:
         status = _with_list(status, listing)
     if options.looks_at_list and status.ask and status.ask.of != _UNFINISHED_RUN:
-        ways = _ways(options, status, asyncio.run(listing.first_page()))
+        ways = _ways(options, status, out, *asyncio.run(listing.first_page()))
         status = replace(status, ask=replace(status.ask, ways=ways))
     return status
 
 
-def _ways(options: Options, status: Status, page: Page) -> dict[str, int]:
+def _ways(options: Options, status: Status, out: str, page: Page, chosen: list[Met]) -> dict[str, int]:
     """Return the requests of each way: of details alone, and with a list whose entries are complete, or are not."""
-    pairs = zip(page.results, raw_entries(page.body), strict=True)
-    shown = [(text_of(entry.number), digest_of(raw)) for entry, raw in pairs]
-    asked = moved = len(shown)
-    if status.store is not None:
-        freshness = options.freshness(status.now, status.now)
-        with closing(Store(status.store, readonly=True, is_checked=True)) as store:
-            asked = len(store.pending_of(freshness, ((number, None) for number, _ in shown)))
-            moved = len(store.pending_of(freshness, shown))
-    known = status.ask.pending if status.ask else None
-    pending = math.ceil(page.count * asked / max(1, len(shown))) if known is None else known
-    always = pending + (page.last if known is None else 0)
-    if known is not None and page.last >= known:
-        return {"always": always, "auto_complete": known + 1, "auto_partial": known + 1}
-    first = page.last + min(FIRST, pending)
-    partial = page.last + max(min(FIRST, pending), math.ceil(pending * moved / max(1, asked)))
-    return {"always": always, "auto_complete": first + pending // ONE_IN, "auto_partial": partial}
+    pairs = zip(chosen, raw_entries(page.body), strict=True)
+    entries = [(one.number, digest_of(raw)) for one, raw in pairs if one.number is not None]
+    if options.from_api:
+        return _ways_of_list(options, status, page, entries)
+    pending = (status.ask and status.ask.pending) or 0
+    details = pending
+    if status.holdings is not None and status.holdings.from_list:  # for details alone, such a payload is none
+        alone = look(out, replace(options, details="always"), orders=options.orders, may_be_new=True)
+        details = (alone.ask and alone.ask.pending) or 0
+    if pending < 2 or page.last >= pending:  # the list is not looked at, or left after its first page
+        few = pending + (pending > 1)
+        return {"always": details, "auto_complete": few, "auto_partial": few}
+    moved = math.ceil(max(0, pending - FIRST) * _on_page(options, status, entries).moved_share)
+    partial = page.last + min(FIRST, pending) + moved if options.store else 1 + pending
+    return {"always": details, "auto_complete": page.last + _compared(pending), "auto_partial": partial}
+
+
+def _ways_of_list(
+    options: Options, status: Status, page: Page, entries: list[tuple[str, str]]
+) -> dict[str, int]:
+    """Return the same where the list's own orders are wanted: they are as those on this page beyond the first ones."""
+    orders = math.ceil(page.count * len(entries) / max(1, len(page.results)))
+    others = entries[FIRST:] or entries
+    first, found = entries[: -len(others)], _on_page(options, status, others)
+    details = (orders - len(first)) * found.details / max(1, len(others))
+    moved = (orders - min(FIRST, orders)) * found.moved / max(1, len(others))
+    return {
+        "always": page.last + _on_page(options, status, first).details + math.ceil(details),
+        "auto_complete": page.last + _compared(orders),
+        "auto_partial": page.last + min(FIRST, orders) + math.ceil(moved),
+    }
+
+
+def _compared(orders: int) -> int:
+    return min(FIRST, orders) + max(0, orders - FIRST) // ONE_IN
+
+
+class _OnPage(NamedTuple):
+    """Of some entries of a page: what details alone ask for, and what is asked for where entries are not complete."""
+
+    details: int
+    moved: int  # and new
+    moved_share: float  # of those that the store knows, and would have asked for
+
+
+def _on_page(options: Options, status: Status, entries: list[tuple[str, str]]) -> _OnPage:
+    if status.store is None:
+        return _OnPage(len(entries), len(entries), 1.0)
+    freshness = replace(options.freshness(status.now, status.now), from_list=False)
+    whenever = replace(freshness, max_age_s=math.inf, max_age_s_by_status=(), from_list=True)
+    numbers = [(number, None) for number, _ in entries]
+    with closing(Store(status.store, readonly=True, is_checked=True)) as store:
+        details = store.pending_of(freshness, numbers)  # without an entry, none is believed to be unmoved
+        moved = store.pending_of(freshness, entries)
+        known = details - store.pending_of(whenever, numbers)
+    return _OnPage(len(details), len(moved), len(moved & known) / len(known) if known else 1.0)
 
 
 def _with_list(status: Status, listing: Listing) -> Status:

@@ -607,11 +607,51 @@ def test_a_dry_run_says_what_each_way_takes(tmp_path: Path) -> None:
         for number in list(shop.orders)[:100:4]:
             shop.change(number)
         ways = exporter("run", "--from-api", "--out", "dry", *dry).summary["ask"]["ways"]
-        assert ways == {"always": 455, "auto_complete": 27, "auto_partial": 5 + 113}
+        assert ways == {"always": 455, "auto_complete": 27, "auto_partial": 5 + 20 + 108}
         ways = exporter("run", "numbers.txt", "--out", "dry", *dry).summary["ask"]["ways"]
-        assert ways == {"always": 450, "auto_complete": 27, "auto_partial": 5 + 113}
+        assert ways == {"always": 450, "auto_complete": 27, "auto_partial": 5 + 20 + 108}
         (tmp_path / "few.txt").write_text("\n".join(list(shop.orders)[:3]))
         ended = exporter("run", "few.txt", "--out", "dry", *dry[:1], *dry[2:])
         assert "--details always: 3; auto: about 4 if the list's entries are complete, 4 if" in " ".join(
             ended.out.split()
         )
+
+
+@pytest.mark.parametrize(
+    ("source", "more"),
+    [
+        ("--from-api", []),
+        ("--from-api", ["--max-age", "1d"]),
+        ("--from-api", ["--status", "100,200,300,350,400,450"]),
+        ("numbers.txt", []),
+        ("numbers.txt", ["--max-age", "1d"]),
+    ],
+)
+@pytest.mark.parametrize("complete", [True, False])
+def test_what_a_dry_run_says_is_what_a_run_asks_for(
+    tmp_path: Path, complete: bool, source: str, more: list[str]
+) -> None:
+    """With nothing in the store, and again where 4 % have moved: pages, choice, ages, and what a page taught."""
+    shop = Shop(400, (lambda order: order) if complete else slim)
+    words = [source, *more, "--overwrite"]
+    way = "auto_complete" if complete else "auto_partial"
+
+    def asked(exporter: Exporter, *how: object) -> int:
+        shop.tonight()
+        ended = exporter("run", *words, "--rate", "unlimited", *how)
+        assert ended.code == 0, ended.err
+        return shop.requests
+
+    with open_shop(shop, tmp_path) as exporter:
+        (tmp_path / "numbers.txt").write_text("\n".join(list(shop.orders)[::2]))
+        for copy in ("first.db", "second.db"):
+            dry = exporter("run", *words, "--out", "dry", *AUTO, "--store", "kept.db", "--dry-run", "--json")
+            if (tmp_path / "kept.db").exists():
+                (tmp_path / copy).write_bytes((tmp_path / "kept.db").read_bytes())
+            ways = dry.summary["ask"]["ways"]
+            always = asked(exporter, "--out", "always", "--store", copy)
+            auto = asked(exporter, "--out", "auto", "--details", "auto", "--store", "kept.db")
+            assert ways["always"] == pytest.approx(always, rel=0.1)
+            assert ways[way] == pytest.approx(auto, abs=12 if complete else 0.1 * auto)
+            for number in list(shop.orders)[10::25]:
+                shop.change(number)
