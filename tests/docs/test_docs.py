@@ -189,6 +189,17 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text("utf-8").split()) < 900
 
 
+def test_what_came_nearer_is_named_with_what_it_does_better() -> None:
+    """In the README, and at more length in the comparison."""
+    readme = prose(ROOT / "README.md")
+    comparison = prose(ROOT / "docs" / "comparison.md").partition("What came nearer")[2]
+    for tool in ("sling", "ingestr", "DuckLake", "datacompy"):
+        assert re.search(rf"better.*{tool}[^(]*\(", readme, re.DOTALL), tool
+        assert re.search(rf"\*\*{tool}\*\*.*?Better: ", comparison, re.DOTALL), tool
+    assert "table_changes" in readme
+    assert "table_changes" in comparison
+
+
 def test_pictures_are_there_and_show_the_program(tmp_path: Path) -> None:
     """Each picture that a page shows exists; the display's is what the program draws in mid-run."""
     shown = {
