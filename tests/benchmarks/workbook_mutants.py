@@ -18,7 +18,7 @@ from collections import Counter
 
 import xlsxwriter
 
-from exporter.lists import workbook_process
+from exporter.lists import workbook_list
 
 _WILD = ("0", "-1", "65535", "1048577", "4294967295", "99999999999999999999", "XFD1048576", "ZZZZZ9", "", "é")
 #: Of one reading: what the process may take beside what it has at the start.
@@ -93,7 +93,7 @@ def outcome(content: bytes) -> tuple[str, float]:
             request = {"name": "list.xlsx", "column": None, "sheet": None, "slim": len(content) % 2}
             code = 1
             try:
-                code = workbook_process.main(json.dumps(request))
+                code = workbook_list.main(json.dumps(request))
                 sys.stdout.flush()
             finally:
                 os._exit(code)

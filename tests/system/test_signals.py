@@ -64,7 +64,7 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 CHILDREN = {
     "exporter.dataset.publishing.publisher_main": (),
     "exporter.dataset.publishing.flattening_main": (),
-    "exporter.lists.workbook_process": ('{"name": "list", "column": null, "sheet": null}',),
+    "exporter.lists.workbook_list": ('{"name": "list", "column": null, "sheet": null}',),
     "exporter.report.report_process": (".",),
     "tests.support.dask_worker": (),
 }
