@@ -51,18 +51,20 @@ class Statistics:
         self.latency_counts[bisect.bisect_left(LATENCY_EDGES_MS, latency_s * 1000)] += 1
         self.latency_sum_s += latency_s
         self.statuses["none" if status is None else str(status)] += 1
-        if failure is None:
-            return
         if isinstance(failure, TransientError):
             self.failures[failure.what] += 1
         elif isinstance(failure, ThrottledError):
             self.failures["throttled"] += 1
 
     def paused(self, seconds: float, why: str) -> None:
-        """Mark a pause of the whole run on the timeline."""
+        """Mark a pause of the whole run on the timeline; one that touches the last makes that one longer."""
         at = self._now() - self._began
+        ends = at + seconds
+        if self.pauses and at <= sum(self.pauses[-1][:2]):
+            at, lasted, why = self.pauses.pop()
+            ends = max(ends, at + lasted)
         if len(self.pauses) < _LONGEST_TIMELINE:
-            self.pauses.append((round(at, 3), round(seconds, 3), why))
+            self.pauses.append((round(at, 3), round(ends - at, 3), why))
 
     def take(self) -> Figures:
         """Return what was counted since it was last taken."""

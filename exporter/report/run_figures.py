@@ -19,11 +19,6 @@ class Pause(msgspec.Struct, frozen=True, kw_only=True):
     at_s: float
     seconds: float
 
-    @property
-    def end_s(self) -> float:
-        """When it ended."""
-        return self.at_s + self.seconds
-
 
 class Latency(msgspec.Struct, frozen=True, kw_only=True):
     """Requests by how long they took: `counts[i]` of at most `edges[i]` ms, the last ones of more."""
@@ -102,7 +97,8 @@ class RunFigures(msgspec.Struct, frozen=True, kw_only=True):
         for first in range(0, len(self.answers), by):
             limits = [limit for limit in self.permitted_per_s[first : first + by] if limit is not None]
             start_s, end_s = first * self.step_s, (first + by) * self.step_s
-            paused = (min(end_s, pause.end_s) - max(start_s, pause.at_s) for pause in self.pauses)
+            pauses = ((pause.at_s, pause.at_s + pause.seconds) for pause in self.pauses)
+            paused = (min(end_s, end) - max(start_s, start) for start, end in pauses)
             rate = fmean(self.answers[first : first + by]) / self.step_s
             yield Step(start_s, rate, fmean(limits) if limits else None, sum(max(0.0, s) for s in paused))
 
@@ -121,19 +117,7 @@ def run_figures(statistics: Mapping[str, Any]) -> RunFigures:
         run = msgspec.convert(dict(statistics), type=RunFigures)
     except msgspec.ValidationError:
         return RunFigures()
-    return msgspec.structs.replace(run, pauses=_merged(run.pauses), statuses=falling(run.statuses, int))
-
-
-def _merged(pauses: list[Pause]) -> list[Pause]:
-    """Join pauses that touch: each of many throttled answers may have told of the same one."""
-    merged: list[Pause] = []
-    for pause in sorted(pauses, key=lambda pause: pause.at_s):
-        if merged and pause.at_s <= merged[-1].end_s:
-            first, end_s = merged[-1], max(merged[-1].end_s, pause.end_s)
-            merged[-1] = Pause(at_s=first.at_s, seconds=end_s - first.at_s)
-        else:
-            merged.append(pause)
-    return merged
+    return msgspec.structs.replace(run, statuses=falling(run.statuses, int))
 
 
 _ANSWERED = re.compile(r"the (API|proxy) answered (\d{3})$", re.IGNORECASE)

@@ -25,7 +25,7 @@ STATISTICS: dict[str, Any] = {
     "step_s": 1,
     "answers": [38, 40, 40, 12, 2, *[31 + n for n in range(8)], *[40] * 6, 9],
     "permitted_per_s": [40.0, 40.0, 40.0, 20.0, 20.0, *[30.0 + n for n in range(8)], *[40.0] * 7],
-    "pauses": [{"at_s": 3.1, "seconds": 1.5, "why": "429"}, {"at_s": 3.2, "seconds": 1.6, "why": "429"}],
+    "pauses": [{"at_s": 3.1, "seconds": 1.7, "why": "429"}],
     "latency_ms": {"edges": [10, 20, 50, 100, 200], "counts": [0, 300, 260, 40, 9, 2]},
     "statuses": {"200": 560, "404": 2, "429": 9, "502": 30, "none": 10},
     "failures": {
