@@ -54,7 +54,6 @@ class _Attempt(Sending):
     count: int
     timeout_s: float
     is_question: bool
-    sent: bool = False
     began: float = field(default_factory=time.monotonic)
     deadline: Deadline = field(init=False)
     status: int | None = None

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from typing import Generic, TypeVar
 
 from exporter.api.aiohttp_errors import CHECK_PROXY
@@ -12,7 +11,7 @@ from exporter.api.order_list import first_number
 from exporter.model import errors
 from exporter.model.options import Options
 from exporter.model.proof_law import Proof, question_again_s
-from exporter.model.units import duration_text, seconds
+from exporter.model.units import duration_text, local_time, seconds
 from exporter.system.log import log
 from exporter.system.stopping import Stop
 
@@ -101,15 +100,16 @@ class OutageWatch(Generic[T]):
             await self._stop.wait(min(question_again_s(failed), max(0.05, law.ends_at - time.monotonic())))
 
     async def _served(self, asked_at: float, *, at_once: bool, met: int) -> None:
+        refusals = self.law.served(asked_at, at_once=at_once)
         if not at_once:
             log.warning("The API serves orders again.")
-            for refusal in self.law.disproven():
+            for refusal in refusals:
                 self._again(refusal)
             return
         if met > 1:
             assert self._last is not None
             log.warning("%d orders in a row failed (%s), yet the API answers.", met, self._last.what)
-        for refusal in self.law.proven(asked_at):
+        for refusal in refusals:
             await self._record(refusal)
 
     async def _question(self, within_s: float) -> list[_Check] | None:
@@ -150,10 +150,9 @@ class OutageWatch(Generic[T]):
     def _tell_down(self, checks: list[_Check]) -> None:
         now = time.monotonic()
         self.down_since = time.time() - (now - self.law.since)
-        since = datetime.fromtimestamp(self.down_since, UTC).astimezone()
         log.warning(
             "No order succeeded since %s (%s). Retrying one known order for up to %s.",
-            f"{since:%H:%M:%S}",
+            f"{local_time(self.down_since):%H:%M:%S}",
             "; ".join(map(": ".join, checks)),
             duration_text(max(0.0, self.law.ends_at - now)),
         )

@@ -4,7 +4,6 @@ import asyncio
 import math
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from aiolimiter import AsyncLimiter
@@ -12,6 +11,7 @@ from aiolimiter import AsyncLimiter
 from exporter.model.options import AskOptions
 from exporter.model.pace_law import Steering
 from exporter.model.rate import Rate
+from exporter.model.units import local_time
 from exporter.system.log import log
 from exporter.system.stopping import waited
 
@@ -134,12 +134,12 @@ class Pace:
         return waited
 
     def _tell_pause(self, retry_after_s: float | None, cause: str) -> None:
-        wait = timedelta(seconds=self._steering.paused_until - self._clock())
+        until = time.time() + self._steering.paused_until - self._clock()
         log.warning(
             "The API answered %s (%s): all requests wait until %s%s.",
             cause,
             "no Retry-After" if retry_after_s is None else f"Retry-After: {retry_after_s:.0f} s",
-            f"{(datetime.now(UTC) + wait).astimezone():%H:%M:%S}",
+            f"{local_time(until):%H:%M:%S}",
             f"; {self._waiting()} orders are left" if self._waiting else "",
         )
 

@@ -16,7 +16,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from ssl import SSLContext
 from types import SimpleNamespace
@@ -83,13 +83,11 @@ class Response(NamedTuple):
     release: Callable[[], object]
 
 
+@dataclass(slots=True)
 class Sending:
     """Whether a request is on its way to the API; what never connected was never sent."""
 
-    __slots__ = ("sent",)
-
-    def __init__(self) -> None:
-        self.sent = False
+    sent: bool = field(default=False, kw_only=True)
 
 
 class Transport(ABC):
@@ -179,10 +177,13 @@ class _Connector(aiohttp.TCPConnector):
 
     async def connect(self, *asked: Any, **more: Any) -> Connection:
         try:
-            return await super().connect(*asked, **more)
+            connection = await super().connect(*asked, **more)
         except Exception:
             self._addresses.known.clear()
             raise
+        if (one := _under_way.get()) is not None:
+            one.transport = connection.transport
+        return connection
 
 
 class _LeanTransport(Transport):
@@ -325,16 +326,8 @@ class _OneRequest:
             raise TransientError("the connection was closed before an answer came")
 
 
-_under_way: ContextVar[_OneRequest] = ContextVar("_under_way")
-
-
-class _TellingConnector(_Connector):
-    """Tells each request what it goes over."""
-
-    async def connect(self, *asked: Any, **more: Any) -> Connection:
-        connection = await super().connect(*asked, **more)
-        _under_way.get().transport = connection.transport
-        return connection
+#: The session's request that the connector tells what it goes over.
+_under_way: ContextVar[_OneRequest | None] = ContextVar("_under_way", default=None)
 
 
 class _SessionTransport(Transport):
@@ -371,7 +364,7 @@ async def _open_session(route: Route) -> AsyncIterator[_SessionTransport]:
     tells_when_sent = aiohttp.TraceConfig()
     tells_when_sent.on_request_headers_sent.append(_sent)
     async with aiohttp.ClientSession(
-        connector=_TellingConnector(route),
+        connector=_Connector(route),
         cookie_jar=aiohttp.DummyCookieJar(),
         headers=route.headers,
         proxy=route.proxy,

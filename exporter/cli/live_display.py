@@ -5,14 +5,13 @@ import textwrap
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
 from exporter.model.progress import Progress, ProgressCallback
-from exporter.model.units import duration_text
+from exporter.model.units import duration_text, local_time
 
 _FASTEST_S = 0.2  # drawing costs the event loop about a millisecond; four times a second is smooth enough
 _LABEL = 11
@@ -98,15 +97,11 @@ def _bar(text: Text, done: int, total: int, width: int, strokes: tuple[str, str]
 def _waiting(progress: Progress) -> str:
     """Say what is waited for, in the words of its cause; nothing where nothing is."""
     if progress.down_since is not None:
-        return f"API down since {_clock(progress.down_since)}, checking again"
+        return f"API down since {local_time(progress.down_since):%H:%M:%S}, checking again"
     if progress.paused_s:
-        return f"{progress.why}, until {_clock(time.time() + progress.paused_s)}"
+        return f"{progress.why}, until {local_time(time.time() + progress.paused_s):%H:%M:%S}"
     if progress.waiting:
         return f"{progress.waiting:,} for another attempt after a failure"
     if progress.limited and progress.permitted_per_s is not None:
         return f"{progress.why}, slowing to {progress.permitted_per_s:.3g}/s"
     return ""
-
-
-def _clock(moment: float) -> str:
-    return f"{datetime.fromtimestamp(moment, UTC).astimezone():%H:%M:%S}"

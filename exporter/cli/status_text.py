@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from exporter.cli.option_kinds import show
-from exporter.model.units import duration_text, size_text
+from exporter.model.units import duration_text, local_time, size_text
 
 if TYPE_CHECKING:
     from exporter.fetch.work_directory import Holder
@@ -110,8 +110,7 @@ def _holder(holder: Holder | None, now: float) -> str:
 
 
 def _when(epoch_s: float, now: float) -> str:
-    local = datetime.fromtimestamp(epoch_s, UTC).astimezone()
-    return f"{local:%Y-%m-%d %H:%M:%S} ({duration_text(max(0.0, now - epoch_s))} ago)"
+    return f"{local_time(epoch_s):%Y-%m-%d %H:%M:%S} ({duration_text(max(0.0, now - epoch_s))} ago)"
 
 
 def _as_json(status: Status) -> dict[str, Any]:

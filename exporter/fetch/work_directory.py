@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from exporter.model.errors import LockedError, UsageError
+from exporter.model.units import local_time
 from exporter.system import durable, private_files
 
 _LOCK = "lock"
@@ -211,8 +211,7 @@ def _describe(lock: Path, facts_file: Path) -> str:
     found = holder(lock)
     if found is None:
         return "another process"
-    began = datetime.fromtimestamp(found.started_at, UTC).astimezone()
-    return f"process {found.pid}, started {began:%Y-%m-%d %H:%M:%S}"
+    return f"process {found.pid}, started {local_time(found.started_at):%Y-%m-%d %H:%M:%S}"
 
 
 def holder(lock: Path) -> Holder | None:

@@ -76,17 +76,14 @@ class Proof(Generic[T]):
         """Until when good answers are waited for."""
         return self.since + min(self._patience_s, math.inf if self.ever_good else FIRST_PATIENCE_S)
 
-    def proven(self, asked_at: float) -> list[T]:
-        """Take in that the known good order was served at once; return the refusals that this proves."""
-        self.ever_good = True
-        self._end_row(IN_A_ROW_AFTER_PROOF)
-        return self._release(asked_at)
+    def served(self, asked_at: float, *, at_once: bool) -> list[T]:
+        """Take in that the known good order was served; return the refusals that this proves.
 
-    def disproven(self) -> list[T]:
-        """Take in that it was refused at first, and served later; return the refusals that mean nothing."""
+        Where it was not `at_once` but refused at first, all those that are held: they mean nothing.
+        """
         self.ever_good = True
-        self._end_row(IN_A_ROW)
-        return self._release(math.inf)
+        self._end_row(IN_A_ROW_AFTER_PROOF if at_once else IN_A_ROW)
+        return self._release(asked_at if at_once else math.inf)
 
     def _end_row(self, enough: int) -> None:
         self._row, self._enough, self.all_forbidden = 0, enough, True

@@ -1,6 +1,7 @@
 """The small texts that people write and read: ages, shares, lists of statuses, durations and sizes."""
 
 import re
+from datetime import UTC, datetime
 
 from exporter.model.errors import UsageError
 
@@ -78,6 +79,11 @@ def duration_text(duration_s: float | None) -> str:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
     return f"{hours} h {minutes:02d} min" if hours < 48 else f"{hours // 24} d {hours % 24:02d} h"
+
+
+def local_time(epoch_s: float) -> datetime:
+    """Return a moment as this machine's clocks show it."""
+    return datetime.fromtimestamp(epoch_s, UTC).astimezone()
 
 
 def size_text(size: int) -> str:

@@ -34,7 +34,7 @@ def test_a_row_raises_doubt_and_a_proof_makes_the_next_one_ten_times_as_long() -
     assert not law.is_in_doubt
     refused(law, 1)
     assert law.is_in_doubt
-    assert len(law.proven(1.0)) == IN_A_ROW
+    assert len(law.served(1.0, at_once=True)) == IN_A_ROW
     refused(law, IN_A_ROW_AFTER_PROOF - 1, at=2.0)
     assert law._row < IN_A_ROW_AFTER_PROOF
     law.good(3.0)
@@ -53,7 +53,7 @@ def test_what_is_held_is_bounded(answers: list[str], in_flight: int) -> None:
             law.good(-1.0)  # asked for before all of them
         if law.is_in_doubt:
             assert len(law._held) <= IN_A_ROW + in_flight
-            assert law.disproven()
+            assert law.served(0.0, at_once=False)
     assert len(law._held) < IN_A_ROW + in_flight
 
 
