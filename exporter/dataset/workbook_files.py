@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -16,7 +16,6 @@ from exporter.system import durable
 
 if TYPE_CHECKING:
     from xlsxwriter import Workbook
-    from xlsxwriter.format import Format
     from xlsxwriter.worksheet import Worksheet
 
 MOST_ROWS = 1_048_575  # what a sheet holds below its header: 1,048,576 rows in all
@@ -67,7 +66,7 @@ class _Book(OpenFile):
         self._sheets: dict[str, Worksheet] = {name: self._book.add_worksheet(name) for name in schemas}
         for name, sheet in self._sheets.items():
             sheet.freeze_panes(1, 0)
-            _write_texts(sheet, 0, schemas[name].names, self._bold)
+            sheet.write_row(0, 0, schemas[name].names, self._bold)
         self._cut = 0
 
     def write(self, name: str, table: pa.Table) -> None:
@@ -122,13 +121,13 @@ class _Book(OpenFile):
         for row, (what, text) in enumerate(facts.items()):
             sheet.write_string(row, 0, what, self._bold)
             sheet.write_string(row, 1, text)
-        _write_texts(sheet, len(facts) + 1, _ABOUT_COLUMNS, self._bold)
+        sheet.write_row(len(facts) + 1, 0, _ABOUT_COLUMNS, self._bold)
         fields = ((name, field) for name, schema in self._schemas.items() for field in schema)
         for row, (name, field) in enumerate(fields, start=len(facts) + 2):
             known = {key.decode(): text.decode() for key, text in (field.metadata or {}).items()}
             personal = "yes" if known.get("personal") == "true" else ""
             meaning = known.get("description", ""), personal, known.get("path", "")
-            _write_texts(sheet, row, (name, field.name, *meaning))
+            sheet.write_row(row, 0, (name, field.name, *meaning))
         for place, width in enumerate((24, 34, 80, 10, 40)):
             sheet.set_column(place, place, width)
 
@@ -139,11 +138,6 @@ class _Book(OpenFile):
                 sheet._opt_close()
         self.path.unlink(missing_ok=True)
         durable.remove_tree(self._scratch)
-
-
-def _write_texts(sheet: Worksheet, row: int, texts: Sequence[str], style: Format | None = None) -> None:
-    for at, text in enumerate(texts):
-        sheet.write_string(row, at, text, style)
 
 
 def _width(name: str, column: pa.ChunkedArray) -> int:

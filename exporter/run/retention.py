@@ -7,7 +7,6 @@ a kill leaves under such a name goes with the next run.
 """
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 from exporter.dataset.destination import manifest_in, remove_dataset, stranger_in
@@ -33,7 +32,7 @@ def remove_older(pattern: str, out: str, keep: int) -> tuple[str, ...]:
     path, own, removed = Path(pattern).absolute(), Path(out).absolute(), []
     try:
         with durable.storage_errors("removing older datasets", own.parent):
-            candidates = list(_fitting(path))
+            candidates = _fitting(path)
             for old in candidates:
                 if _GOING.fullmatch(old.name):
                     _remove(old)
@@ -55,7 +54,7 @@ def newest(pattern: str) -> str | None:
         return newest_in_store(pattern, _shape(pattern.rstrip("/")))
     with durable.storage_errors("looking for older datasets", Path(pattern)):
         path = Path(pattern).absolute()
-        found = list(_fitting(path)) if any(place in pattern for place in PLACEHOLDERS) else [path]
+        found = _fitting(path) if any(place in pattern for place in PLACEHOLDERS) else [path]
         datasets = [
             (manifest.finished_at, str(path))
             for path in found
@@ -96,24 +95,16 @@ def _remove(going: Path) -> None:
         log.warning("--keep: %s stays: it holds %s, which is not ours.", going, stranger)
 
 
-def _fitting(pattern: Path) -> Iterator[Path]:
-    """Yield the directories whose path fits, and those that are on their way out."""
+def _fitting(pattern: Path) -> list[Path]:
+    """Return the directories whose path fits, and those that are on their way out; links are none."""
     first = next(i for i, name in enumerate(pattern.parts) if any(place in name for place in PLACEHOLDERS))
-    *folders, last = pattern.parts[first:]
+    *folders, last = map(_shape, pattern.parts[first:])
     found = [Path(*pattern.parts[:first])]
-    for name in folders:
-        shape = re.compile(_shape(name))
-        found = [child for folder in found for child in _children(folder) if shape.fullmatch(child.name)]
-    shape = re.compile(_shape(last))
-    for child in (child for folder in found for child in _children(folder)):
-        going = _GOING.fullmatch(child.name)
-        if shape.fullmatch(going[1] if going else child.name):
-            yield child
-
-
-def _children(folder: Path) -> list[Path]:
-    """Return the directories in a directory; links are none."""
-    return sorted(child for child in folder.iterdir() if child.is_dir() and not child.is_symlink())
+    for shape in (*folders, rf"(?P<going>\.)?{last}(?(going)\.removed)"):
+        inside = (child for folder in found for child in sorted(folder.iterdir()))
+        named = (child for child in inside if re.fullmatch(shape, child.name))
+        found = [child for child in named if child.is_dir() and not child.is_symlink()]
+    return found
 
 
 def _shape(name: str) -> str:

@@ -34,8 +34,6 @@ def changes(old: str, new: str, out: str, overwrite: bool, full: bool, formats: 
     Items are matched by their id. An order that NEW did not request, or could not get, is not compared; it is
     gone only where the API answered 404. It needs the extra `duckdb`.
     """
-    from dataclasses import asdict
-
     import msgspec
 
     from exporter.cli.outcome_text import change_lines, file_lines
@@ -47,12 +45,8 @@ def changes(old: str, new: str, out: str, overwrite: bool, full: bool, formats: 
     chosen: tuple[FileFormat, ...] = tuple(dict.fromkeys(formats.split(",")))  # type: ignore[arg-type] # checked by click
     finished = compare(old, new, out, TableOptions(formats=chosen), full=full, overwrite=overwrite)
     files = files_of(finished)
-    told = {
-        "out": out,
-        "exit_code": 0,
-        **msgspec.to_builtins(finished.changes),
-        "files": [*map(asdict, files)],
-    }
+    told = {"out": out, "exit_code": 0, **msgspec.to_builtins(finished.changes)}
+    told["files"] = msgspec.to_builtins(files)
     show(told, [*change_lines(finished.changes or Changes()), "", *file_lines(files)], as_json=as_json)
 
 
@@ -107,12 +101,10 @@ def load(dataset: str, target: str, as_json: bool, **settings: Any) -> None:
     All or nothing, in one transaction: orders replace those of the same number, with all their items. The same
     dataset twice does nothing. Put no password into TARGET: PostgreSQL's come from PGPASSWORD or ~/.pgpass.
     """
-    from dataclasses import asdict
-
     from exporter.run.load_dataset import load_place
 
     loaded = load_place(dataset, target, **settings)
-    show({**asdict(loaded), "exit_code": 0}, [str(loaded)], as_json=as_json)
+    show({**vars(loaded), "exit_code": 0}, [str(loaded)], as_json=as_json)
 
 
 @click.command(cls=Command, epilog="Example: exporter verify orders-2026-11-23")

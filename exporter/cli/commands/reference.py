@@ -77,9 +77,7 @@ def completion(shell: str) -> None:
     For good: put the example's line into ~/.bashrc, or the same for zsh into ~/.zshrc; for fish write the
     output to ~/.config/fish/completions/exporter.fish.
     """
-    from click.shell_completion import get_completion_class
+    from click.shell_completion import shell_complete
 
-    complete = get_completion_class(shell)
-    assert complete is not None
-    instance = complete(click.get_current_context().find_root().command, {}, "exporter", "_EXPORTER_COMPLETE")
-    click.echo(instance.source_template % instance.source_vars())
+    program = click.get_current_context().find_root().command
+    shell_complete(program, {}, "exporter", "_EXPORTER_COMPLETE", f"{shell}_source")
