@@ -182,13 +182,7 @@ class _Run:
         options, name = self.options, name_of(self.out, kept=self.options.store is not None)
         with self._open_store() as store:
             listing = Listing(options=options, on_progress=self.on_progress, stop=self.stop)
-            walk = await _list(listing, self.work, store.unfinished_run(name)) if options.from_api else None
-            with open_input(str(self.work.listed) if walk else options.orders) as source:
-                plan = InputPlan(source, options.orders, options, self.work.plan, store.path)
-                found = await beside_the_loop(plan.make, self.stop, "reading the input", plan.interrupt)
-            if walk is not None:
-                about = found.read | listing.about | {"pages": walk.pages, "listed": walk.orders}
-                found = msgspec.structs.replace(found, read=about)
+            found, walk = await self._plan(store, listing, name)
             refuse_invalid(options, found)
             fewest = await self._there(self._fewest_orders, "looking at the newest dataset")
             self._refuse_fewer(found.requested, fewest, "order numbers", "exports them")
@@ -213,6 +207,25 @@ class _Run:
             self._judge(job, fetched.result, fewest)
             finished = _manifest(job, fetched, walk.traffic if walk else Traffic())
             return await self._publish(job, finished)
+
+    async def _plan(self, store: Store, listing: Listing, name: str) -> tuple[manifest.Input, Walk | None]:
+        """Read the list into a plan, the API's own list first where it is asked for, and check the store beside it."""
+        options, walk = self.options, None
+        checking = beside_the_loop(store.check, self.stop, "reading the store", store.interrupt)
+        checked = asyncio.ensure_future(checking)
+        try:
+            if options.from_api:
+                await checked  # before the first request
+                walk = await _list(listing, self.work, store.unfinished_run(name))
+            with open_input(str(self.work.listed) if walk else options.orders) as source:
+                plan = InputPlan(source, options.orders, options, self.work.plan, store.path)
+                found = await beside_the_loop(plan.make, self.stop, "reading the input", plan.interrupt)
+        finally:
+            await checked  # where the store is damaged, that may be why the rest failed
+        if walk is not None:
+            about = found.read | listing.about | {"pages": walk.pages, "listed": walk.orders}
+            found = msgspec.structs.replace(found, read=about)
+        return found, walk
 
     async def _publish(self, job: FetchJob, finished: Manifest) -> Summary:
         options, work = self.options, self.work

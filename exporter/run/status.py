@@ -8,6 +8,7 @@ import sqlite3
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -119,19 +120,24 @@ def look(place: str, options: AskOptions, *, orders: str | None = None, may_be_n
     if not may_be_new and not (dataset or work or store):
         what = f"{place}: expected a dataset, a work directory or a store, got none."
         raise UsageError(what, "Give the --out or the --store of a run.")
-    found = _holdings(store) if store else None
-    run = _run_gone_on_with(options, now, out, work, found)
-    listing = look_at_listing(WorkDirectory(work).listing) if work else None
-    freshness = options.freshness(run.started_at if run else now, now)
-    if orders is not None:
-        record, counts = _pending_of_input(orders, options, store, freshness)
-        ask = replace(_answer(options, orders, *counts), input=record)
-    elif store is None or found is None or (listing and not listing.complete):
-        ask = None
-    elif work is not None and (pending := _pending_of_unfinished(work, store, freshness)):
-        ask = _answer(options, _UNFINISHED_RUN, *pending)
-    else:
-        ask = _answer(options, "the store", _pending_of_store(store, freshness), found.orders)
+    with tempfile.TemporaryDirectory(prefix="exporter-") as folder, ThreadPoolExecutor(1) as beside:
+        holding = beside.submit(_holdings, store) if store else None
+        plan = Path(folder, "plan.db")
+        record = None if orders is None else _plan(orders, options, plan, store)
+        found = holding.result() if holding else None
+        run = _run_gone_on_with(options, now, out, work, found)
+        listing = look_at_listing(WorkDirectory(work).listing) if work else None
+        freshness = options.freshness(run.started_at if run else now, now)
+        if orders is not None and record is not None:
+            everything = (record.requested, record.requested)
+            counts = _pending_of_plan(store, plan, freshness) if store else everything
+            ask = replace(_answer(options, orders, *counts), input=record)
+        elif store is None or found is None or (listing and not listing.complete):
+            ask = None
+        elif work is not None and (pending := _pending_of_unfinished(work, store, freshness)):
+            ask = _answer(options, _UNFINISHED_RUN, *pending)
+        else:
+            ask = _answer(options, "the store", _pending_of_store(store, freshness), found.orders)
     return Status(
         now=now,
         out=out,
@@ -154,7 +160,7 @@ def dry_run(options: Options) -> Status:
     if status.ask is not None and status.ask.input is not None:
         refuse_invalid(options, status.ask.input)
     if status.store is not None:
-        with closing(Store(status.store, options.api_url, readonly=True, is_checked=True)):
+        with closing(Store(status.store, options.api_url, readonly=True)):
             pass  # it belongs to this API
     if not (options.from_api or options.looks_at_list):
         return status
@@ -222,7 +228,7 @@ def _on_page(options: Options, status: Status, entries: list[tuple[str, str]]) -
     freshness = replace(options.freshness(status.now, status.now), from_list=False)
     whenever = replace(freshness, max_age_s=math.inf, max_age_s_by_status=(), from_list=True)
     numbers = [(number, None) for number, _ in entries]
-    with closing(Store(status.store, readonly=True, is_checked=True)) as store:
+    with closing(Store(status.store, readonly=True)) as store:
         details = store.pending_of(freshness, numbers)  # without an entry, none is believed to be unmoved
         moved = store.pending_of(freshness, entries)
         known = details - store.pending_of(whenever, numbers)
@@ -285,14 +291,9 @@ def _pending_of_unfinished(work: Path, store: Path, freshness: Freshness) -> tup
         return None  # it was killed while it was made; the store tells what it can
 
 
-def _pending_of_input(
-    orders: str, options: AskOptions, store: Path | None, freshness: Freshness
-) -> tuple[Input, tuple[int, int]]:
-    with tempfile.TemporaryDirectory(prefix="exporter-") as folder, open_input(orders) as source:
-        plan = Path(folder, "plan.db")
-        found = InputPlan(source, orders, options, plan, store).make()
-        counts = (found.requested, found.requested)
-        return found, counts if store is None else _pending_of_plan(store, plan, freshness)
+def _plan(orders: str, options: AskOptions, plan: Path, store: Path | None) -> Input:
+    with open_input(orders) as source:
+        return InputPlan(source, orders, options, plan, store).make()
 
 
 def _answer(options: AskOptions, of: str, pending: int, orders: int) -> Ask:
@@ -305,6 +306,7 @@ def _answer(options: AskOptions, of: str, pending: int, orders: int) -> Ask:
 
 def _holdings(path: Path) -> Holdings:
     with closing(Store(path, readonly=True)) as store:
+        store.check()
         api_url = store.api_url
     with _reading(path) as connection:
         return Holdings(
@@ -326,7 +328,7 @@ def _pending_of_store(path: Path, freshness: Freshness) -> int:
 
 def _pending_of_plan(path: Path, plan: Path, freshness: Freshness) -> tuple[int, int]:
     """Return (to ask for, all) of a plan's order numbers."""
-    with closing(Store(path, readonly=True, is_checked=True)) as store:
+    with closing(Store(path, readonly=True)) as store:
         store.attach_plan(plan)
         states = store.states(freshness)
     return states.get(None, 0), sum(states.values())

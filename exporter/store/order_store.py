@@ -90,19 +90,16 @@ class Store:
     """An open store. One thread at a time may use it; any number of readers may look on.
 
     The file is made, with mode 0600, where it is missing; with `readonly` it must exist. Its payloads come from
-    `api_url`. Where somebody of the same run has opened it, it `is_checked`: that takes a third of a second for a
-    million orders.
+    `api_url`. Who opens it first in a run calls `check`.
 
     Raises:
         UsageError: It belongs to another API, is of another version, or is not a store.
         StorageError: It cannot be opened, or it is damaged.
     """
 
-    def __init__(
-        self, path: Path, api_url: str | None = None, *, readonly: bool = False, is_checked: bool = False
-    ) -> None:
+    def __init__(self, path: Path, api_url: str | None = None, *, readonly: bool = False) -> None:
         self.path = path
-        self._file = StoreFile(path, api_url, readonly=readonly, is_checked=is_checked)
+        self._file = StoreFile(path, api_url, readonly=readonly)
         self._connection = self._file.connection
         self._frames: Frames | None = None
         try:
@@ -115,6 +112,14 @@ class Store:
     def close(self) -> None:
         """Close the file; a clean close leaves no write-ahead log behind."""
         self._connection.close()
+
+    def check(self) -> None:
+        """Raise a `StorageError` where it is damaged; a third of a second for a million orders.
+
+        Payloads are checked one by one, as they are read.
+        """
+        with durable.storage_errors("reading the store", self.path):
+            self._file.check()
 
     def interrupt(self) -> None:
         """Make a query that another thread waits for end with an error."""

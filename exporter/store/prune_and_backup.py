@@ -32,6 +32,7 @@ def prune(path: Path, plan: Path, before: float, *, only_count: bool = False) ->
     """
     file = StoreFile(path, readonly=only_count)
     with closing(file.connection) as connection, durable.storage_errors("pruning the store", path):
+        file.check()
         connection.execute("ATTACH DATABASE ? AS plan", (str(plan),))
         if only_count:
             return int(connection.execute(f"SELECT count(*) FROM ({_GOING})", (before,)).fetchone()[0])  # noqa: S608 - our own words
@@ -87,6 +88,7 @@ def back_up(path: Path, target: Path) -> None:
     beside = target.with_name(f".{target.name}.partial")
     file = StoreFile(path, readonly=True)
     with closing(file.connection) as connection, durable.storage_errors("writing the copy", target):
+        file.check()
         if target.exists():
             raise FileExistsError(17, "something else is there", str(target))
         beside.unlink(missing_ok=True)

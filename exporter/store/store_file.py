@@ -70,9 +70,7 @@ _TABLES = {"orders", "payloads", "runs", "meta"}
 class StoreFile:
     """An open file that is a store; arguments and errors are those of `exporter.store.order_store.Store`."""
 
-    def __init__(
-        self, path: Path, api_url: str | None = None, *, readonly: bool = False, is_checked: bool = False
-    ) -> None:
+    def __init__(self, path: Path, api_url: str | None = None, *, readonly: bool = False) -> None:
         self.path = path
         with durable.storage_errors("opening the store", path):
             self.connection = _connect(path, readonly=readonly)
@@ -85,8 +83,6 @@ class StoreFile:
                         # One transaction: a kill in between leaves an empty file, which the next run fills again.
                         self._make(f"BEGIN IMMEDIATE; {_SCHEMA}", api_url)
                 self._check_version(readonly=readonly)
-                if not is_checked:
-                    self._check_health()
                 if api_url is not None and self.meta("api_url") != api_url:
                     self._change_hands(api_url, readonly=readonly)
                 if not readonly:
@@ -145,7 +141,8 @@ class StoreFile:
             what = f"{self.path}: expected a store of this program, got another SQLite file."
             raise UsageError(what, "Give another --store path.")
 
-    def _check_health(self) -> None:
+    def check(self) -> None:
+        """Raise where it is damaged; see `exporter.store.order_store.Store.check`."""
         tables = dict(self.connection.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
         if tables.keys() != _TABLES or any(sql not in _SCHEMA for sql in tables.values()):
             raise self.corrupt("its tables are not as they were made")

@@ -304,6 +304,7 @@ def _read_all(store: Path, plan: Path) -> Known:
     """Read everything that a run would take from a store."""
     opened = Store(store, API)
     try:
+        opened.check()
         opened.attach_plan(plan)
         run = opened.unfinished_run(OUT)
         freshness = Freshness(NOW - 10, NOW - 10)

@@ -105,7 +105,7 @@ class Told(msgspec.Struct):
 
 def serve(job: PublishJob) -> None:
     """Flatten each block that comes on stdin, a line each, until it ends."""
-    store = Store(Path(job.store), readonly=True, is_checked=True)
+    store = Store(Path(job.store), readonly=True)
     store.attach_plan(Path(job.plan))
     flattening, answers = Flattening(job, store), sys.stdout.buffer
     for line in sys.stdin.buffer:

@@ -62,7 +62,7 @@ def publish_tables(
     twice a second how far it is. Once nothing more will be settled, other processes flatten what is left on so many
     `cores`. A `StorageError` where the disk refuses, the store is damaged, or such a process breaks.
     """
-    with closing(Store(Path(job.store), readonly=True, is_checked=True)) as store:
+    with closing(Store(Path(job.store), readonly=True)) as store:
         store.attach_plan(Path(job.plan))
         return _Publish(job, store, tell, cores).run(refresh_is_over)
 

@@ -87,6 +87,7 @@ async def _done(assignment: messages.Assignment, link: _Link) -> messages.Done:
     folder, freshness = WorkDirectory(Path(assignment.folder)), assignment.freshness
     options = options_of({**assignment.check.options, "concurrency": assignment.concurrency})
     with closing(Store(folder.store, options.api_url)) as store:
+        store.check()
         store.attach_plan(folder.plan)
         refreshing = Refresh(
             options=options,

@@ -93,6 +93,7 @@ class Range:
         """Read its store, which may not be there yet, or be damaged: its worker will tell."""
         try:
             with closing(Store(self.folder.store, readonly=True)) as store:
+                store.check()
                 store.attach_plan(self.folder.plan)
                 return read(store)
         except (ExporterError, sqlite3.Error):
