@@ -8,7 +8,8 @@ from itertools import islice
 from exporter.api.order_list import OrderList
 from exporter.fetch.number_listing import Listing, Take
 from exporter.fetch.work_directory import WorkDirectory
-from exporter.model.records import RunRecord, Traffic
+from exporter.model.entry_proof import with_plain_integers
+from exporter.model.records import Outcome, RunRecord, Traffic
 from exporter.store.listed_numbers import ListedNumbers, Met, Walk
 from exporter.store.order_store import Freshness, Store
 from exporter.system.log import log
@@ -86,11 +87,18 @@ def _take_found(
     met: ListedNumbers, store: Store, record: RunRecord, freshness: Freshness, max_items: int
 ) -> int:
     """Settle the pending orders that the list has brought; return how many of them are from entries alone."""
+    is_respelt = met.walk.proof is not None and met.walk.proof.respelt
+
+    def spelt(one: Outcome) -> Outcome:
+        if one.source == "detail" or one.payload is None or not is_respelt:
+            return one
+        return one._replace(payload=with_plain_integers(one.payload))
+
     taken: Counter[str] = Counter()
     found = met.found(record.started_at, max_items)
     while batch := list(islice(found, _BATCH)):
         pending = store.pending_of(freshness, ((one.order_number, one.list_digest) for one in batch))
-        outcomes = [one for one in batch if one.order_number in pending]
+        outcomes = [spelt(one) for one in batch if one.order_number in pending]
         store.settle(record.run_id, outcomes, Traffic())
         taken.update(one.source for one in outcomes)
     return taken["list"]

@@ -3,9 +3,13 @@
 Entries are taken only in a run that has compared enough of them with their details and found no difference, and of
 those only what proves itself too: its amount follows from its items, and it has the keys that compared ones have. A
 lie that is consistent with itself is found by comparison alone.
+
+A list may spell numbers otherwise than details do. A column of whole numbers takes 27 and not 27.0, so such entries are
+taken with whole numbers spelt plainly.
 """
 
 import json
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from hashlib import blake2b
@@ -31,6 +35,9 @@ _AMOUNTS = {
 }
 _SUMMED = ("discount_amount", "installment_interest_amount")
 _LAWS = frozenset((*_AMOUNTS, *_SUMMED, "order"))
+#: A string, which may hold anything, or a number with a fraction or an exponent.
+_STRING_OR_NUMBER = re.compile(rb'"(?:[^"\\]|\\.)*"|-?[0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?')
+_MOST_DIGITS = 19  # of a number in a column of whole numbers
 
 
 class EntryProof(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +50,7 @@ class EntryProof(msgspec.Struct, frozen=True, kw_only=True):
     differs: str | None = None  # where the first one did not
     laws: frozenset[str] = _LAWS  # what compared orders have in common
     shapes: frozenset[str] = frozenset()  # theirs
+    respelt: bool = False  # one of them had a number that its detail spells otherwise
 
     @property
     def is_lost(self) -> bool:
@@ -68,16 +76,39 @@ class EntryProof(msgspec.Struct, frozen=True, kw_only=True):
         """Compare an entry with its detail, and learn from one that equals it."""
         if (path := difference(entry, detail)) is not None:
             return msgspec.structs.replace(self, differs=f"order {number} at {path or 'its top'}")
+        respelt = self.respelt or _spelling(entry) != _spelling(detail)
         laws, shapes = _facts(entry) or (_LAWS, frozenset())
         # An order whose amount follows no law teaches none.
         kept = self.laws & laws if laws & self.laws & _AMOUNTS.keys() else self.laws
         known = self.shapes | shapes if len(self.shapes) < _MOST_SHAPES else self.shapes
-        return msgspec.structs.replace(self, compared=self.compared + 1, laws=kept, shapes=known)
+        learnt = {"laws": kept, "shapes": known, "respelt": respelt}
+        return msgspec.structs.replace(self, compared=self.compared + 1, **learnt)
 
 
 def digest_of(entry: bytes) -> str:
     """Return what tells an entry, as it came, from any other."""
     return blake2b(entry, digest_size=16).hexdigest()
+
+
+def with_plain_integers(text: bytes) -> bytes:
+    """Return a JSON text with its whole numbers spelt as such; all else stays as it is.
+
+    >>> with_plain_integers(b'{"id": 27.0, "price": 2.50, "of": [1e3, -0.0], "name": "1.0"}')
+    b'{"id": 27, "price": 2.50, "of": [1000, 0], "name": "1.0"}'
+    """
+    return _STRING_OR_NUMBER.sub(_plainly, text)
+
+
+def _plainly(found: re.Match[bytes]) -> bytes:
+    literal = found[0]
+    if literal.startswith(b'"') or literal.removeprefix(b"-").isdigit():
+        return literal
+    try:
+        number = Decimal(literal.decode())
+    except ArithmeticError:
+        return literal
+    is_whole = number.adjusted() < _MOST_DIGITS and number == number.to_integral_value()
+    return str(int(number)).encode() if is_whole else literal
 
 
 def difference(entry: bytes, detail: bytes) -> str | None:
@@ -111,6 +142,11 @@ def _differences(path: str, one: Any, other: Any) -> Iterator[str]:
 
 def _read(text: bytes) -> Any:
     return json.loads(text, parse_int=Decimal, parse_float=Decimal)
+
+
+def _spelling(text: bytes) -> Any:
+    """Return what a JSON text says, with its numbers as they are written."""
+    return json.loads(text, parse_int=lambda literal: (literal,), parse_float=lambda literal: (literal,))
 
 
 def _facts(entry: bytes) -> tuple[frozenset[str], frozenset[str]] | None:
