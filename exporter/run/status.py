@@ -91,6 +91,7 @@ class Ask:
     seconds: float | None  # that it takes at that rate, at least; None where nothing bounds it
     input: Input | None = None  # what the input holds, where one was given
     ways: dict[str, int] | None = None  # requests by way of `--details`, as store and first page tell
+    without_list: int | None = None  # of the input, where payloads from the API's list count for nothing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,7 +132,10 @@ def look(place: str, options: AskOptions, *, orders: str | None = None, may_be_n
         if orders is not None and record is not None:
             everything = (record.requested, record.requested)
             counts = _pending_of_plan(store, plan, freshness) if store else everything
-            ask = replace(_answer(options, orders, *counts), input=record)
+            without_list = counts[0]
+            if store and found and found.from_list and options.looks_at_list:
+                without_list = _pending_of_plan(store, plan, replace(freshness, from_list=False))[0]
+            ask = replace(_answer(options, orders, *counts), input=record, without_list=without_list)
         elif store is None or found is None or (listing and not listing.complete):
             ask = None
         elif work is not None and (pending := _pending_of_unfinished(work, store, freshness)):
@@ -170,22 +174,19 @@ def dry_run(options: Options) -> Status:
     if options.from_api:
         status = _with_list(status, listing)
     if options.looks_at_list and status.ask and status.ask.of != _UNFINISHED_RUN:
-        ways = _ways(options, status, out, *asyncio.run(listing.first_page()))
+        ways = _ways(options, status, *asyncio.run(listing.first_page()))
         status = replace(status, ask=replace(status.ask, ways=ways))
     return status
 
 
-def _ways(options: Options, status: Status, out: str, page: Page, chosen: list[Met]) -> dict[str, int]:
+def _ways(options: Options, status: Status, page: Page, chosen: list[Met]) -> dict[str, int]:
     """Return the requests of each way: of details alone, and with a list whose entries are complete, or are not."""
     pairs = zip(chosen, raw_entries(page.body), strict=True)
     entries = [(one.number, digest_of(raw)) for one, raw in pairs if one.number is not None]
     if options.from_api:
         return _ways_of_list(options, status, page, entries)
     pending = (status.ask and status.ask.pending) or 0
-    details = pending
-    if status.holdings is not None and status.holdings.from_list:  # for details alone, such a payload is none
-        alone = look(out, replace(options, details="always"), orders=options.orders, may_be_new=True)
-        details = (alone.ask and alone.ask.pending) or 0
+    details = (status.ask and status.ask.without_list) or 0
     if pending < 2 or page.last >= pending:  # the list is not looked at, or left after its first page
         few = pending + (pending > 1)
         return {"always": details, "auto_complete": few, "auto_partial": few}

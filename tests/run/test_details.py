@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager
 from copy import deepcopy
@@ -664,3 +666,33 @@ def test_what_a_dry_run_says_is_what_a_run_asks_for(
             assert ways[way] == pytest.approx(auto, abs=12 if complete else 0.1 * auto)
             for number in list(shop.orders)[10::25]:
                 shop.change(number)
+
+
+def test_a_dry_run_reads_a_pipe_once(tmp_path: Path) -> None:
+    """Payloads from the list are young enough for auto, and none for details alone."""
+    shop = Shop(200)
+    words = (
+        "run",
+        "-",
+        "--out",
+        "dry",
+        "--dry-run",
+        "--json",
+        *AUTO,
+        "--store",
+        "kept.db",
+        "--max-age",
+        "1d",
+    )
+    with open_shop(shop, tmp_path) as exporter:
+        run(exporter, "--store", "kept.db")
+        taken = list(sources(tmp_path / "kept.db").values()).count("list")
+        ended = subprocess.run(
+            [sys.executable, "-m", "exporter", *words],
+            input="\n".join(shop.orders).encode(),
+            cwd=tmp_path,
+            env=exporter.env,
+            capture_output=True,
+            check=True,
+        )
+    assert json.loads(ended.stdout)["ask"]["ways"] == {"always": taken, "auto_complete": 0, "auto_partial": 0}
