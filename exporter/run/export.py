@@ -182,12 +182,11 @@ class _Run:
         options, name = self.options, name_of(self.out, kept=self.options.store is not None)
         with self._open_store() as store:
             listing = Listing(options=options, on_progress=self.on_progress, stop=self.stop)
-            found, walk = await self._plan(store, listing, name)
+            found, walk = await self._plan(store, listing, name, now)
             refuse_invalid(options, found)
             fewest = await self._there(self._fewest_orders, "looking at the newest dataset")
             self._refuse_fewer(found.requested, fewest, "order numbers", "exports them")
             store.attach_plan(self.work.plan)
-            store.disbelieve_the_future(now)
             record = store.begin_run(name, now, options.resume_within_s, walk.began_at if walk else None)
             _tell_dropped(store, record, options)
             freshness = options.freshness(record.started_at, now)
@@ -208,10 +207,17 @@ class _Run:
             finished = _manifest(job, fetched, walk.traffic if walk else Traffic())
             return await self._publish(job, finished)
 
-    async def _plan(self, store: Store, listing: Listing, name: str) -> tuple[manifest.Input, Walk | None]:
+    async def _plan(
+        self, store: Store, listing: Listing, name: str, now: float
+    ) -> tuple[manifest.Input, Walk | None]:
         """Read the list into a plan, the API's own list first where it is asked for, and check the store beside it."""
         options, walk = self.options, None
-        checking = beside_the_loop(store.check, self.stop, "reading the store", store.interrupt)
+
+        def check() -> None:
+            store.check()
+            store.disbelieve_the_future(now)
+
+        checking = beside_the_loop(check, self.stop, "reading the store", store.interrupt)
         checked = asyncio.ensure_future(checking)
         try:
             if options.from_api:
