@@ -283,13 +283,16 @@ def test_an_entry_without_a_key_that_others_have_is_fetched(tmp_path: Path) -> N
 
 
 def test_an_entry_passes_the_checks_of_a_detail(tmp_path: Path) -> None:
-    """One of more items than --max-items is a reject, wherever it was shown."""
+    """One of more items than --max-items is a reject, wherever it was shown; the others are taken from the list."""
     shop = Shop(60)
+    shop.orders = dict(sorted(shop.orders.items(), key=lambda pair: len(pair[1]["orderitem_set"])))
     crowds = [number for number, order in shop.orders.items() if len(order["orderitem_set"]) > 4]
     with open_shop(shop, tmp_path) as exporter:
         run(exporter, "--max-items", 4, "--max-rejects", "100%", code=3)
     assert crowds
-    assert manifest_of(tmp_path / "out")["rejects_by_reason"] == {"bad_response": len(crowds)}
+    manifest = manifest_of(tmp_path / "out")
+    assert manifest["rejects_by_reason"] == {"bad_response": len(crowds)}
+    assert manifest["sources"]["list"] > 20
 
 
 def test_two_entries_of_one_number_say_nothing(tmp_path: Path) -> None:
