@@ -1,15 +1,13 @@
 """Pending order numbers through workers into the store.
 
 A fixed set of workers takes numbers, asks for each until it is settled, and hands the outcome to the
-recorder, which commits them in batches on a thread of its own. Every buffer between them is bounded, so
-a slow disk slows the fetching. No task outlives `refresh`.
+recorder, which commits them in batches. The store has a thread of its own. No task outlives `refresh`.
 """
 
 import asyncio
 import math
 import random
 import time
-from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -20,22 +18,19 @@ from typing import Any, NamedTuple
 from exporter.api.client import Client, open_client
 from exporter.api.outage import FIRST_OF_LIST, OutageWatch
 from exporter.api.pace import Gate
+from exporter.fetch.buffers import Pending, Recorder, Try
 from exporter.fetch.reject_limit import raise_stopped_early
 from exporter.model.errors import AttemptError, InterruptedRunError, ThrottledError, TransientError
-from exporter.model.options import MIB, Options
+from exporter.model.options import Options
 from exporter.model.proof_law import IN_A_ROW, Throttles
 from exporter.model.rate import backoff_s, concurrency_hint
 from exporter.model.records import FETCHED, Answer, Outcome, RunRecord, Traffic
 from exporter.model.run_statistics import Statistics
 from exporter.store.order_store import Freshness, Store
 from exporter.system.log import log
-from exporter.system.stopping import Stop, task_group, waited
+from exporter.system.stopping import Stop, task_group
 
 _CHUNK = 1000
-_BATCH = 1000
-_BATCH_BYTES = 4 * MIB
-#: A kill costs what is in flight and at most this much of answers, with the commit's own time.
-_COMMIT_EVERY_S = 0.25
 _GRACE_S = 8.0
 _HINT_AFTER = 50
 _HINT = (
@@ -84,15 +79,6 @@ class Tally:
         return Standing(self.pending, *settled, sent.retried, sent.throttled, self.backing_off, published)
 
 
-class Try(NamedTuple):
-    """An order number to ask for: which attempt is next, whether none is made after it, and its entry's digest."""
-
-    number: str
-    attempt: int = 1
-    is_last: bool = False
-    entry: str | None = None
-
-
 class Refusal(NamedTuple):
     """A reject, if it is proven; else the order is requested again."""
 
@@ -115,94 +101,6 @@ class Refresh:
     stop: Stop
     good_number: str | None = None
     answered: bool = False
-
-
-class Pending:
-    """The numbers still to be asked for, read a chunk ahead; `furthest` is the last that was read."""
-
-    def __init__(self, job: Refresh, on_store: OnStore) -> None:
-        self._job, self._on_store = job, on_store
-        self._line = -1
-        self._ready: deque[Try] = deque()
-        self._refill = asyncio.Lock()
-        self._ahead: asyncio.Future[list[tuple[int, str, str | None]]] | None = None
-        self._read_out = False
-        self.furthest: str | None = None
-
-    async def next(self) -> Try | None:
-        """Return what to ask for next, or None when there is nothing left or the end was asked for."""
-        while not (self._ready or self._read_out or self._job.stop.asked):
-            async with self._refill:
-                if not (self._ready or self._read_out):
-                    await self._take_chunk()
-        return self._ready.popleft() if self.is_left else None
-
-    def put_back(self, again: Try) -> None:
-        """Let an order be requested again."""
-        self._ready.append(again)
-
-    @property
-    def is_left(self) -> bool:
-        """Whether something was put back since the last one was given out."""
-        return bool(self._ready) and not self._job.stop.asked
-
-    @property
-    def is_read_out(self) -> bool:
-        """Whether every number has been given out."""
-        return self._read_out and not self._ready
-
-    async def _take_chunk(self) -> None:
-        chunk = await (self._ahead or self._read())
-        if not chunk:
-            self._read_out = True
-            return
-        self._line, self.furthest, _ = chunk[-1]
-        self._ready.extend(Try(number, entry=entry) for _, number, entry in chunk)
-        self._ahead = self._read()
-
-    def _read(self) -> asyncio.Future[list[tuple[int, str, str | None]]]:
-        return self._on_store(self._job.store.pending, self._job.freshness, self._line, _CHUNK)
-
-
-class Recorder:
-    """Commits outcomes in batches."""
-
-    def __init__(self, job: Refresh, tally: Tally, on_store: OnStore) -> None:
-        self._job, self._tally, self._on_store = job, tally, on_store
-        self._written = Traffic()
-        self._waiting: list[Outcome] = []
-        self._bytes = 0
-        self._turn = asyncio.Lock()
-        self._closed = asyncio.Event()
-
-    async def add(self, outcome: Outcome) -> None:
-        """Take an outcome; return at once while there is room."""
-        self._waiting.append(outcome)
-        self._bytes += len(outcome.payload or b"")
-        if len(self._waiting) >= _BATCH or self._bytes >= _BATCH_BYTES:
-            await self.flush()
-
-    async def run(self) -> None:
-        """Commit every quarter of a second, until closed."""
-        while not self._closed.is_set():
-            await waited(self._closed, _COMMIT_EVERY_S)
-            await self.flush()
-
-    def close(self) -> None:
-        """Let `run` commit what is left and end."""
-        self._closed.set()
-
-    async def flush(self, *, last: bool = False) -> None:
-        """Commit what waits; `last` commits the traffic even where no outcome waits."""
-        async with self._turn:
-            batch, self._waiting, self._bytes = self._waiting, [], 0
-            job = self._job
-            traffic = self._tally.traffic() - self._written
-            if batch or (last and traffic.sent):
-                self._written += traffic
-                settled = self._on_store(job.store.settle, job.record.run_id, batch, traffic)
-                # Shielded: a cancelled call that still waits for the thread would never be made, and its batch lost.
-                await asyncio.shield(settled)
 
 
 async def refresh(job: Refresh, tally: Tally, most_rejects: int | None = None) -> None:
@@ -239,8 +137,10 @@ class _Crew:
         self._job, self._tally, self._client, self._on_store = job, tally, client, on_store
         self._most_rejects = math.inf if most_rejects is None else most_rejects
         self._is_over_limit = tally.rejected > self._most_rejects
-        self._pending = Pending(job, on_store)
-        self._recorder = Recorder(job, tally, on_store)
+        self._pending = Pending(
+            lambda line: on_store(job.store.pending, job.freshness, line, _CHUNK), job.stop
+        )
+        self._recorder = Recorder(partial(on_store, job.store.settle, job.record.run_id), tally.traffic)
         self._outage: OutageWatch[Refusal] = OutageWatch(
             client,
             self._known_numbers,
