@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import itertools
 import json
 import random
@@ -20,6 +21,7 @@ from yarl import URL
 
 from exporter import __version__
 from exporter.api.client import Client, _only_adds_a_slash
+from exporter.api.transport import _Addresses
 from exporter.model.errors import (
     AttemptError,
     BadResponseError,
@@ -585,3 +587,21 @@ def test_garbage_becomes_one_of_our_errors() -> None:
         assert {Answer, BadResponseError, TransientError} <= set(outcomes)
 
     run(ask())
+
+
+def test_a_name_that_nobody_waits_for_any_more_is_not_complained_about() -> None:
+    """An attempt may end while its host is looked up: what comes of that is nobody's, and no traceback on stderr."""
+    complaints: list[str] = []
+
+    async def ask() -> None:
+        asyncio.get_running_loop().set_exception_handler(lambda _, about: complaints.append(about["message"]))
+        addresses = _Addresses()
+        asking = asyncio.create_task(addresses.resolve("nope.invalid"))
+        await asyncio.sleep(0)
+        ((_, lookup),) = addresses.known.values()
+        asking.cancel()
+        await asyncio.wait({asking, lookup})
+
+    run(ask())
+    gc.collect()
+    assert complaints == []
