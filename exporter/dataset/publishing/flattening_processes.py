@@ -19,6 +19,7 @@ from exporter.model.errors import StorageError, error_of
 from exporter.system.child_process import MEMORY, PUBLISHING_MEMORY
 
 _PIPE_BYTES = 1024 * 1024
+_BLOCKS_AHEAD = 8  # of each process; with 2, a publish takes 5 % longer (measured 2026-11-30)
 
 
 class Flatteners(AbstractContextManager["Flatteners"]):
@@ -37,8 +38,8 @@ class Flatteners(AbstractContextManager["Flatteners"]):
         waiting: deque[Future[list[Flattened]]] = deque()
         for block in blocks:
             waiting.append(self._threads.submit(self._ask, block))
-            # Those in work, and one more for each process.
-            if len(waiting) > 2 * len(self._processes):
+            # While a row group is written, the processes go on.
+            if len(waiting) > _BLOCKS_AHEAD * len(self._processes):
                 yield from waiting.popleft().result()
         while waiting:
             yield from waiting.popleft().result()
