@@ -124,8 +124,10 @@ def look(place: str, options: AskOptions, *, orders: str | None = None, may_be_n
     with tempfile.TemporaryDirectory(prefix="exporter-") as folder, ThreadPoolExecutor(1) as beside:
         holding = beside.submit(_holdings, store) if store else None
         plan = Path(folder, "plan.db")
-        record = None if orders is None else _plan(orders, options, plan, store)
-        found = holding.result() if holding else None
+        try:
+            record = None if orders is None else _plan(orders, options, plan, store)
+        finally:
+            found = holding.result() if holding else None  # a damaged store may be why the rest failed
         run = _run_gone_on_with(options, now, out, work, found)
         listing = look_at_listing(WorkDirectory(work).listing) if work else None
         freshness = options.freshness(run.started_at if run else now, now)

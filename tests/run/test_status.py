@@ -154,6 +154,28 @@ def test_a_dry_run_refuses_what_the_run_would(exporter: Exporter) -> None:
         exporter.run(*words).said(code, said)
 
 
+def test_a_dry_run_names_a_store_that_is_not_ours_or_damaged(exporter: Exporter) -> None:
+    """Whatever reading the list with its look-ups in that store met first; the run says the same."""
+    exporter.cwd.joinpath("numbers.txt").write_text("A1\nA2\n")
+    store = exporter.cwd / "orders.db"
+    with closing(sqlite3.connect(store)) as connection:
+        connection.execute("CREATE TABLE sales(number)")
+    for words in (("--dry-run",), ()):
+        exporter.run("--store", store.name, *words).said(2, store.name, "got another SQLite file")
+    store.unlink()
+    with closing(Store(store, exporter.env["EXPORTER_API_URL"])):
+        pass
+    with closing(sqlite3.connect(store)) as connection:
+        page_bytes, index = connection.execute(
+            "SELECT page_size, rootpage FROM pragma_page_size, sqlite_master WHERE name LIKE '%index_orders%'"
+        ).fetchone()
+    pages = bytearray(store.read_bytes())
+    pages[(index - 1) * page_bytes : (index - 1) * page_bytes + 99] = b"\xff" * 99
+    store.write_bytes(pages)
+    for words in (("--dry-run",), ()):
+        exporter.run("--store", store.name, *words).said(7, f"{store.name}: the store is corrupt")
+
+
 def test_a_run_killed_before_its_store_was_made_is_told(exporter: Exporter) -> None:
     """The file is there, and no table in it: that is no store of an older version."""
     exporter.run("--rate", "1/h", EXPORTER_TEST_KILL_AT="run:3")
