@@ -17,9 +17,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from exporter.dataset.publishing import staging
+from exporter.dataset.publishing import flattening_processes, staging
+from exporter.dataset.publishing.batch_flattening import Flattened, Share
 from exporter.dataset.publishing.flattening_processes import Flatteners
-from exporter.dataset.publishing.publish_job import PublishJob, PublishResult
+from exporter.dataset.publishing.publish_job import PublishJob, PublishProgress, PublishResult
 from exporter.demo.orders import order_numbers, order_payload
 from exporter.lists import Batch
 from exporter.model.errors import StorageError
@@ -113,14 +114,63 @@ def test_a_flattening_process_that_is_killed_ends_the_publish(
     assert not list((tmp_path / "out").glob("*.parquet"))
 
 
+def test_a_flattening_process_that_ends_in_the_midst_of_a_table_is_told_of(
+    job: PublishJob, tmp_path: Path
+) -> None:
+    """Wherever the table is cut: Arrow says it in three ways."""
+    command = [sys.executable, "-P", "-m", "exporter.dataset.publishing.flattening_main"]
+    asked = msgspec.json.encode((job, Share(-1, 0, 1))) + b"\n"
+    answered = subprocess.run(command, input=asked, stdout=subprocess.PIPE, check=True).stdout
+    table = answered.index(b"\n") + 1
+    with Flatteners(job, -1, 1) as flatteners:
+        for kept in (0, table // 2, table, table + 100, table + 9_000):
+            (tmp_path / "cut").write_bytes(answered[:kept])
+            with (
+                subprocess.Popen([*_CAT, str(tmp_path / "cut")], stdout=subprocess.PIPE) as process,
+                pytest.raises(StorageError, match=r"ended early \(exit status 0\)"),
+            ):
+                flatteners._answer(process)
+
+
+_CAT = [sys.executable, "-c", "import sys; sys.stdout.buffer.write(open(sys.argv[1], 'rb').read())"]
+
+
+def test_what_is_read_ahead_is_bounded(job: PublishJob, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In pieces, not in blocks: those of large orders are as large as it gets."""
+    monkeypatch.setattr(flattening_processes, "_AHEAD", 2)
+    read, answer = [], Flatteners._answer
+
+    def answer_and_count(self: Flatteners, process: subprocess.Popen[bytes]) -> Flattened | None:
+        read.append(answer(self, process))
+        return read[-1]
+
+    monkeypatch.setattr(Flatteners, "_answer", answer_and_count)
+    with Flatteners(job, -1, 1) as flatteners:
+        pieces = iter(flatteners)
+        next(pieces)
+        flatteners._threads[0].submit(int).result()  # after all that it was to read
+        assert len(read) == 3
+        assert len(list(pieces)) == _ORDERS // 500 + 1  # one more, for the large order
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_progress_counts_each_order_number_once(
+    job: PublishJob, cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those after which other processes took over."""
+    monkeypatch.setattr(staging, "_TELL_EVERY_S", 0.0)
+    told: list[PublishProgress] = []
+    staging.publish_tables(replace(job, staged=str(tmp_path)), lambda _: True, told.append, cores)
+    assert told[-1].lines == _ORDERS
+
+
 _SPREAD = """
 import sys, time, msgspec
-from exporter.dataset.publishing.batch_flattening import Block
 from exporter.dataset.publishing.flattening_processes import Flatteners
 from exporter.dataset.publishing.publish_job import PublishJob
 job = msgspec.json.decode(sys.argv[1], type=PublishJob)
-with Flatteners(job, 2) as flatteners:
-    assert len(list(flatteners.flatten([Block(-1, 10)]))) == 1
+with Flatteners(job, -1, 2) as flatteners:
+    next(iter(flatteners))
     print(*(process.pid for process in flatteners._processes), flush=True)
     time.sleep(60)
 """

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterable, Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,17 +20,18 @@ from exporter.store.order_store import PlannedOrder, Store
 
 #: So many numbers of the plan at most are flattened at once: the fixed cost of 0.9 ms is spread over many orders.
 BLOCK = 500
-#: What is read from the store at once.
-READ, READ_BYTES = 250, 8 * MIB
+#: What is read from the store at once, and so many bytes of payloads are a piece.
+READ, READ_BYTES = 250, 4 * MIB
 # An item that holds nothing takes far more memory than the two bytes of its JSON: a whole row.
 _MOST_ITEMS = 20_000
 
 
-class Block(NamedTuple):
-    """So many `numbers` of the plan, those that follow line `after`."""
+class Share(NamedTuple):
+    """Of the blocks of the plan that follow line `after`, every `of`-th, from the one at place `first` on."""
 
     after: int
-    numbers: int
+    first: int
+    of: int
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -103,14 +104,14 @@ class Told(msgspec.Struct):
     error: ToldError | None = None
 
 
-def serve(job: PublishJob) -> None:
-    """Flatten each block that comes on stdin, a line each, until it ends."""
+def serve(job: PublishJob, share: Share) -> None:
+    """Tell of each block of a share on stdout; in the end of one without a piece."""
     store = Store(Path(job.store), readonly=True)
     store.attach_plan(Path(job.plan))
     flattening, answers = Flattening(job, store), sys.stdout.buffer
-    for line in sys.stdin.buffer:
-        try:
-            for piece, tables in flattening(_orders(store, job, *msgspec.json.decode(line, type=Block))):
+    try:
+        for block in islice(_blocks(store, share.after), share.first, None, share.of):
+            for piece, tables in flattening(_orders(store, job, *block)):
                 parts = {
                     name: [part.serialize() for part in table.to_batches()] for name, table in tables.items()
                 }
@@ -118,11 +119,20 @@ def serve(job: PublishJob) -> None:
                 answers.write(msgspec.json.encode(Told(piece, lengths)) + b"\n")
                 for part in chain.from_iterable(parts.values()):
                     answers.write(part)
-        except ExporterError as error:  # a damaged payload
-            answers.write(msgspec.json.encode(Told(error=told(error))) + b"\n")
-            return
+            answers.write(msgspec.json.encode(Told()) + b"\n")
+            answers.flush()
         answers.write(msgspec.json.encode(Told()) + b"\n")
-        answers.flush()
+    except ExporterError as error:  # a damaged payload
+        answers.write(msgspec.json.encode(Told(error=told(error))) + b"\n")
+
+
+def _blocks(store: Store, line: int) -> Iterator[tuple[int, int]]:
+    """Yield the line before each block, and how many numbers it has."""
+    numbers, last_line = store.block(line, BLOCK)
+    while numbers:
+        yield line, numbers
+        line = last_line
+        numbers, last_line = store.block(line, BLOCK)
 
 
 def _orders(store: Store, job: PublishJob, after: int, numbers: int) -> Iterator[PlannedOrder]:

@@ -1,4 +1,4 @@
-"""A flattening process: a job and then blocks come in on stdin, their tables go out on stdout; it ends with stdin."""
+"""A flattening process: a job and its share come in on stdin, tables go out on stdout; it ends when nobody reads them."""
 
 import sys
 
@@ -10,13 +10,16 @@ from exporter.system.crash_place import crash_text
 
 
 def main() -> None:
-    """Flatten what comes."""
+    """Flatten its share."""
     be_deaf()
     # As in the publishing process.
     sys.setrecursionlimit(10 * sys.getrecursionlimit())
-    from exporter.dataset.publishing.batch_flattening import serve  # with pyarrow, once the process is lean
+    from exporter.dataset.publishing.batch_flattening import (
+        Share,
+        serve,
+    )  # with pyarrow, once the process is lean
 
-    serve(msgspec.json.decode(sys.stdin.buffer.readline(), type=PublishJob))
+    serve(*msgspec.json.decode(sys.stdin.buffer.readline(), type=tuple[PublishJob, Share]))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,6 @@ from exporter.dataset.publishing.batch_flattening import (
     BLOCK,
     READ,
     READ_BYTES,
-    Block,
     Flattened,
     Flattening,
     Piece,
@@ -115,20 +114,14 @@ class _Publish:
         if "jemalloc" in pa.supported_memory_backends():
             # Nobody fetches beside this any more: it may have 12 MiB for half the system's time (measured 2026-11-30).
             pa.set_memory_pool(pa.jemalloc_memory_pool())
-        with Flatteners(self._job, min(self._cores, _MOST_FLATTENERS)) as flatteners:
-            for flattened in flatteners.flatten(self._blocks()):
-                self._go_through(flattened.piece.numbers)
+        with Flatteners(self._job, self._line, min(self._cores, _MOST_FLATTENERS)) as flatteners:
+            for flattened in flatteners:
+                self._through += flattened.piece.numbers
+                self._tell_sometimes()
                 yield flattened
 
     def _is_worth_spreading(self) -> bool:
         return self._is_over and self._cores > 1 and self._store.last_line() - self._line >= _WORTH_SPREADING
-
-    def _blocks(self) -> Iterator[Block]:
-        numbers, last_line = self._store.block(self._line, BLOCK)
-        while numbers:
-            yield Block(self._line, numbers)
-            self._line = last_line
-            numbers, last_line = self._store.block(self._line, BLOCK)
 
     def _settled(self, refresh_is_over: Callable[[float], bool]) -> Iterator[PlannedOrder]:
         """Yield what is settled, in the plan's order, until the refresh is over and all of it is."""
@@ -144,12 +137,12 @@ class _Publish:
                 raise AssertionError("the refresh is over, and an order is still pending")
             for order in compress(planned, is_settled):
                 self._line = order.line
+                self._through += 1
                 yield order
-            self._go_through(sum(is_settled))
+            self._tell_sometimes()
             wait_s = 0.0 if over or (planned and all(is_settled)) else _WAIT_S
 
-    def _go_through(self, numbers: int) -> None:
-        self._through += numbers
+    def _tell_sometimes(self) -> None:
         if time.monotonic() - self._told_at >= _TELL_EVERY_S:
             self._told_at = time.monotonic()
             self._tell(PublishProgress(self._through, self._drift.counts()))
