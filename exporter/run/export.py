@@ -224,6 +224,8 @@ class _Run:
                 await checked  # before the first request
                 walk = await _list(listing, self.work, store.unfinished_run(name))
             with open_input(str(self.work.listed) if walk else options.orders) as source:
+                if not all(stream.seekable() for stream in source):
+                    await checked  # before a pipe that may stay open for hours
                 plan = InputPlan(source, options.orders, options, self.work.plan, store.path)
                 found = await beside_the_loop(plan.make, self.stop, "reading the input", plan.interrupt)
         finally:

@@ -17,6 +17,7 @@ from exporter.model.records import Outcome, Traffic
 from exporter.run.status import look
 from exporter.store.order_store import Store
 from tests.support.processes import Api, Exporter, demo_api, wait_until
+from tests.support.standing import damage_index
 
 
 def status(exporter: Exporter, *words: object) -> dict[str, Any]:
@@ -163,15 +164,8 @@ def test_a_dry_run_names_a_store_that_is_not_ours_or_damaged(exporter: Exporter)
     for words in (("--dry-run",), ()):
         exporter.run("--store", store.name, *words).said(2, store.name, "got another SQLite file")
     store.unlink()
-    with closing(Store(store, exporter.env["EXPORTER_API_URL"])):
-        pass
-    with closing(sqlite3.connect(store)) as connection:
-        page_bytes, index = connection.execute(
-            "SELECT page_size, rootpage FROM pragma_page_size, sqlite_master WHERE name LIKE '%index_orders%'"
-        ).fetchone()
-    pages = bytearray(store.read_bytes())
-    pages[(index - 1) * page_bytes : (index - 1) * page_bytes + 99] = b"\xff" * 99
-    store.write_bytes(pages)
+    Store(store, exporter.env["EXPORTER_API_URL"]).close()
+    damage_index(store)
     for words in (("--dry-run",), ()):
         exporter.run("--store", store.name, *words).said(7, f"{store.name}: the store is corrupt")
 

@@ -1,9 +1,11 @@
-"""What stands in a finished dataset, for tests that compare datasets."""
+"""What stands in a finished dataset, for tests that compare datasets; and a store that is damaged."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -34,3 +36,13 @@ def manifest_of(out: Path) -> dict[str, Any]:
     )
     assert counts["requested"] == counts["exported"] + counts["rejected"]
     return manifest
+
+
+def damage_index(store: Path) -> None:
+    """Damage the index of a store's order numbers, so that no look-up gets through it."""
+    query = "SELECT page_size, rootpage FROM pragma_page_size, sqlite_master WHERE name LIKE '%index_orders%'"
+    with closing(sqlite3.connect(store)) as connection:
+        page_bytes, page = connection.execute(query).fetchone()
+    with store.open("r+b") as file:
+        file.seek((page - 1) * page_bytes)
+        file.write(b"\xff" * 9)

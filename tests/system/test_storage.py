@@ -24,7 +24,7 @@ from exporter.model.records import FETCHED, Outcome, RunRecord, Traffic
 from exporter.store.order_store import Freshness, PlannedOrder, Store
 from exporter.store.plan import make_plan
 from tests.support.processes import Api, Exporter, wait_until
-from tests.support.standing import contents, manifest_of
+from tests.support.standing import contents, damage_index, manifest_of
 
 BOTH = ("--format", "parquet", "--format", "csv")
 KIB = 1024
@@ -438,3 +438,19 @@ def test_another_sqlite_file_is_left_alone(exporter: Exporter) -> None:
     before = other.read_bytes()
     exporter.run("--store", "other.db").said(2, "other.db")
     assert other.read_bytes() == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="makes a named pipe")
+def test_a_damaged_store_is_named_before_a_pipe_ends(exporter: Exporter) -> None:
+    """The query that feeds it may take hours, and its rows come once."""
+    numbers, store = exporter.cwd / "numbers.txt", exporter.cwd / "nightly.db"
+    Store(store, exporter.env["EXPORTER_API_URL"]).close()
+    damage_index(store)
+    numbers.unlink()
+    os.mkfifo(numbers)
+    pipe = os.open(numbers, os.O_RDWR)
+    try:
+        with exporter.run_started("--store", "nightly.db") as running:
+            running.end(20.0).said(7, "nightly.db: the store is corrupt")
+    finally:
+        os.close(pipe)
