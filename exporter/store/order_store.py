@@ -266,11 +266,12 @@ class Store:
         """Return the plan's last line; 0 where it holds no number."""
         return int(self._connection.execute("SELECT coalesce(max(line), 0) FROM plan.plan").fetchone()[0])
 
-    def block(self, after_line: int, limit: int) -> tuple[int, int]:
-        """Return how many numbers of the plan follow a line, `limit` at most, and the last one's line."""
+    def blocks(self, line: int, limit: int) -> Iterator[tuple[int, int]]:
+        """Yield the numbers of the plan that follow a line, `limit` at a time: the line before, and how many they are."""
         query = "SELECT count(*), max(line) FROM (SELECT line FROM plan.plan WHERE line > ? ORDER BY line LIMIT ?)"
-        numbers, last_line = self._connection.execute(query, (after_line, limit)).fetchone()
-        return numbers, last_line or after_line
+        while (found := self._connection.execute(query, (line, limit)).fetchone())[0]:
+            yield line, found[0]
+            line = found[1]
 
     def note_entries(self, listed: Path) -> None:
         """Note in the plan what a finished listing has met of its orders."""

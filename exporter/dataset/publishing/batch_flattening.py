@@ -106,11 +106,12 @@ class Told(msgspec.Struct):
 
 def serve(job: PublishJob, share: Share) -> None:
     """Tell of each block of a share on stdout; in the end of one without a piece."""
-    store = Store(Path(job.store), readonly=True)
-    store.attach_plan(Path(job.plan))
-    flattening, answers = Flattening(job, store), sys.stdout.buffer
+    answers = sys.stdout.buffer
     try:
-        for block in islice(_blocks(store, share.after), share.first, None, share.of):
+        store = Store(Path(job.store), readonly=True)
+        store.attach_plan(Path(job.plan))
+        flattening = Flattening(job, store)
+        for block in islice(store.blocks(share.after, BLOCK), share.first, None, share.of):
             for piece, tables in flattening(_orders(store, job, *block)):
                 parts = {
                     name: [part.serialize() for part in table.to_batches()] for name, table in tables.items()
@@ -122,17 +123,8 @@ def serve(job: PublishJob, share: Share) -> None:
             answers.write(msgspec.json.encode(Told()) + b"\n")
             answers.flush()
         answers.write(msgspec.json.encode(Told()) + b"\n")
-    except ExporterError as error:  # a damaged payload
+    except ExporterError as error:  # as of a damaged payload
         answers.write(msgspec.json.encode(Told(error=told(error))) + b"\n")
-
-
-def _blocks(store: Store, line: int) -> Iterator[tuple[int, int]]:
-    """Yield the line before each block, and how many numbers it has."""
-    numbers, last_line = store.block(line, BLOCK)
-    while numbers:
-        yield line, numbers
-        line = last_line
-        numbers, last_line = store.block(line, BLOCK)
 
 
 def _orders(store: Store, job: PublishJob, after: int, numbers: int) -> Iterator[PlannedOrder]:
