@@ -92,6 +92,7 @@ class Ask:
     input: Input | None = None  # what the input holds, where one was given
     ways: dict[str, int] | None = None  # requests by way of `--details`, as store and first page tell
     without_list: int | None = None  # of the input, where payloads from the API's list count for nothing
+    new: int | None = None  # of the input, whatever ages are allowed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,10 +135,13 @@ def look(place: str, options: AskOptions, *, orders: str | None = None, may_be_n
         if orders is not None and record is not None:
             everything = (record.requested, record.requested)
             counts = _pending_of_plan(store, plan, freshness) if store else everything
-            without_list = counts[0]
-            if store and found and found.from_list and options.looks_at_list:
-                without_list = _pending_of_plan(store, plan, replace(freshness, from_list=False))[0]
-            ask = replace(_answer(options, orders, *counts), input=record, without_list=without_list)
+            without_list = new = counts[0]
+            if store and found and options.looks_at_list:
+                new = _pending_of_plan(store, plan, _whenever(freshness))[0]
+                if found.from_list:
+                    without_list = _pending_of_plan(store, plan, replace(freshness, from_list=False))[0]
+            answer = _answer(options, orders, *counts)
+            ask = replace(answer, input=record, without_list=without_list, new=new)
         elif store is None or found is None or (listing and not listing.complete):
             ask = None
         elif work is not None and (pending := _pending_of_unfinished(work, store, freshness)):
@@ -192,8 +196,9 @@ def _ways(options: Options, status: Status, page: Page, chosen: list[Met]) -> di
     if pending < 2 or page.last >= pending:  # the list is not looked at, or left after its first page
         few = pending + (pending > 1)
         return {"always": details, "auto_complete": few, "auto_partial": few}
-    moved = math.ceil(max(0, pending - FIRST) * _on_page(options, status, entries).moved_share)
-    partial = page.last + min(FIRST, pending) + moved if options.store else 1 + pending
+    new = (status.ask and status.ask.new) or 0
+    moved = math.ceil(max(0, pending - new - FIRST) * _on_page(options, status, entries).moved_share)
+    partial = page.last + min(FIRST, pending - new) + new + moved if options.store else 1 + pending
     return {"always": details, "auto_complete": page.last + _compared(pending), "auto_partial": partial}
 
 
@@ -229,13 +234,17 @@ def _on_page(options: Options, status: Status, entries: list[tuple[str, str]]) -
     if status.store is None:
         return _OnPage(len(entries), len(entries), 1.0)
     freshness = replace(options.freshness(status.now, status.now), from_list=False)
-    whenever = replace(freshness, max_age_s=math.inf, max_age_s_by_status=(), from_list=True)
+    whenever = _whenever(replace(freshness, from_list=True))
     numbers = [(number, None) for number, _ in entries]
     with closing(Store(status.store, readonly=True)) as store:
         details = store.pending_of(freshness, numbers)  # without an entry, none is believed to be unmoved
         moved = store.pending_of(freshness, entries)
         known = details - store.pending_of(whenever, numbers)
     return _OnPage(len(details), len(moved), len(moved & known) / len(known) if known else 1.0)
+
+
+def _whenever(freshness: Freshness) -> Freshness:
+    return replace(freshness, max_age_s=math.inf, max_age_s_by_status=())
 
 
 def _with_list(status: Status, listing: Listing) -> Status:

@@ -671,6 +671,20 @@ def test_what_a_dry_run_says_is_what_a_run_asks_for(
                 shop.change(number)
 
 
+@pytest.mark.parametrize("more", [[], ["--max-age", "1d"]])
+def test_a_dry_run_counts_orders_that_the_store_has_never_had(tmp_path: Path, more: list[str]) -> None:
+    """The page that it looks at may have none of them."""
+    shop = Shop(400, slim)
+    words = [*AUTO, "--store", "kept.db", *more]
+    with open_shop(shop, tmp_path) as exporter:
+        (tmp_path / "few.txt").write_text("\n".join(list(shop.orders)[:100]))
+        assert exporter("run", "few.txt", "--out", "few", "--rate", "unlimited", *words).code == 0
+        dry = exporter("run", "numbers.txt", "--out", "dry", *words, "--dry-run", "--json")
+        shop.tonight()
+        assert exporter.run(*words).code == 0
+        assert dry.summary["ask"]["ways"]["auto_partial"] == pytest.approx(shop.requests, abs=1)
+
+
 def test_a_dry_run_reads_a_pipe_once(tmp_path: Path) -> None:
     """Payloads from the list are young enough for auto, and none for details alone."""
     shop = Shop(200)
