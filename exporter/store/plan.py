@@ -63,19 +63,17 @@ def _fill(connection: sqlite3.Connection, batches: Iterable[Batch], add_numbers:
     blank = invalid = given = 0
     connection.execute("BEGIN")
     with ThreadPoolExecutor(1) as beside:
-        adding: Future[object] | None = None
+        adding: Future[object] = beside.submit(int)  # nothing, so far
         for batch in batches:
             numbers_by_line = msgspec.json.encode(dict(batch.pairs())).decode()
             invalid_lines = [(bad.line, bad.text, bad.detail) for bad in batch.invalid]
             blank += batch.blank
             invalid += len(batch.invalid)
             given += len(batch.order_numbers)
-            if adding is not None:
-                adding.result()
+            adding.result()
             connection.executemany("INSERT INTO invalid VALUES (?, ?, ?)", invalid_lines)
             adding = beside.submit(connection.execute, add_numbers, (numbers_by_line,))
-        if adding is not None:
-            adding.result()
+        adding.result()
     if connection.execute(_HAS_DUPLICATES).fetchone():
         connection.execute(_DROP_DUPLICATES)
     connection.execute("COMMIT")
