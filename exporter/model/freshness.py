@@ -1,6 +1,8 @@
 """When what the store knows of an order is good enough, so that the API is not asked again."""
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from typing import Self
 
 STALE = "stale"  # an order that could not be had in this run, and is published as it was when it was last had
 CLOCK_SLACK_S = 300.0  # what seems to come from further in the future was settled under a wrong clock
@@ -34,6 +36,10 @@ class Freshness:
     stale_ok: bool = False  # a reject with an older payload is `stale`; a proven 404 stays `not_found`
     recheck_s: float | None = None  # None: the list is not looked at
     from_list: bool = False  # without it, a payload that was taken from the list is none
+
+    def of_any_age(self) -> Self:
+        """Return the same where a payload may be as old as it likes."""
+        return replace(self, max_age_s=math.inf, max_age_s_by_status=())
 
     def state_sql(self) -> tuple[str, dict[str, float | str]]:
         """Return an SQL expression over `orders AS o` and `plan AS p`, and its values: the state that counts as settled.

@@ -1,8 +1,7 @@
-"""What is at a place: a finished dataset, an unfinished run, a store; and what a run would do there."""
+"""What is at a place: a finished dataset, an unfinished run, a store; and what a run would ask for there."""
 
 from __future__ import annotations
 
-import asyncio
 import math
 import sqlite3
 import tempfile
@@ -12,31 +11,23 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
 
-from exporter.api.list_page import Page, raw_entries
 from exporter.dataset.destination import destination_of
 from exporter.fetch.work_directory import Holder, WorkDirectory, holder, name_of, place_of
-from exporter.lists.how_read import sentence
-from exporter.model.entry_proof import FIRST, ONE_IN, digest_of
 from exporter.model.errors import InputError, StorageError, UsageError
 from exporter.model.freshness import may_resume
 from exporter.model.manifest import Input, Manifest
-from exporter.model.options import AskOptions, Options
+from exporter.model.options import AskOptions
 from exporter.model.rate import Rate
-from exporter.run.preparation import prepared, real_store, refuse_invalid, refuse_to_replace
+from exporter.run.preparation import real_store
 from exporter.store.input_file import InputPlan, open_input
-from exporter.store.listed_numbers import Met, Walk, look_at_listing
+from exporter.store.listed_numbers import Walk, look_at_listing
 from exporter.store.order_store import Freshness, Store
 from exporter.store.store_file import is_begun, uri_to_look_at
 from exporter.system import durable
-from exporter.system.stopping import Stop
-
-if TYPE_CHECKING:
-    from exporter.fetch.number_listing import Listing
 
 _PARTIAL = ".partial"
-_UNFINISHED_RUN = "the unfinished run"
+UNFINISHED_RUN = "the unfinished run"
 _HELD = "SELECT state, count(*), min(settled_at), max(settled_at) FROM orders GROUP BY 1 ORDER BY 2 DESC, 1"
 _UNFINISHED = """
 SELECT out, started_at, sent, answered_at FROM runs WHERE finished_at IS NULL AND id IN (SELECT max(id) FROM runs GROUP BY out)
@@ -137,7 +128,7 @@ def look(place: str, options: AskOptions, *, orders: str | None = None, may_be_n
             counts = _pending_of_plan(store, plan, freshness) if store else everything
             without_list = new = counts[0]
             if store and found and options.looks_at_list:
-                new = _pending_of_plan(store, plan, _whenever(freshness))[0]
+                new = _pending_of_plan(store, plan, freshness.of_any_age())[0]
                 if found.from_list:
                     without_list = _pending_of_plan(store, plan, replace(freshness, from_list=False))[0]
             answer = _answer(options, orders, *counts)
@@ -145,7 +136,7 @@ def look(place: str, options: AskOptions, *, orders: str | None = None, may_be_n
         elif store is None or found is None or (listing and not listing.complete):
             ask = None
         elif work is not None and (pending := _pending_of_unfinished(work, store, freshness)):
-            ask = _answer(options, _UNFINISHED_RUN, *pending)
+            ask = _answer(options, UNFINISHED_RUN, *pending)
         else:
             ask = _answer(options, "the store", _pending_of_store(store, freshness), found.orders)
     return Status(
@@ -160,104 +151,6 @@ def look(place: str, options: AskOptions, *, orders: str | None = None, may_be_n
         ask=ask,
         listing=listing,
     )
-
-
-def dry_run(options: Options) -> Status:
-    """Check what a run would check before its first request, raise what it would, and say what it would ask for."""
-    options, out, destination = prepared(options, time.time())
-    refuse_to_replace(destination.standing(), destination, options, out)
-    status = look(out, options, orders=None if options.from_api else options.orders, may_be_new=True)
-    if status.ask is not None and status.ask.input is not None:
-        refuse_invalid(options, status.ask.input)
-    if status.store is not None:
-        with closing(Store(status.store, options.api_url, readonly=True)):
-            pass  # it belongs to this API
-    if not (options.from_api or options.looks_at_list):
-        return status
-    from exporter.fetch.number_listing import Listing  # with aiohttp, which no other look needs
-
-    listing = Listing(options=options, on_progress=lambda _: None, stop=Stop())
-    if options.from_api:
-        status = _with_list(status, listing)
-    if options.looks_at_list and status.ask and status.ask.of != _UNFINISHED_RUN:
-        ways = _ways(options, status, *asyncio.run(listing.first_page()))
-        status = replace(status, ask=replace(status.ask, ways=ways))
-    return status
-
-
-def _ways(options: Options, status: Status, page: Page, chosen: list[Met]) -> dict[str, int]:
-    """Return the requests of each way: of details alone, and with a list whose entries are complete, or are not."""
-    pairs = zip(chosen, raw_entries(page.body), strict=True)
-    entries = [(one.number, digest_of(raw)) for one, raw in pairs if one.number is not None]
-    if options.from_api:
-        return _ways_of_list(options, status, page, entries)
-    pending = (status.ask and status.ask.pending) or 0
-    details = (status.ask and status.ask.without_list) or 0
-    if pending < 2 or page.last >= pending:  # the list is not looked at, or left after its first page
-        few = pending + (pending > 1)
-        return {"always": details, "auto_complete": few, "auto_partial": few}
-    new = (status.ask and status.ask.new) or 0
-    moved = math.ceil(max(0, pending - new - FIRST) * _on_page(options, status, entries).moved_share)
-    partial = page.last + min(FIRST, pending - new) + new + moved if options.store else 1 + pending
-    return {"always": details, "auto_complete": page.last + _compared(pending), "auto_partial": partial}
-
-
-def _ways_of_list(
-    options: Options, status: Status, page: Page, entries: list[tuple[str, str]]
-) -> dict[str, int]:
-    """Return the same where the list's own orders are wanted: they are as those on this page beyond the first ones."""
-    orders = math.ceil(page.count * len(entries) / max(1, len(page.results)))
-    others = entries[FIRST:] or entries
-    first, found = entries[: -len(others)], _on_page(options, status, others)
-    details = (orders - len(first)) * found.details / max(1, len(others))
-    moved = (orders - min(FIRST, orders)) * found.moved / max(1, len(others))
-    return {
-        "always": page.last + _on_page(options, status, first).details + math.ceil(details),
-        "auto_complete": page.last + _compared(orders),
-        "auto_partial": page.last + min(FIRST, orders) + math.ceil(moved),
-    }
-
-
-def _compared(orders: int) -> int:
-    return min(FIRST, orders) + max(0, orders - FIRST) // ONE_IN
-
-
-class _OnPage(NamedTuple):
-    """Of some entries of a page: what details alone ask for, and what is asked for where entries are not complete."""
-
-    details: int
-    moved: int  # and new
-    moved_share: float  # of those that the store knows, and would have asked for
-
-
-def _on_page(options: Options, status: Status, entries: list[tuple[str, str]]) -> _OnPage:
-    if status.store is None:
-        return _OnPage(len(entries), len(entries), 1.0)
-    freshness = replace(options.freshness(status.now, status.now), from_list=False)
-    whenever = _whenever(replace(freshness, from_list=True))
-    numbers = [(number, None) for number, _ in entries]
-    with closing(Store(status.store, readonly=True)) as store:
-        details = store.pending_of(freshness, numbers)  # without an entry, none is believed to be unmoved
-        moved = store.pending_of(freshness, entries)
-        known = details - store.pending_of(whenever, numbers)
-    return _OnPage(len(details), len(moved), len(moved & known) / len(known) if known else 1.0)
-
-
-def _whenever(freshness: Freshness) -> Freshness:
-    return replace(freshness, max_age_s=math.inf, max_age_s_by_status=())
-
-
-def _with_list(status: Status, listing: Listing) -> Status:
-    """Say what a run would list first: what it asks for then is known in the end."""
-    name = name_of(status.out or "", kept=listing.options.store is not None)
-    unfinished = status.holdings.unfinished if status.holdings else ()
-    answered_at = max((run.answered_at or 0.0 for run in unfinished if run.out == name), default=0.0)
-    walk, within_s = status.listing, listing.options.resume_within_s
-    goes_on = walk and walk.complete and walk.may_resume(listing.source, status.now, within_s, answered_at)
-    if goes_on and status.ask and status.ask.of == _UNFINISHED_RUN:
-        return status
-    of = f"the API's list ({sentence(listing.about)}), then each selected order"
-    return replace(status, ask=Ask(pending=None, orders=None, of=of, rate=listing.options.rate, seconds=None))
 
 
 def _standing(out: str) -> Manifest | None:

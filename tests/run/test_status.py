@@ -190,5 +190,5 @@ def _made_of_nothing(path: Path) -> bytes:
 
 def test_a_look_loads_no_http_client() -> None:
     """It asks for nothing, so it need not wait for what asks."""
-    code = "import sys, exporter.run.status; sys.exit('aiohttp' in sys.modules or 'pyarrow' in sys.modules)"
+    code = "import sys, exporter.run.dry_run; sys.exit('aiohttp' in sys.modules or 'pyarrow' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

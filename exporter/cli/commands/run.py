@@ -172,7 +172,7 @@ def run(
 
     if dry_run:
         from exporter.cli.status_text import show_status
-        from exporter.run.status import dry_run as look
+        from exporter.run.dry_run import dry_run as look
 
         show_status(look(options_of(orders, settings)), as_json=as_json)
         return 0
