@@ -17,7 +17,7 @@ from xml.sax.saxutils import escape
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter import lists
@@ -27,6 +27,7 @@ from exporter.lists.cell_values import doubt, replaced
 from exporter.model.errors import InputError, UsageError
 from exporter.model.options import AskOptions
 from exporter.store.plan import make_plan
+from tests.support.thorough import examples
 
 pytestmark = pytest.mark.fast
 
@@ -143,6 +144,7 @@ FORMATS = {
 @pytest.mark.parametrize("ending", FORMATS)
 @pytest.mark.parametrize("packed", [False, True])
 @given(numbers=lists_of_numbers)
+@settings(max_examples=examples(100))
 def test_round_trip(ending: str, packed: bool, numbers: list[str]) -> None:
     """Every list of order numbers, written in any format, packed or not, is read back as it was."""
     content = FORMATS[ending](numbers)
