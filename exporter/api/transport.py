@@ -155,9 +155,8 @@ class _Addresses(aiohttp.ThreadedResolver):
         until, asking = self.known.get(key, (0.0, None))
         if asking is None or until < now:
             asking = asyncio.ensure_future(super().resolve(host, port, family))
-            asking.add_done_callback(
-                lambda done: done.cancelled() or done.exception()
-            )  # nobody may be left to hear
+            # Nobody may be left to hear what became of it.
+            asking.add_done_callback(lambda done: done.cancelled() or done.exception())
             self.known[key] = now + _ADDRESS_KNOWN_S, asking
         found = await asyncio.shield(asking)
         found.append(found.pop(0))

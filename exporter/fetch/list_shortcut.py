@@ -67,17 +67,17 @@ class _Pending:
             async for number, page in pages:
                 most = max(most, len(page.results))  # the last page may have fewer
                 last = -(-page.count // most)
-                if number == first and self._is_dearer(last, last - number + 1, pending - met.walk.wanted):
+                if number == first and self._leaves_list(last, last - number + 1, pending - met.walk.wanted):
                     return
                 await take(number, page)
                 if met.walk.proof and met.walk.proof.is_lost and not self.is_kept:
                     return  # what has moved since, no store can tell
-                if self._is_dearer(last, last - walk.asked, pending - met.walk.wanted):
+                if self._leaves_list(last, last - walk.asked, pending - met.walk.wanted):
                     return
 
     @staticmethod
-    def _is_dearer(pages: int, many: int, left: int) -> bool:
-        """Tell whether so `many` of the list's pages, not asked for yet, cost no less than the orders that are left."""
+    def _leaves_list(pages: int, many: int, left: int) -> bool:
+        """Tell, and log, whether so `many` of its pages, not asked for yet, cost no less than the orders that are left."""
         if 0 < left <= many:
             log.info(_DEARER, pages, f"{left:,}")
         return left <= many

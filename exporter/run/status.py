@@ -126,13 +126,10 @@ def look(place: str, options: AskOptions, *, orders: str | None = None, may_be_n
         if orders is not None and record is not None:
             everything = (record.requested, record.requested)
             counts = _pending_of_plan(store, plan, freshness) if store else everything
-            without_list = new = counts[0]
-            if store and found and options.looks_at_list:
-                new = _pending_of_plan(store, plan, freshness.of_any_age())[0]
-                if found.from_list:
-                    without_list = _pending_of_plan(store, plan, replace(freshness, from_list=False))[0]
-            answer = _answer(options, orders, *counts)
-            ask = replace(answer, input=record, without_list=without_list, new=new)
+            ask = _answer(options, orders, *counts)
+            ask = replace(ask, input=record, without_list=ask.pending, new=ask.pending)
+            if store and options.looks_at_list:
+                ask = _ask_beside_the_list(ask, store, plan, freshness)
         elif store is None or found is None or (listing and not listing.complete):
             ask = None
         elif work is not None and (pending := _pending_of_unfinished(work, store, freshness)):
@@ -199,6 +196,14 @@ def _pending_of_unfinished(work: Path, store: Path, freshness: Freshness) -> tup
 def _plan(orders: str, options: AskOptions, plan: Path, store: Path | None) -> Input:
     with open_input(orders) as source:
         return InputPlan(source, orders, options, plan, store).make()
+
+
+def _ask_beside_the_list(ask: Ask, store: Path, plan: Path, freshness: Freshness) -> Ask:
+    """Count what the list has to do with: payloads that came from it, and orders that the store has never had."""
+    without_list = _pending_of_plan(store, plan, replace(freshness, from_list=False))[0]
+    return replace(
+        ask, without_list=without_list, new=_pending_of_plan(store, plan, freshness.of_any_age())[0]
+    )
 
 
 def _answer(options: AskOptions, of: str, pending: int, orders: int) -> Ask:

@@ -63,7 +63,7 @@ def _fill(connection: sqlite3.Connection, batches: Iterable[Batch], add_numbers:
     blank = invalid = given = 0
     connection.execute("BEGIN")
     with ThreadPoolExecutor(1) as beside:
-        adding: Future[object] = beside.submit(int)  # nothing, so far
+        adding: Future[object] = beside.submit(lambda: None)  # nothing, so far
         for batch in batches:
             numbers_by_line = msgspec.json.encode(dict(batch.pairs())).decode()
             invalid_lines = [(bad.line, bad.text, bad.detail) for bad in batch.invalid]

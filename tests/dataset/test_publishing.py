@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from exporter.dataset.publishing import flattening_processes, staging
-from exporter.dataset.publishing.batch_flattening import Flattened, Share
+from exporter.dataset.publishing.block_flattening import Flattened, Share
 from exporter.dataset.publishing.flattening_processes import Flatteners
 from exporter.dataset.publishing.publish_job import PublishJob, PublishProgress, PublishResult
 from exporter.demo.orders import order_numbers, order_payload

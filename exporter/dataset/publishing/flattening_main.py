@@ -14,10 +14,8 @@ def main() -> None:
     be_deaf()
     # As in the publishing process.
     sys.setrecursionlimit(10 * sys.getrecursionlimit())
-    from exporter.dataset.publishing.batch_flattening import (
-        Share,
-        serve,
-    )  # with pyarrow, once the process is lean
+    # With pyarrow, once the process is lean.
+    from exporter.dataset.publishing.block_flattening import Share, serve
 
     serve(*msgspec.json.decode(sys.stdin.buffer.readline(), type=tuple[PublishJob, Share]))
 

@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 
 from exporter.dataset.dataset_writer import schemas_of
-from exporter.dataset.publishing.batch_flattening import Flattened, Share, Told
+from exporter.dataset.publishing.block_flattening import Flattened, Share, Told
 from exporter.dataset.publishing.publish_job import PublishJob
 from exporter.model.errors import StorageError, error_of
 from exporter.system.child_process import MEMORY, PUBLISHING_MEMORY

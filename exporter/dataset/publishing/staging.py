@@ -17,7 +17,7 @@ import pyarrow as pa
 
 from exporter.dataset.dataset_writer import DatasetWriter, schemas_of
 from exporter.dataset.flatten import Drift
-from exporter.dataset.publishing.batch_flattening import (
+from exporter.dataset.publishing.block_flattening import (
     BLOCK,
     READ,
     READ_BYTES,
